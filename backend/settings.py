@@ -1,0 +1,383 @@
+"""Every knob in one class: `EACPS_*` environment variables, or the same names in `.env`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from backend.domain import Route, SearchPlan, digest
+from backend.errors import SettingsError
+from backend.weights import weights_digest
+
+RESULTS_VERSION = 1
+"""Bump when a code change makes the same task rank differently."""
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DEMO_PACK = PROJECT_ROOT / "demo" / "pack"
+_PREFIX = "EACPS_"
+_OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
+"""Variables that steer tests and the demo, not the product."""
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+def _knob(default: Any, help_text: str, *, results: bool = False, **kwargs: Any) -> Any:
+    """A documented setting; `results` marks one that changes what a search returns."""
+    extra: JsonDict = {"changes_results": results}
+    return Field(default=default, description=help_text, json_schema_extra=extra, **kwargs)
+
+
+def _shared_with_label_studio(name: str) -> AliasChoices:
+    return AliasChoices(f"{_PREFIX}{name}", name)
+
+
+class Settings(BaseSettings):
+    """All settings; `eacps settings` prints this table with values and origins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    # Label Studio
+    label_studio_url: str = _knob(
+        "",
+        "Label Studio's address as the workers reach it. Empty: no Label Studio; predict answers "
+        "plain HTTP clients itself.",
+        validation_alias=_shared_with_label_studio("LABEL_STUDIO_URL"),
+    )
+    label_studio_api_key: SecretStr = _knob(
+        SecretStr(""),
+        "Personal access token (or legacy token) of a user who may edit the projects' tasks.",
+        validation_alias=_shared_with_label_studio("LABEL_STUDIO_API_KEY"),
+    )
+    image_hosting: Literal["upload", "backend"] = _knob(
+        "upload",
+        "Where candidates' images live: uploaded into Label Studio (needs login to see), or "
+        "served by this backend under signed URLs.",
+    )
+    predict_wait_seconds: float = _knob(
+        2.0,
+        "How long /predict waits for a quick task before it answers 'not yet'. Without Label "
+        "Studio configured it waits predict_wait_without_label_studio instead.",
+        ge=0,
+        le=95,
+    )
+    predict_wait_without_label_studio: float = _knob(
+        90.0,
+        "How long /predict waits when no Label Studio is configured.",
+        ge=0,
+        le=3600,
+    )
+    retry_failed_after_seconds: float = _knob(
+        30.0,
+        "A failed task is tried again by 'Retrieve predictions', but not sooner.",
+        ge=0,
+    )
+    basic_auth_user: str = _knob(
+        "",
+        "User name that Label Studio must send to this backend. Empty: no password.",
+        validation_alias=AliasChoices("EACPS_BASIC_AUTH_USER", "BASIC_AUTH_USER"),
+    )
+    basic_auth_pass: SecretStr = _knob(
+        SecretStr(""),
+        "Password for basic_auth_user.",
+        validation_alias=AliasChoices("EACPS_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
+    )
+
+    # What a task looks like
+    image_field: str = _knob("image", "Task data field with the source image.")
+    instruction_field: str = _knob("prompt", "Task data field with the instruction.")
+    mask_field: str = _knob("mask", "Task data field with a mask image (white is edited).")
+    reference_field: str = _knob("reference", "Task data field with a character's picture.")
+    route_fields: Words = _knob(
+        ("route", "task", "type"),
+        "Task data fields that may name the route, in this order.",
+    )
+    route_labels: dict[str, Route] = _knob(
+        {
+            "edit*": "edit",
+            "global edit*": "edit",
+            "local edit*": "edit",
+            "inpaint*": "edit",
+            "*face*swap*": "face_swap",
+            "swap*face*": "face_swap",
+            "*character*": "character",
+        },
+        "JSON table from label text (case-insensitive, * and ? match) to a route: edit, "
+        "face_swap or character.",
+    )
+
+    # Images that come in
+    allowed_hosts: Words = _knob(
+        (),
+        "Hosts, comma separated, from which tasks' images may be fetched besides Label Studio's. "
+        "`host`, `host:port` or `*.domain`. Listing a private host allows it.",
+    )
+    max_image_bytes: int = _knob(30_000_000, "Largest image file that is fetched.", ge=1024)
+    max_image_pixels: int = _knob(40_000_000, "Most pixels an image may have.", ge=64)
+    min_image_side: int = _knob(8, "Smallest width or height of an image, in pixels.", ge=1)
+    fetch_timeout_seconds: float = _knob(20.0, "Time to fetch one image.", gt=0)
+    local_files_root: str = _knob(
+        "",
+        "Folder that Label Studio serves as /data/local-files (its "
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), when the workers can read it directly. Empty: "
+        "ask Label Studio.",
+    )
+
+    # Editor
+    editor: str = _knob(
+        str(DEMO_PACK / "editor-early"),
+        "A diffusers image-edit pipeline: a folder, or a hub id.",
+        results=True,
+    )
+    editor_revision: str = _knob("", "Revision of a hub id.", results=True)
+    editor_dtype: Literal["auto", "float32", "bfloat16", "float16"] = _knob(
+        "auto",
+        "Number type of the weights; auto: float32 on cpu, bfloat16 on gpus.",
+        results=True,
+    )
+    steps: int = _knob(12, "Denoising steps of a full render.", results=True, ge=2, le=1000)
+    guidance: float = _knob(2.0, "Text guidance (true_cfg_scale on Qwen).", results=True, ge=0)
+    image_guidance: float = _knob(1.0, "Image guidance, where the pipeline has it.", results=True)
+    negative_prompt: str = _knob(" ", "Negative prompt, where the pipeline has it.", results=True)
+    pipeline_args: dict[str, Any] = _knob(
+        {}, "JSON of further arguments for every pipeline call.", results=True
+    )
+    max_side: int = _knob(
+        1024,
+        "Longer side of the images that the editor works on, in pixels.",
+        results=True,
+        ge=16,
+    )
+    lora: str = _knob("", "A LoRA to load on the editor: a folder, file or hub id.", results=True)
+    offload: Literal["none", "model", "sequential"] = _knob(
+        "none",
+        "Move the editor's parts to the CPU while they rest, to save GPU memory.",
+    )
+    editor_batch_size: int = _knob(
+        4,
+        "Trials rendered in one batch, on one device. With G devices and K global trials, K/G "
+        "keeps all of them busy.",
+        results=True,
+        ge=1,
+        le=64,
+        validation_alias=AliasChoices("EACPS_BATCH_SIZE", "EACPS_EDITOR_BATCH_SIZE"),
+    )
+
+    # Search
+    strategy: str = _knob("eacps", "Which search: see docs/search.md.", results=True)
+    strategy_params: dict[str, Any] = _knob(
+        {},
+        'JSON of the strategy\'s settings, e.g. {"k": 8, "m": 3, "k_local": 4}.',
+        results=True,
+    )
+    seed: int = _knob(0, "Seed of every search.", results=True, ge=0)
+
+    # Scoring
+    clip: str = _knob(
+        str(DEMO_PACK / "clip"),
+        "open_clip model for pf, pf_dir and cons: a folder, or name/pretrained such as "
+        "ViT-B-32/laion2b_s34b_b79k.",
+        results=True,
+    )
+    lpips_trunk: str = _knob(
+        "clip",
+        "Trunk of lpips: `alex`, `vgg` or `squeeze` (LPIPS proper; needs torchvision's weights) "
+        "or `clip` (the distance in the features of `clip`; no download).",
+        results=True,
+    )
+    potential: Literal["eacps", "weighted"] = _knob(
+        "eacps",
+        "How metrics become one number: eacps = pf + 10 cons - 3 lpips.",
+        results=True,
+    )
+    weights: dict[str, float] = _knob(
+        {},
+        'JSON of weights for potential "weighted", e.g. {"pf": 1, "lpips": 0.3}.',
+        results=True,
+    )
+
+    # Machines
+    devices: Words = _knob(
+        ("auto",),
+        "Devices, comma separated, one worker each: `cpu`, `cuda:0,cuda:1`, or auto.",
+    )
+    threads: int = _knob(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
+    data_dir: Path = _knob(Path(".eacps"), "Folder for database, artifacts, locks and secret.")
+    database_url: str = _knob("", "Jobs database. Empty: SQLite in data_dir; or postgresql://…")
+    artifacts_url: str = _knob("", "Artifact store (fsspec URL). Empty: a folder in data_dir.")
+    host_name: str = _knob("", "This machine's stable name in the jobs database; empty: hostname.")
+    retention_days: float = _knob(30.0, "Finished jobs and artifacts are kept so long.", gt=0)
+    search_concurrency: int = _knob(4, "Tasks searched at the same time.", ge=1, le=256)
+    batch_timeout_seconds: float = _knob(900.0, "A batch running longer is taken for hung.", gt=0)
+    stale_after_seconds: float = _knob(
+        30.0, "A worker silent for so long is taken for dead (several machines).", gt=0
+    )
+
+    # Web
+    host: str = _knob("127.0.0.1", "Address that the web server binds.")
+    port: int = _knob(9090, "Port that the web server binds.", ge=0, le=65535)
+    public_url: str = _knob("", "This backend's address as browsers and Label Studio reach it.")
+    url_secret: SecretStr = _knob(
+        SecretStr(""), "Signs image URLs. Empty: one is made in data_dir and kept."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _knob(
+        "INFO", "Least severe log line that is shown."
+    )
+    log_format: Literal["text", "json"] = _knob("text", "Log lines as text, or as JSON.")
+
+    @field_validator("allowed_hosts", "devices", "route_fields", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _without_trailing_slash(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The jobs database that is really used."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'jobs.sqlite'}"
+
+    @property
+    def resolved_artifacts_url(self) -> str:
+        """The artifact store that is really used."""
+        return self.artifacts_url or f"file://{self.data_dir.resolve() / 'artifacts'}"
+
+    @property
+    def resolved_public_url(self) -> str:
+        """The address under which others reach this backend."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def plan(self) -> SearchPlan:
+        """The search that these settings ask for."""
+        return SearchPlan(self.strategy, self.strategy_params, self.seed, self.editor_batch_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when, and only when, a setting that changes results changes."""
+        content = {
+            name: getattr(self, name)
+            for name, knob in type(self).model_fields.items()
+            if changes_results(knob) and name not in ("editor", "clip", "lora")
+        }
+        for name in ("editor", "clip", "lora"):
+            content[name] = weights_digest(getattr(self, name))
+        return digest({"version": RESULTS_VERSION, **content})[:10]
+
+    @property
+    def model_version(self) -> str:
+        """What Label Studio shows as the model's version."""
+        return f"{self.strategy}-{self.fingerprint}"
+
+
+def changes_results(knob: FieldInfo) -> bool:
+    """Whether a change of this setting changes what a search returns."""
+    extra = cast(Mapping[str, Any], knob.json_schema_extra or {})
+    return bool(extra.get("changes_results"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment and `.env`; a wrong one raises SettingsError naming it."""
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = variable_name(str(first["loc"][0]) if first["loc"] else "")
+        raise SettingsError(f"{name}: {first['msg']}.", hint=f"Change {name}.") from None
+    except Exception as error:
+        raise SettingsError(f"Settings could not be read: {error}.") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt setting would silently do nothing; say which one was probably meant."""
+    known = {name for field in Settings.model_fields for name in variable_names(field)}
+    for name in (*os.environ, *_in_file()):
+        if name.startswith(_PREFIX) and not name.startswith(_OUTSIDE) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            meant = f"Did you mean {nearest[0]}?" if nearest else "`eacps settings` lists them all."
+            raise SettingsError(f"There is no setting {name}.", hint=meant)
+
+
+def _in_file() -> dict[str, str | None]:
+    return dotenv_values(".env") if Path(".env").is_file() else {}
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a settings field."""
+    names = variable_names(field) if field in Settings.model_fields else (field,)
+    return names[0]
+
+
+def variable_names(field: str) -> tuple[str, ...]:
+    """All environment variables that set a field, the preferred one first."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (f"{_PREFIX}{field.upper()}",)
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One line of `eacps settings`."""
+
+    variable: str
+    value: str
+    origin: str
+    help: str
+    changes_results: bool
+
+
+def settings_table(settings: Settings) -> Iterator[SettingRow]:
+    """Every setting with its value (secrets masked), where it came from, and its help."""
+    in_file = _in_file()
+    for field, knob in Settings.model_fields.items():
+        names = variable_names(field)
+        value = getattr(settings, field)
+        origin = "default" if value == knob.default else "argument"
+        for source, known in (("environment", os.environ), (".env", in_file)):
+            found = next((name for name in names if name in known), None)
+            if found:
+                origin = f"{source} ({found})"
+                break
+        yield SettingRow(
+            names[0],
+            _shown(value),
+            origin,
+            knob.description or "",
+            changes_results(knob),
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "(set)" if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    text = str(value)
+    if "://" in text and "@" in text:
+        scheme, rest = text.split("://", 1)
+        return f"{scheme}://***@{rest.rsplit('@', 1)[1]}"
+    return text

@@ -1,0 +1,75 @@
+"""Artifacts: content-addressed, whole or absent, behind unguessable URLs."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from backend.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer
+from backend.settings import load_settings
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    url = f"file://{tmp_path}/store" if request.param == "local" else "memory://artifacts"
+    return ArtifactStore(url)
+
+
+def test_equal_content_has_one_name_and_comes_back(store: ArtifactStore) -> None:
+    name = store.put(b"picture", "png")
+    assert store.put(b"picture", "png") == name
+    assert store.get(name) == b"picture"
+    assert store.exists(name)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a.png", "0" * 40 + ".exe", "", "0" * 40])
+def test_names_that_are_no_artifact_are_refused(store: ArtifactStore, name: str) -> None:
+    with pytest.raises(MissingArtifactError):
+        store.get(name)
+
+
+def test_a_missing_artifact_says_which_setting_keeps_longer(store: ArtifactStore) -> None:
+    with pytest.raises(MissingArtifactError, match="EACPS_RETENTION_DAYS"):
+        store.get("0" * 40 + ".png")
+
+
+def test_many_writers_of_the_same_content_leave_one_whole_file(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _: store.put(b"x" * 100_000, "png"), range(32)))
+    assert len(names) == 1
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == list(names)
+
+
+def test_retention_removes_the_old_and_keeps_the_used(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    old, used = store.put(b"old", "png"), store.put(b"used", "png")
+    for path in tmp_path.rglob("*.png"):
+        os.utime(path, (time.time() - 1000, time.time() - 1000))
+    store.put(b"used", "png")
+    assert store.prune(older_than_seconds=500) == 1
+    assert not store.exists(old)
+    assert store.exists(used)
+
+
+def test_a_signature_opens_only_its_own_file() -> None:
+    signer = UrlSigner(b"secret", "http://backend:9090/")
+    name = "0" * 40 + ".png"
+    url = signer.url(name)
+    assert url.startswith("http://backend:9090/artifacts/")
+    signature = url.split("/")[-2]
+    assert signer.valid(signature, name)
+    assert not signer.valid(signature, "1" * 40 + ".png")
+    assert not UrlSigner(b"other", "http://x").valid(signature, name)
+
+
+def test_the_generated_secret_is_private_and_shared_by_all_processes(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data")
+    with ThreadPoolExecutor(8) as pool:
+        urls = set(pool.map(lambda _: open_signer(settings).url("0" * 40 + ".png"), range(16)))
+    assert len(urls) == 1
+    assert (tmp_path / "data" / "url-secret").stat().st_mode & 0o077 == 0

@@ -1,0 +1,26 @@
+"""Logs name the task and hide secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from backend import log
+
+
+def test_lines_name_the_task_and_hide_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("INFO", "json")
+    with log.task_key("abc123"):
+        logging.getLogger("x").info("Authorization: Token s3cr3t-token and postgresql://u:pw@h/d")
+    line = json.loads(capsys.readouterr().err.strip().splitlines()[-1])
+    assert line["task"] == "abc123"
+    assert "s3cr3t" not in line["message"]
+    assert ":pw@" not in line["message"]
+
+
+def test_text_lines_outside_a_task_have_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("INFO", "text", "web")
+    logging.getLogger("x").warning("hello")
+    assert "web [-] hello" in capsys.readouterr().err

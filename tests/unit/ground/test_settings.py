@@ -1,0 +1,118 @@
+"""Settings: where values come from, what errors say, what changes the model version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.errors import SettingsError
+from backend.settings import Settings, changes_results, load_settings, settings_table
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("EACPS_", "LABEL_STUDIO_", "BASIC_AUTH")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def origin_of(variable: str) -> str:
+    return {row.variable: row.origin for row in settings_table(load_settings())}[variable]
+
+
+def test_environment_wins_over_the_file_and_the_table_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("EACPS_STEPS=20\nEACPS_SEED=5\n")
+    monkeypatch.setenv("EACPS_STEPS", "30")
+    settings = load_settings()
+    assert (settings.steps, settings.seed) == (30, 5)
+    assert origin_of("EACPS_STEPS") == "environment (EACPS_STEPS)"
+    assert origin_of("EACPS_SEED") == ".env (EACPS_SEED)"
+    assert origin_of("EACPS_STRATEGY") == "default"
+
+
+def test_label_studios_own_variable_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://labels:8080/")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret")
+    settings = load_settings()
+    assert settings.label_studio_url == "http://labels:8080"
+    assert settings.label_studio_api_key.get_secret_value() == "very-secret"
+
+
+def test_secrets_and_passwords_are_masked_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret")
+    monkeypatch.setenv("EACPS_DATABASE_URL", "postgresql://me:very-secret@db/jobs")
+    shown = "\n".join(row.value for row in settings_table(load_settings()))
+    assert "very-secret" not in shown
+    assert "postgresql://***@db/jobs" in shown
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EACPS_STEPS", "many"),
+        ("EACPS_STEPS", "1"),
+        ("EACPS_WEIGHTS", "{not json"),
+        ("EACPS_EDITOR_DTYPE", "int4"),
+        ("LABEL_STUDIO_URL", "labels:8080"),
+        ("EACPS_ROUTE_LABELS", '{"x": "nowhere"}'),
+    ],
+)
+def test_a_wrong_value_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert variable.removeprefix("EACPS_").lower() in str(error.value).lower()
+
+
+def test_an_unknown_setting_with_our_prefix_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EACPS_STRATEGI", "eacps")
+    with pytest.raises(SettingsError, match="EACPS_STRATEGY"):
+        load_settings()
+
+
+CHANGED = {
+    "strategy": "best_of_n",
+    "strategy_params": {"k": 3},
+    "steps": 7,
+    "seed": 9,
+    "guidance": 3.5,
+    "potential": "weighted",
+    "weights": {"pf": 1.0},
+    "editor_batch_size": 2,
+    "max_side": 64,
+    "lpips_trunk": "alex",
+    "editor": "other/editor",
+    "clip": "ViT-B-32/openai",
+    "label_studio_url": "http://elsewhere",
+    "retention_days": 3.0,
+    "devices": ("cpu",),
+    "data_dir": Path("other"),
+    "port": 9,
+    "search_concurrency": 2,
+    "predict_wait_seconds": 1.0,
+    "allowed_hosts": ("a",),
+    "log_level": "DEBUG",
+}
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_model_version_changes_exactly_with_what_changes_results(field: str) -> None:
+    before = load_settings()
+    after = load_settings(**{field: CHANGED[field]})
+    assert getattr(before, field) != getattr(after, field)
+    expected = changes_results(Settings.model_fields[field])
+    assert (before.model_version != after.model_version) is expected
+
+
+def test_every_setting_is_described() -> None:
+    assert all(len(row.help) > 10 for row in settings_table(load_settings()))
