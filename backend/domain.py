@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
@@ -78,7 +79,7 @@ class Outcome:
     @property
     def usable(self) -> bool:
         """Whether the trial may be ranked."""
-        return self.failure is None and self.potential is not None
+        return self.failure is None and self.potential is not None and isfinite(self.potential)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class SearchResult:
     @property
     def usable(self) -> tuple[Candidate, ...]:
         """The candidates that have an image and a rank."""
-        return tuple(c for c in self.candidates if c.failure is None)
+        return tuple(c for c in self.candidates if c.outcome.usable)
 
     @property
     def best(self) -> Candidate:

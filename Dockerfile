@@ -1,0 +1,29 @@
+# One image for web and workers; the command chooses (`eacps serve`, `eacps serve --web-only`, `eacps worker`).
+FROM python:3.11-slim
+
+# OpenCV (a dependency of label-studio-sdk) links to these even when it draws nothing.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /app
+COPY requirements.txt requirements-no-deps.txt ./
+# The default PyTorch wheel carries CUDA: the same image runs on GPUs and on CPUs.
+RUN pip install --no-cache-dir -r requirements.txt \
+    && pip install --no-cache-dir --no-deps -r requirements-no-deps.txt
+
+COPY pyproject.toml README.md LICENSE model.py _wsgi.py ./
+COPY backend backend
+COPY demo demo
+RUN pip install --no-cache-dir --no-deps --editable .
+
+# Database, artifacts, locks and the URL secret live on a volume.
+RUN useradd --create-home eacps && mkdir /data && chown eacps /data
+USER eacps
+ENV EACPS_DATA_DIR=/data EACPS_HOST=0.0.0.0 EACPS_LOG_FORMAT=json PYTHONUNBUFFERED=1
+VOLUME /data
+EXPOSE 9090
+HEALTHCHECK --interval=30s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9090/health', timeout=2)"]
+
+CMD ["eacps", "serve"]

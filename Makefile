@@ -1,0 +1,97 @@
+# `make demo` shows everything; `make test` proves it. Nothing is installed outside this folder,
+# except by `make system-packages`, which only CI and Debian users need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LABEL_STUDIO_VENV := .venv-label-studio
+PIP := -m pip --disable-pip-version-check install --quiet
+BACKEND_READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
+LABEL_STUDIO_READY := $(LABEL_STUDIO_VENV)/.ready
+
+export HF_HUB_OFFLINE ?= 0
+
+.PHONY: help demo serve test check lint types unit integration browser chaos format doctor \
+	demo-pack bench screenshots clean system-packages install install-dev
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(BACKEND_READY)  ## Make .venv with the backend in it
+install-dev: $(DEV_READY)
+
+demo: $(BACKEND_READY) $(LABEL_STUDIO_READY)  ## Everything at once, in a real Label Studio (HEADLESS=1: check and exit)
+	@$(BIN)/eacps demo --label-studio $(LABEL_STUDIO_VENV)/bin/label-studio $(if $(filter 1 yes true,$(HEADLESS)),--headless)
+
+serve: $(BACKEND_READY)  ## Web server and workers with your own settings (.env)
+	@$(BIN)/eacps serve
+
+doctor: $(BACKEND_READY)  ## Check machine, weights, database and Label Studio
+	@$(BIN)/eacps doctor
+
+check: $(DEV_READY) lint types unit  ## Lint, types and unit tests: about 2 minutes
+
+lint: $(DEV_READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(DEV_READY)
+	@$(BIN)/mypy backend model.py _wsgi.py demo
+
+unit: $(DEV_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit
+
+integration: $(DEV_READY) $(LABEL_STUDIO_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/integration
+
+browser: $(DEV_READY) $(LABEL_STUDIO_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/browser
+
+chaos: $(DEV_READY) $(LABEL_STUDIO_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/chaos
+
+test: check  ## Everything: check, then Label Studio, browser and chaos tests
+	@$(MAKE) --no-print-directory $(LABEL_STUDIO_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/integration tests/browser tests/chaos
+
+format: $(DEV_READY)  ## Put the code into the house's format
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+demo-pack: $(BACKEND_READY)  ## Train the demo's editor and scorer again (about an hour; QUICK=1 proves the chain)
+	@$(BIN)/python -m demo.training --out out/demo-pack $(if $(QUICK),--quick)
+
+bench: $(BACKEND_READY)  ## Measure engine overhead, memory and enqueueing (docs/results)
+	@$(BIN)/python -m benchmarks.engine --out docs/results
+
+screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures again
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.screenshots --out docs/images
+
+clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+
+system-packages:  ## Debian only: a browser for the tests, and what OpenCV links to
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(BACKEND_READY): $(VENV)/bin/python requirements.txt requirements-no-deps.txt pyproject.toml
+	@echo "Installing the backend into $(VENV) (several GB: PyTorch; a few minutes the first time) …"
+	@$(BIN)/python $(PIP) -r requirements.txt
+	@$(BIN)/python $(PIP) --no-deps -r requirements-no-deps.txt
+	@$(BIN)/python $(PIP) --no-deps --editable .
+	@touch $@
+
+$(DEV_READY): $(BACKEND_READY) requirements-dev.txt
+	@echo "Installing the test tools …"
+	@$(BIN)/python $(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(LABEL_STUDIO_READY): requirements-label-studio.txt
+	@echo "Installing Label Studio into $(LABEL_STUDIO_VENV) …"
+	@$(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	@$(LABEL_STUDIO_VENV)/bin/python $(PIP) -r requirements-label-studio.txt
+	@touch $@

@@ -1,0 +1,33 @@
+"""The one order of outcomes: best potential first, earlier trial first among equals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from backend.domain import Outcome
+
+
+def rankable(outcome: Outcome) -> bool:
+    """Whether the outcome has a place in the order: no failure, and a finite potential."""
+    return (
+        outcome.failure is None
+        and outcome.potential is not None
+        and math.isfinite(outcome.potential)
+    )
+
+
+def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The rankable outcomes, best first; the order in which they were told plays no part."""
+    return sorted(filter(rankable, outcomes), key=_place)
+
+
+def best(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The first of `ranked`, or None when every trial failed."""
+    return min(filter(rankable, outcomes), key=_place, default=None)
+
+
+def _place(outcome: Outcome) -> tuple[float, int, str]:
+    # Ids count up (c9, c10), so a shorter id is an earlier one.
+    identifier = outcome.trial.id
+    return (-(outcome.potential or 0.0), len(identifier), identifier)

@@ -1,0 +1,181 @@
+"""Strategies by name: made from a plan, described for people, extended by other packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from inspect import getdoc
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from backend.domain import SearchPlan
+from backend.errors import SettingsError
+from backend.search.best_of_n import BestOfN
+from backend.search.eacps import Eacps
+from backend.search.protocol import Params, Strategy, StrategyClass
+from backend.search.random_rounds import RandomRounds
+
+STRATEGIES: Final[dict[str, StrategyClass]] = {
+    "best_of_n": BestOfN,
+    "random": RandomRounds,
+    "eacps": Eacps,
+}
+ENTRY_POINT_GROUP: Final = "eacps.strategies"
+MAXIMUM_TRIALS: Final = 1_000_000
+SEED_LIMIT: Final = 2**63
+KINDS: Final = {"integer": "whole number", "number": "number", "string": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One setting of a strategy, for docs, the command line and error messages."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        if self.choices:
+            return " or ".join(f"`{choice}`" for choice in self.choices)
+        kind = KINDS.get(self.kind, self.kind)
+        if self.minimum is None and self.maximum is None:
+            return kind
+        if self.maximum is None:
+            return f"{kind}, at least {self.minimum}"
+        if self.minimum is None:
+            return f"{kind}, at most {self.maximum}"
+        return f"{kind}, {self.minimum} to {self.maximum}"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A strategy in one sentence, with its settings."""
+
+    name: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+
+
+def names() -> tuple[str, ...]:
+    """Every strategy that `EACPS_STRATEGY` may name: the built-in ones first."""
+    others = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return (*STRATEGIES, *sorted(others - STRATEGIES.keys()))
+
+
+def describe(name: str) -> Description:
+    """What the strategy does and which settings it takes."""
+    strategy = _strategy(name)
+    summary = (getdoc(strategy) or name).splitlines()[0]
+    return Description(name, summary, _parameters(strategy))
+
+
+def budget(plan: SearchPlan) -> int:
+    """How many trials the plan uses when nothing fails."""
+    return _params(plan).budget
+
+
+def create(plan: SearchPlan) -> Strategy:
+    """A new search as planned; raises SettingsError when the plan makes no sense."""
+    params = _params(plan)
+    if not isinstance(plan.seed, int) or not -SEED_LIMIT <= plan.seed < SEED_LIMIT:
+        raise SettingsError(
+            f"The search's seed is {_short(plan.seed)}, which is not a 64-bit whole number.",
+            hint="Set EACPS_SEED, or the task's own seed, to a number such as 0.",
+        )
+    return _strategy(plan.strategy)(params, seed=plan.seed, batch_size=plan.batch_size)
+
+
+def _strategy(name: str) -> StrategyClass:
+    if isinstance(name, str) and name in STRATEGIES:
+        return STRATEGIES[name]
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == name:
+            return _loaded(point)
+    raise SettingsError(
+        f"There is no strategy {_short(name)}.",
+        hint=f"Set EACPS_STRATEGY to one of: {', '.join(names())}.",
+    )
+
+
+def _loaded(point: EntryPoint) -> StrategyClass:
+    hint = "Repair or remove that package, or set EACPS_STRATEGY to another strategy."
+    try:
+        strategy = point.load()
+    except Exception as error:  # whatever a stranger's module raises while it is imported
+        raise SettingsError(
+            f"The strategy '{point.name}' ({point.value}) could not be loaded: {error!r}.",
+            hint=hint,
+        ) from error
+    if not callable(strategy) or not hasattr(getattr(strategy, "Params", None), "budget"):
+        raise SettingsError(
+            f"The strategy '{point.name}' ({point.value}) has no Params class with a budget.",
+            hint=hint,
+        )
+    return strategy  # type: ignore[no-any-return]
+
+
+def _params(plan: SearchPlan) -> Params:
+    strategy = _strategy(plan.strategy)
+    if not isinstance(plan.params, Mapping):
+        raise _refusal(plan, f"They are {_short(plan.params)}, not names with values.")
+    allowed = {parameter.name for parameter in _parameters(strategy)}
+    for name in plan.params:
+        if name not in allowed:
+            raise _refusal(plan, f"There is no parameter {_short(name)}.")
+    try:
+        params: Params = strategy.Params(**plan.params)
+    except ValidationError as error:
+        raise _refusal(plan, _first_problem(error)) from error
+    if params.budget > MAXIMUM_TRIALS:
+        raise _refusal(plan, f"They ask for {params.budget} trials, over {MAXIMUM_TRIALS}.")
+    return params
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message}."
+    return f"{problem['loc'][0]} is {_short(problem['input'])}: {message}."
+
+
+def _refusal(plan: SearchPlan, problem: str) -> SettingsError:
+    parameters = _parameters(_strategy(plan.strategy))
+    allowed = "; ".join(f"{parameter.name}: {parameter.allowed}" for parameter in parameters)
+    return SettingsError(
+        f"The parameters of strategy '{plan.strategy}' are wrong. {problem}",
+        hint=f"Change EACPS_STRATEGY_PARAMS. Allowed: {allowed or 'none'}.",
+    )
+
+
+def _parameters(strategy: StrategyClass) -> tuple[Parameter, ...]:
+    schema = TypeAdapter(strategy.Params).json_schema()
+    return tuple(_parameter(name, facts) for name, facts in schema.get("properties", {}).items())
+
+
+def _parameter(name: str, facts: Mapping[str, Any]) -> Parameter:
+    return Parameter(
+        name=name,
+        kind=facts.get("type", "value"),
+        default=facts.get("default"),
+        help=facts.get("description", ""),
+        minimum=facts.get("minimum"),
+        maximum=facts.get("maximum"),
+        choices=tuple(facts.get("enum", ())),
+    )
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # an integer of 5,000 digits has no repr
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

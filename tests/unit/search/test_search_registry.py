@@ -1,0 +1,205 @@
+"""Strategies by name: settings that make no sense are refused, other packages may add some."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import math
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import backend.search
+from backend.domain import SearchPlan
+from backend.errors import SettingsError
+from backend.search import budget, create, describe, names
+from backend.search.protocol import Strategy
+
+ROOT = Path(backend.search.__file__).parents[2]
+MODULES = [
+    f"backend.search.{module.name}" for module in pkgutil.iter_modules(backend.search.__path__)
+]
+
+
+def test_the_default_plan_is_the_reference_search_of_eight_candidates() -> None:
+    assert budget(SearchPlan()) == 8
+    assert isinstance(create(SearchPlan()), Strategy)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "params", "expected"),
+    [
+        ("best_of_n", {"n": 5}, 5),
+        ("random", {"rounds": 3}, 14),
+        ("eacps", {"k": 8, "k_local": 4, "m": 3}, 20),
+    ],
+)
+def test_a_budget_is_known_before_the_search(
+    strategy: str, params: dict[str, Any], expected: int
+) -> None:
+    assert budget(SearchPlan(strategy, params)) == expected
+
+
+@pytest.mark.parametrize("name", ["", "EACPS", "halvin", None, ["eacps"], "x" * 10_000])
+def test_an_unknown_strategy_names_the_setting_and_the_choices(name: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        create(SearchPlan(name))
+    assert "EACPS_STRATEGY to one of: best_of_n, random, eacps" in caught.value.hint
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": -3}, "k is -3"),
+        ({"k": 2.5}, "k is 2.5"),
+        ({"k": "4"}, "k is '4'"),
+        ({"k": True}, "k is True"),
+        ({"k": None}, "k is None"),
+        pytest.param({"k": 10**5000}, "k is an unprintable int", id="5001 digits"),
+        ({"k": 4, "m": 5}, "m (5) must not be greater than k (4)"),
+        ({"angle": 0}, "angle is 0"),
+        ({"angle": 3.0}, "angle is 3.0"),
+        ({"angle": math.nan}, "angle is nan"),
+        ({"angle_decay": 1.5}, "angle_decay is 1.5"),
+        ({"moves": "sideways"}, "moves is 'sideways'"),
+        ({"kk": 4}, "no parameter 'kk'"),
+        ({7: 4}, "no parameter 7"),
+        ({"self": 4}, "no parameter 'self'"),
+        ({"k": 1000, "m": 1000, "k_local": 1000, "rounds": 9}, "9001000 trials, over 1000000"),
+        (["k", 4], "not names with values"),
+        ("k=4", "not names with values"),
+    ],
+)
+def test_a_wrong_parameter_names_the_setting_and_every_range(params: Any, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        create(SearchPlan("eacps", params))
+    assert problem in caught.value.message
+    assert "EACPS_STRATEGY_PARAMS" in caught.value.hint
+    assert "k: whole number, 1 to 1000" in caught.value.hint
+    assert "angle: number, 0.01 to 1.57" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "seed", [2**63, -(2**63) - 1, pytest.param(10**5000, id="5001 digits"), "0", None, 0.5]
+)
+def test_a_seed_that_is_no_64_bit_number_is_refused(seed: Any) -> None:
+    with pytest.raises(SettingsError, match="EACPS_SEED"):
+        create(SearchPlan(seed=seed))
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+from backend.domain import Noise, Trial
+
+
+@dataclass(frozen=True)
+class OneParams:
+    shift: int = 5
+    budget = 1
+
+
+class One:
+    """Tries one noise."""
+
+    Params = OneParams
+
+    def __init__(self, params, *, seed, batch_size):
+        self.left = [Trial("c1", Noise(seed + params.shift))]
+
+    def ask(self):
+        return [self.left.pop()] if self.left else []
+
+    def tell(self, outcomes):
+        pass
+
+
+class NoStrategy:
+    pass
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that offers good and bad strategies, one under a built-in name."""
+    (tmp_path / "strategy_plugin.py").write_text(PLUGIN)
+    facts = tmp_path / "strategy_plugin-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: strategy-plugin\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(
+        "[eacps.strategies]\n"
+        "one = strategy_plugin:One\n"
+        "eacps = strategy_plugin:One\n"
+        "broken = strategy_plugin_that_is_gone:One\n"
+        "empty = strategy_plugin:NoStrategy\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_another_package_adds_a_strategy_but_replaces_none() -> None:
+    assert names() == ("best_of_n", "random", "eacps", "broken", "empty", "one")
+    assert describe("one").summary == "Tries one noise."
+    plan = SearchPlan("one", {"shift": 2}, seed=40)
+    assert budget(plan) == 1
+    assert create(plan).ask()[0].noise.seed == 42
+    assert len(create(SearchPlan("eacps")).ask()) == 4
+    with pytest.raises(SettingsError, match=r"no parameter 'k'.*shift: whole number"):
+        create(SearchPlan("one", {"k": 2}))
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "problem"), [("broken", "could not be loaded"), ("empty", "no Params class")]
+)
+def test_a_broken_package_is_named(name: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem) as caught:
+        create(SearchPlan(name))
+    assert "strategy_plugin" in caught.value.message
+    assert "EACPS_STRATEGY" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_docs_show_every_strategy_and_parameter_as_it_is(name: str) -> None:
+    text = (ROOT / "docs" / "search.md").read_text()
+    _, section = text.split(f"\n## `{name}`\n")
+    section = section.split("\n## ")[0]
+    description = describe(name)
+    assert description.summary in " ".join(section.split())
+    for parameter in description.parameters:
+        row = (
+            f"| `{parameter.name}` | `{parameter.default}` "
+            f"| {parameter.allowed} | {parameter.help} |"
+        )
+        assert row in section
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+@pytest.mark.parametrize("name", backend.search.registry.STRATEGIES)
+def test_every_strategy_has_an_example(name: str) -> None:
+    strategy = backend.search.registry.STRATEGIES[name]
+    assert ">>>" in (strategy.__doc__ or "")
+
+
+def test_the_package_is_pure() -> None:
+    heavy = {"torch", "PIL", "numpy", "dbos", "diffusers", "label_studio_sdk", "flask"}
+    script = f"import sys, backend.search; print(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_strategy_reads_a_clock_a_file_or_global_randomness() -> None:
+    for path in (ROOT / "backend" / "search").glob("*.py"):
+        for word in ("import random", "import time", "datetime", "open(", "import os"):
+            assert word not in path.read_text(), path.name
