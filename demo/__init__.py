@@ -1,0 +1,1 @@
+"""Bear studio: a tiny world with ground truth, an editor trained on it, and a scorer."""

@@ -1,0 +1,137 @@
+"""Start a real Label Studio in a folder of its own, and stop it again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+USERNAME = "demo@example.com"
+PASSWORD = "bear-studio-demo"  # noqa: S105 - the demo's own login, printed on the screen
+START_LIMIT_SECONDS = 240
+
+
+class LabelStudioError(RuntimeError):
+    """Label Studio did not start, or refused a request."""
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port if nobody listens there, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise LabelStudioError("no free port on 127.0.0.1")
+
+
+@dataclass
+class LabelStudioServer:
+    """One Label Studio process: its program, its folder, its port and its API token."""
+
+    program: Path
+    folder: Path
+    token: str
+    port: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What the process prints."""
+        return self.folder / "label-studio.log"
+
+    def start(self) -> None:
+        """Start the process; `wait` tells when it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port(8080)
+        command = [
+            str(self.program), "start", "--no-browser", "--port", str(self.port),
+            "--internal-host", "127.0.0.1", "--data-dir", str(self.folder),
+            "--username", USERNAME, "--password", PASSWORD, "--user-token", self.token,
+            "--enable-legacy-api-token", "--log-level", "WARNING",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            # Without this a backend on this very machine is refused (SSRF rule).
+            "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "COLLECT_ANALYTICS": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            "LATEST_VERSION_CHECK": "false",
+            **self.environment,
+        }
+
+    def wait(self, still_wanted: Callable[[], None] = lambda: None) -> None:
+        """Return when it answers; raise with the end of its log when it does not."""
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            still_wanted()
+            if self.process is not None and self.process.poll() is not None:
+                break
+            try:
+                if requests.get(f"{self.url}/health", timeout=2).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.3)
+        raise LabelStudioError(f"Label Studio did not start; the end of its log:\n{self.tail()}")
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines that it printed."""
+        if not self.log.exists():
+            return "(nothing was printed)"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, grace_seconds: float = 8.0) -> None:
+        """End the process and everything that it started."""
+        if self.process is None:
+            return
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, sign)
+            except ProcessLookupError:
+                break
+            try:
+                self.process.wait(grace_seconds)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self.process = None
+
+    def api(self, method: str, path: str, **arguments: object) -> requests.Response:
+        """Call the API with the demo's token; raises when Label Studio refuses."""
+        response = requests.request(
+            method,
+            f"{self.url}{path}",
+            headers={"Authorization": f"Token {self.token}"},
+            timeout=60,
+            **arguments,  # type: ignore[arg-type]
+        )
+        if not response.ok:
+            raise LabelStudioError(
+                f"{method} {path} answered {response.status_code}: {response.text[:300]}"
+            )
+        return response

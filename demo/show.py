@@ -1,0 +1,333 @@
+"""`eacps demo`: a real Label Studio, workers and a project of bears, ready for review."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from demo.label_studio import (
+    PASSWORD,
+    USERNAME,
+    LabelStudioError,
+    LabelStudioServer,
+    free_port,
+)
+from demo.tasks import demo_tasks
+
+PROJECT_TITLE = "Bear studio"
+TASK_SEED = 7
+FINISH_LIMIT_SECONDS = 1800
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why and what to look at."""
+
+
+@dataclass
+class Demo:
+    """Everything that one run of the demo starts, and where it keeps it."""
+
+    program: Path
+    folder: Path
+    count: int
+    console: Console
+    backend: subprocess.Popen[bytes] | None = None
+    backend_port: int = 0
+    server: LabelStudioServer | None = None
+
+    @property
+    def label_studio(self) -> LabelStudioServer:
+        """The demo's Label Studio, started on first use."""
+        if self.server is None:
+            self.server = LabelStudioServer(
+                self.program, self.folder / "label-studio", self._token(), free_port(8080)
+            )
+            self.server.start()
+        return self.server
+
+    def _token(self) -> str:
+        path = self.folder / "token"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(20))
+        return path.read_text().strip()
+
+    def start_backend(self) -> None:
+        """Start web server, orchestrator and workers under their supervisor."""
+        self.backend_port = free_port(9090)
+        log = (self.folder / "backend.log").open("ab")
+        self.backend = subprocess.Popen(
+            [sys.executable, "-m", "backend", "serve"],
+            cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """The backend's settings; `EACPS_*` variables of the caller stay in force."""
+        return {
+            **os.environ,
+            "EACPS_DATA_DIR": str(self.folder / "eacps"),
+            "EACPS_PORT": str(self.backend_port),
+            "EACPS_HOST": "127.0.0.1",
+            "EACPS_PUBLIC_URL": f"http://localhost:{self.backend_port}",
+            "LABEL_STUDIO_URL": self.label_studio.url,
+            "LABEL_STUDIO_API_KEY": self.label_studio.token,
+            "HF_HUB_OFFLINE": "1",
+        }
+
+    def check_alive(self) -> None:
+        """Raise when a process that the demo needs has ended."""
+        if self.backend is not None and self.backend.poll() is not None:
+            tail = (self.folder / "backend.log").read_text(errors="replace").splitlines()[-15:]
+            raise DemoError("The backend ended; the end of its log:\n" + "\n".join(tail))
+        process = self.label_studio.process
+        if process is not None and process.poll() is not None:
+            raise DemoError(f"Label Studio ended; its log:\n{self.label_studio.tail()}")
+
+    def wait_for_backend(self) -> None:
+        """Return when the web server answers."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.check_alive()
+            with suppress(requests.RequestException):
+                if requests.get(f"http://127.0.0.1:{self.backend_port}/health", timeout=2).ok:
+                    return
+            time.sleep(0.2)
+        raise DemoError(f"The backend did not answer; see {self.folder / 'backend.log'}.")
+
+    def stop(self) -> None:
+        """End every process that was started."""
+        if self.backend is not None:
+            self.backend.send_signal(signal.SIGTERM)
+            try:
+                self.backend.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.backend.pid, signal.SIGKILL)
+            self.backend = None
+        if self.server is not None:
+            self.server.stop()
+
+    def project(self) -> int:
+        """The demo's project: the one of the last run, or a new one."""
+        found = self.label_studio.api("GET", "/api/projects?page_size=1000").json()["results"]
+        for project in found:
+            if project["title"] == PROJECT_TITLE:
+                return int(project["id"])
+        made = self.label_studio.api(
+            "POST",
+            "/api/projects",
+            json={"title": PROJECT_TITLE, "description": "Edits found by search, to be reviewed."},
+        )
+        return int(made.json()["id"])
+
+    def connect(self, project: int) -> None:
+        """Install label config, backend and webhook into the project."""
+        finished = subprocess.run(
+            [sys.executable, "-m", "backend", "connect", "--project", str(project)],
+            cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if finished.returncode:
+            raise DemoError(f"Connecting failed:\n{finished.stdout}{finished.stderr}")
+
+    def import_tasks(self, project: int) -> int:
+        """Upload the bears and import one task each, unless that is done; how many there are."""
+        known = int(self._counts(project)["task_number"])
+        if known:
+            return known
+        tasks = []
+        for number, task in enumerate(demo_tasks(self.count, TASK_SEED)):
+            path = self.folder / "images" / f"bear-{number + 1:02d}.png"
+            path.parent.mkdir(exist_ok=True)
+            task.image.save(path)
+            tasks.append({"image": self._upload(project, path), "prompt": task.instruction})
+        self.label_studio.api("POST", f"/api/projects/{project}/import", json=tasks)
+        return len(tasks)
+
+    def _upload(self, project: int, path: Path) -> str:
+        with path.open("rb") as file:
+            answer = self.label_studio.api(
+                "POST",
+                f"/api/projects/{project}/import?commit_to_project=false",
+                files={"file": (path.name, file, "image/png")},
+            ).json()
+        upload = self.label_studio.api(
+            "GET", f"/api/import/file-upload/{answer['file_upload_ids'][0]}"
+        ).json()
+        return f"/data/{upload['file']}"
+
+    def _counts(self, project: int) -> dict[str, Any]:
+        content: dict[str, Any] = self.label_studio.api("GET", f"/api/projects/{project}").json()
+        return content
+
+    def tasks(self, project: int) -> list[dict[str, Any]]:
+        """All tasks of the project with their predictions."""
+        path = f"/api/tasks?project={project}&page_size=500&fields=all"
+        content: list[dict[str, Any]] = self.label_studio.api("GET", path).json()["tasks"]
+        return content
+
+    def watch(self, project: int, total: int, progress: Progress) -> None:
+        """Return when every task has its prediction, showing how far it is."""
+        row = progress.add_task("Searching", total=total, detail="")
+        deadline = time.monotonic() + FINISH_LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            self.check_alive()
+            status = self._status()
+            failed = int(status.get("counts", {}).get("failed", 0))
+            done = int(self._counts(project)["total_predictions_number"])
+            progress.update(row, completed=done, detail=_detail(status))
+            if done >= total:
+                return
+            if failed and done + failed >= total:
+                raise DemoError(f"{failed} of {total} tasks failed: {_first_failure(status)}")
+            time.sleep(0.5)
+        raise DemoError(f"Not finished after {FINISH_LIMIT_SECONDS} s: {self._status()}")
+
+    def _status(self) -> dict[str, Any]:
+        address = f"http://127.0.0.1:{self.backend_port}/status.json"
+        with suppress(requests.RequestException, ValueError):
+            content: dict[str, Any] = requests.get(address, timeout=5).json()
+            return content
+        return {}
+
+    def check(self, project: int) -> str:
+        """Prove what the screen promises: predictions, rankings, images; or raise."""
+        tasks = self.tasks(project)
+        images = 0
+        for task in tasks:
+            predictions = task.get("predictions") or []
+            if len(predictions) != 1:
+                raise DemoError(f"Task {task['id']} has {len(predictions)} predictions, not one.")
+            images += self._check_task(task, predictions[0])
+        return f"{len(tasks)} tasks, one prediction each, {images} images served"
+
+    def _check_task(self, task: dict[str, Any], prediction: dict[str, Any]) -> int:
+        rankings = [r["value"]["ranker"] for r in prediction["result"] if r["type"] == "ranker"]
+        shown = {card["id"] for card in task["data"]["candidates"]}
+        listed = {name for bucket in rankings[0].values() for name in bucket}
+        if shown != listed or len(shown) < 2:
+            raise DemoError(f"Task {task['id']} shows {shown} but ranks {listed}.")
+        gallery = task["data"]["gallery"]
+        for url in gallery:
+            address = url if url.startswith("http") else f"{self.label_studio.url}{url}"
+            token = {"Authorization": f"Token {self.label_studio.token}"}
+            answer = requests.get(address, headers=token, timeout=30)
+            if not answer.headers.get("Content-Type", "").startswith("image/"):
+                raise DemoError(f"{url} is not an image: {answer.status_code}.")
+        return len(gallery)
+
+
+def _detail(status: dict[str, Any]) -> str:
+    running = status.get("running") or []
+    parts = [f"{job.get('finished', 0)}/{job.get('expected', '?')}" for job in running[:4]]
+    return f"candidates of running tasks: {', '.join(parts)}" if parts else "workers are loading"
+
+
+def _first_failure(status: dict[str, Any]) -> str:
+    failures = status.get("failures") or [{}]
+    return str(failures[0].get("message") or failures[0])
+
+
+def run_demo(
+    program: Path, *, folder: Path, count: int, headless: bool, open_browser: bool
+) -> None:
+    """Start everything, show progress, then stay until Ctrl-C (or check and return)."""
+    console = Console()
+    if not program.exists():
+        raise DemoError(f"There is no Label Studio at {program}; `make demo` installs it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    demo = Demo(program.absolute(), folder.absolute(), count, console)
+    started = time.monotonic()
+    with _stopping(demo):
+        project = _bring_up(demo, console)
+        took = time.monotonic() - started
+        console.print(f"[green]Ready after {took:.0f} s.[/] {demo.check(project)}.")
+        (demo.folder / "last-run.json").write_text(json.dumps({"seconds": round(took, 1)}))
+        if headless:
+            return
+        _explain(demo, project, console)
+        if open_browser:
+            webbrowser.open(f"{demo.label_studio.url}/projects/{project}/data")
+        while True:
+            demo.check_alive()
+            time.sleep(1)
+
+
+def _bring_up(demo: Demo, console: Console) -> int:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        row = progress.add_task("Starting Label Studio and workers", total=4, detail="")
+        address = demo.label_studio.url
+        demo.start_backend()
+        progress.update(row, advance=1, detail=address)
+        demo.label_studio.wait(demo.check_alive)
+        demo.wait_for_backend()
+        progress.update(row, advance=1, detail="project and connection")
+        project = demo.project()
+        demo.connect(project)
+        progress.update(row, advance=1, detail="importing bears")
+        total = demo.import_tasks(project)
+        progress.update(row, advance=1, detail=f"{total} tasks")
+        demo.watch(project, total, progress)
+    return project
+
+
+def _explain(demo: Demo, project: int, console: Console) -> None:
+    address = demo.label_studio.url
+    console.print(
+        Panel(
+            f"[bold]Open[/]      {address}/projects/{project}/data\n"
+            f"[bold]Log in[/]    {USERNAME}   [bold]password[/] {PASSWORD}\n\n"
+            "[bold]Three things to try[/]\n"
+            " 1. Open a task: the original, the best edit, every candidate with its scores.\n"
+            " 2. Drag a better candidate to the top, or into Rejected, and submit.\n"
+            " 3. Import an image of your own with a `prompt`: its prediction comes by itself.\n\n"
+            f"[dim]Jobs and workers: http://localhost:{demo.backend_port}/status · "
+            f"logs: {demo.folder} · Ctrl-C stops everything[/]",
+            title="Bear studio is ready",
+            expand=False,
+        )
+    )
+
+
+@contextmanager
+def _stopping(demo: Demo) -> Iterator[None]:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        demo.console.print("Stopping …")
+    except LabelStudioError as error:
+        raise DemoError(str(error)) from error
+    finally:
+        # A second Ctrl-C while stopping would leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        demo.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,1 @@
+"""How the pack is made from nothing: `python -m demo.training --out DIR`."""

@@ -1,0 +1,138 @@
+"""Make the whole pack from nothing: `python -m demo.training --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from demo.training.optimisation import Tick
+from demo.training.recipe import Recipe
+
+Report = dict[str, float]
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One resumable piece of the run: its folder, its length in ticks, and what fills it."""
+
+    name: str
+    ticks: int
+    fill: Callable[[Path, Tick], Report | None]
+
+
+def stages(recipe: Recipe, work: Path) -> Iterator[Stage]:
+    """The run in order; each stage may read the folders of those before it."""
+    from demo.training.autoencoder import Autoencoder, train_autoencoder
+    from demo.training.editor import train_editor
+    from demo.training.latents import CHUNK, write_latents
+    from demo.training.oracle import train_oracle
+    from demo.training.scorer import train_scorer
+    from demo.training.tokenizer import load_tokenizer, write_tokenizer
+
+    def tokenizer(folder: Path, tick: Tick) -> None:
+        write_tokenizer(folder)
+        tick()
+
+    def autoencoder(folder: Path, tick: Tick) -> Report:
+        return train_autoencoder(recipe, folder, tick)
+
+    yield Stage("tokenizer", 1, tokenizer)
+    yield Stage("autoencoder", recipe.autoencoder.steps, autoencoder)
+    words, codec = load_tokenizer(work / "tokenizer"), Autoencoder(work / "autoencoder")
+
+    def latents(folder: Path, tick: Tick) -> None:
+        write_latents(recipe, codec, words, folder, tick)
+
+    def editor(folder: Path, tick: Tick) -> None:
+        train_editor(recipe, work / "latents", words, folder, tick)
+
+    def scorer(folder: Path, tick: Tick) -> Report:
+        return train_scorer(recipe, codec, words, folder, tick)
+
+    def oracle(folder: Path, tick: Tick) -> Report:
+        return train_oracle(recipe, codec, folder, tick)
+
+    yield Stage("latents", -(-recipe.pairs // CHUNK), latents)
+    yield Stage("editor", recipe.editor_first.steps + recipe.editor_second.steps, editor)
+    yield Stage("scorer", recipe.scorer_first.steps + recipe.scorer_second.steps, scorer)
+    yield Stage("oracle", recipe.oracle.steps, oracle)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        yield progress
+
+
+def run(recipe: Recipe, out: Path, work: Path) -> dict[str, Report]:
+    """Train what is not there yet, then assemble the pack in `out`; return what was measured."""
+    from demo.training.package import assemble
+
+    reports: dict[str, Report] = {}
+    with _progress() as progress:
+        for stage in stages(recipe, work):
+            task = progress.add_task(stage.name, total=stage.ticks)
+            reports[stage.name] = _done(stage, work, partial(progress.advance, task))
+            progress.update(task, completed=stage.ticks)
+    assemble(work, out)
+    measured = {name: report for name, report in reports.items() if report}
+    record = {"recipe": asdict(recipe), "measured": measured}
+    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    return measured
+
+
+def _done(stage: Stage, work: Path, tick: Tick) -> Report:
+    """The stage's report; a stage whose folder is there is not run again."""
+    folder = work / stage.name
+    if not folder.is_dir():
+        unfinished = work / f"{stage.name}.partial"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        report = stage.fill(unfinished, tick) or {}
+        (unfinished / REPORT).write_text(json.dumps(report))
+        unfinished.rename(folder)
+    finished: Report = json.loads((folder / REPORT).read_text())
+    return finished
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where the pack is written")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/bear-studio"),
+        help="where finished stages are kept, so that a broken run resumes",
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="times every number of steps")
+    parser.add_argument(
+        "--quick", action="store_true", help="two steps of everything: proves the chain only"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads for torch")
+    options = parser.parse_args(arguments)
+    import torch
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    torch.set_num_threads(options.threads)
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    recipe = Recipe.quick() if options.quick else Recipe.full(options.scale)
+    measured = run(recipe, options.out, options.work / recipe.digest)
+    print(json.dumps(measured, indent=2))
+
+
+if __name__ == "__main__":
+    main()
