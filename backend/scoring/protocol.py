@@ -1,0 +1,24 @@
+"""What the pipeline asks of a scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from PIL import Image
+
+from backend.domain import EditTask
+from backend.images import TaskImages
+
+
+class Scorer(Protocol):
+    """Judges edited images of one task by named metrics."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics it yields."""
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """One mapping of metric name to raw value per edited image, all in one forward."""

@@ -1,0 +1,51 @@
+"""Settings, tasks, pictures and trials for the editors' tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from backend.domain import EditTask, Noise, Trial
+from backend.images import TaskImages
+from backend.settings import Settings
+
+SIDE = 64
+
+
+def tiny_settings(folder: Path, **changes: Any) -> Settings:
+    """Settings for a tiny editor."""
+    defaults = {
+        "editor": str(folder),
+        "steps": 3,
+        "max_side": SIDE,
+        "guidance": 3.0,
+        "image_guidance": 1.5,
+    }
+    return Settings(_env_file=None, **(defaults | changes))
+
+
+def task(instruction: str = "make the circle green") -> EditTask:
+    """A task whose images are handed over beside it."""
+    return EditTask(image="a", instruction=instruction)
+
+
+def picture(size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
+    """A circle and a box."""
+    image = Image.new("RGB", size, (200, 220, 240))
+    draw = ImageDraw.Draw(image)
+    width, height = size
+    draw.ellipse([width // 5, height // 5, width * 3 // 5, height * 3 // 5], fill=(220, 40, 40))
+    draw.rectangle([width // 2, height // 2, width - 4, height - 4], fill=(40, 90, 200))
+    return image
+
+
+def images(size: tuple[int, int] = (SIDE, SIDE)) -> TaskImages:
+    """A task's images, without mask or reference."""
+    return TaskImages(picture(size))
+
+
+def trials(*seeds: int) -> list[Trial]:
+    """One trial per seed."""
+    return [Trial(f"c{index}", Noise(seed)) for index, seed in enumerate(seeds)]

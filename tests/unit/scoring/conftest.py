@@ -1,0 +1,28 @@
+"""The demo pack's CLIP, and two scenes to judge."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from PIL import Image
+from scoring_cases import bear
+
+from backend.settings import Settings
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """The defaults: the demo pack."""
+    return Settings(_env_file=None)
+
+
+@pytest.fixture
+def source() -> Image.Image:
+    """A bear."""
+    return bear(1)
