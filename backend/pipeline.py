@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image, Resampling
+
 from backend import images as pixels
 from backend.artifacts import ArtifactStore
 from backend.domain import (
@@ -187,7 +189,7 @@ class Device:
         return candidates
 
     def _score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[pixels.Image.Image]
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
     ) -> tuple[list[dict[str, float]], tuple[str, ...]]:
         scores: list[dict[str, float]] = [{} for _ in edited]
         notes: list[str] = []
@@ -204,7 +206,7 @@ class Device:
         self,
         task: EditTask,
         render: Render,
-        image: pixels.Image.Image,
+        image: Image,
         raw: Mapping[str, float],
         notes: tuple[str, ...],
     ) -> Candidate:
@@ -233,7 +235,7 @@ class Device:
         )
 
 
-def finish(images: TaskImages, render: Render) -> pixels.Image.Image:
+def finish(images: TaskImages, render: Render) -> Image:
     """A render at the source's size, with the source untouched outside the mask."""
     if render.image is None:
         raise ValueError("a failed render cannot be finished")
@@ -241,7 +243,7 @@ def finish(images: TaskImages, render: Render) -> pixels.Image.Image:
         return pixels.keep_outside(images.source, render.image, images.mask)
     if render.image.size == images.source.size:
         return render.image
-    return render.image.resize(images.source.size, pixels.Image.Resampling.LANCZOS)
+    return render.image.resize(images.source.size, Resampling.LANCZOS)
 
 
 def load_images(task: EditTask, store: ArtifactStore, settings: Settings) -> TaskImages:
@@ -262,6 +264,13 @@ def image_limits(settings: Settings) -> pixels.ImageLimits:
     return pixels.ImageLimits(
         settings.max_image_bytes, settings.max_image_pixels, settings.min_image_side
     )
+
+
+def potential_range(settings: Settings) -> tuple[float, float]:
+    """The potentials that a score of 0 and of 1 stand for."""
+    from backend.scoring import Potential
+
+    return Potential.of(settings).range
 
 
 def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:

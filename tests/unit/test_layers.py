@@ -14,7 +14,7 @@ SIBLINGS = {"search", "editors", "scoring", "faces", "learning"}
 HEIGHT = (
     dict.fromkeys(GROUND, 0)
     | dict.fromkeys(SIBLINGS, 1)
-    | {"pipeline": 2, "jobs": 3, "labelstudio": 4, "cli": 5, "__main__": 6}
+    | {"pipeline": 2, "jobs": 3, "labelstudio": 4, "doctor": 5, "cli": 6, "__main__": 7}
 )
 HOMES = {
     "torch": {"editors", "scoring", "faces", "learning"},

@@ -1,0 +1,1 @@
+"""Durable jobs on DBOS: a job, once accepted, reaches exactly one outcome."""

@@ -1,0 +1,1 @@
+"""The only place that knows Label Studio: requests in, enriched tasks and predictions out."""

@@ -1,0 +1,141 @@
+"""Where people left regions and choices on a task. Every value here is untrusted JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+MAX_REGIONS = 500
+MAX_CONFIG_CHARACTERS = 1_000_000
+SHAPES = ("rectangle", "ellipse", "polygon", "brush")
+_LABEL_KEYS = (*(f"{shape}labels" for shape in SHAPES), "labels", "choices")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One item of a `result` list, and where it was found, in words for a card."""
+
+    content: Mapping[str, Any]
+    where: str
+
+    @property
+    def value(self) -> Mapping[str, Any]:
+        """The region's own values; empty when they are not an object."""
+        return mapping(self.content.get("value"))
+
+    @property
+    def kind(self) -> str:
+        """`rectangle`, `ellipse`, `polygon`, `brush`, `choices`, `labels`, ... or empty."""
+        name = text(self.content.get("type")).lower()
+        return name.removesuffix("labels") or name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The texts of its labels and choices."""
+        return tuple(
+            word
+            for key in _LABEL_KEYS
+            for word in sequence(self.value.get(key))
+            if isinstance(word, str)
+        )
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, if it is an object; else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """The value, if it is a list; else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """The value, if it is a string; else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def context_regions(context: Any) -> list[Region]:
+    """The regions on the screen of an interactive request."""
+    return _regions(mapping(context).get("result"), "the open annotation")
+
+
+def draft_regions(task: Mapping[str, Any]) -> list[Region]:
+    """The regions of the newest draft."""
+    drafts = [mapping(draft) for draft in sequence(task.get("drafts"))]
+    return _regions(_newest(drafts).get("result"), "the draft")
+
+
+def annotation_regions(task: Mapping[str, Any]) -> list[Region]:
+    """The regions of the newest annotation that was not skipped."""
+    annotations = [
+        mapping(annotation)
+        for annotation in sequence(task.get("annotations"))
+        if not mapping(annotation).get("was_cancelled")
+    ]
+    newest = _newest(annotations)
+    number = newest.get("id")
+    where = f"annotation {number}" if isinstance(number, int) else "the annotation"
+    return _regions(newest.get("result"), where)
+
+
+def prediction_regions(task: Mapping[str, Any]) -> list[Region]:
+    """The regions of all earlier predictions."""
+    return [
+        region
+        for prediction in sequence(task.get("predictions"))[:MAX_REGIONS]
+        for region in _regions(mapping(prediction).get("result"), "an earlier prediction")
+    ]
+
+
+def parse_config(label_config: Any) -> ElementTree.Element | None:
+    """A label config's XML, or None when it cannot be trusted or read."""
+    source = text(label_config)
+    # Entity declarations are how XML bombs are built, and no label config needs them.
+    if not source or len(source) > MAX_CONFIG_CHARACTERS or "<!doctype" in source.lower():
+        return None
+    try:
+        return ElementTree.fromstring(source)  # noqa: S314
+    except (ElementTree.ParseError, ValueError, RecursionError):
+        return None
+
+
+def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
+    """Names of the Image tags that show the source image; empty when unknown."""
+    return frozenset(
+        tag.get("name", "")
+        for tag in _elements(label_config)
+        if tag.tag == "Image" and tag.get("value") == f"${image_field}"
+    )
+
+
+def default_choices(label_config: Any) -> list[str]:
+    """Choices that the label config selects by itself."""
+    found: list[str] = []
+    for tag in _elements(label_config):
+        if tag.tag == "Choice" and tag.get("selected", "").lower() == "true":
+            found.append(tag.get("value", ""))
+        elif tag.tag in ("Choices", "View") and tag.get("default"):
+            found.append(tag.get("default", ""))
+    return found
+
+
+def _elements(label_config: Any) -> Iterator[ElementTree.Element]:
+    root = parse_config(label_config)
+    return iter(()) if root is None else root.iter()
+
+
+def _regions(result: Any, where: str) -> list[Region]:
+    found = sequence(result)[:MAX_REGIONS]
+    return [Region(content, where) for content in found if isinstance(content, dict)]
+
+
+def _newest(items: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def age(item: Mapping[str, Any]) -> tuple[str, int]:
+        number = item.get("id")
+        stamp = text(item.get("updated_at")) or text(item.get("created_at"))
+        return (stamp, number if isinstance(number, int) else -1)
+
+    return max(items, key=age, default={})

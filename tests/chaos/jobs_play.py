@@ -1,0 +1,148 @@
+"""The processes of the jobs chaos tests: real jobs code, with a light device and hooks that log.
+
+Run as `python jobs_play.py ROLE ...` with EACPS_DATA_DIR set; logs go to `*.jsonl` in there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from backend import log
+from backend.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
+from backend.errors import LabelStudioDownError, TaskError
+from backend.jobs.contract import Job
+from backend.settings import Settings, load_settings
+
+PARAMS = {"k": 4, "m": 2, "k_local": 2}
+
+
+def note(settings: Settings, name: str, **content: Any) -> None:
+    """One line, written at once, so that even kill -9 leaves the truth behind."""
+    line = json.dumps({"time": time.time(), "pid": os.getpid(), **content}) + "\n"
+    descriptor = os.open(settings.data_dir / f"{name}.jsonl", os.O_APPEND | os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+class LoggingDevice:
+    """Stands for an editor with scorers: sleeps, logs, and dies where the task tells it to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def run_batch(
+        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+    ) -> list[Candidate]:
+        wish = json.loads(task.instruction)
+        note(self._settings, "renders", event="start", text=wish["text"],
+             trials=[trial.id for trial in trials])  # fmt: skip
+        for _ in range(round(wish["seconds"] / 0.05)):
+            time.sleep(0.05)
+            tick()
+        for trial in trials:
+            if trial.id in wish["poison"]:
+                os._exit(139)
+            if trial.id in wish["hang_once"]:
+                flag = self._settings.data_dir / f"hung-{trial.id}"
+                while not flag.exists():
+                    flag.touch()
+                    time.sleep(3600)
+        broken = (self._settings.data_dir / "broken").exists()
+        note(self._settings, "renders", event="end", text=wish["text"],
+             trials=[trial.id for trial in trials])  # fmt: skip
+        return [self._candidate(trial, broken) for trial in trials]
+
+    @staticmethod
+    def _candidate(trial: Trial, broken: bool) -> Candidate:
+        if broken:
+            return Candidate(trial, failure=Failure("editor_failed", "The editor is broken."))
+        value = int(hashlib.sha256(repr(trial.noise).encode()).hexdigest()[:6], 16) / 0xFFFFFF
+        return Candidate(trial, potential=value, nfe=12, seconds=0.1)
+
+
+class LoggingHooks:
+    """Stands for Label Studio: makes tasks from wishes, logs deliveries, is down when asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def prepare(self, origin: Mapping[str, Any]) -> EditTask:
+        self._maybe_down("prepare", origin)
+        if origin.get("bad"):
+            raise TaskError("The task is bad.", hint="Mend it.")
+        wish = {name: origin[name] for name in ("text", "seconds", "poison", "hang_once")}
+        plan = SearchPlan("eacps", PARAMS, seed=1, batch_size=2)
+        return EditTask(image="0" * 40 + ".png", instruction=json.dumps(wish), plan=plan)
+
+    def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
+        self._maybe_down("deliver", origin)
+        note(self._settings, "deliveries", job=origin["job"], best=result.best.id,
+             candidates=len(result.candidates), usable=len(result.usable))  # fmt: skip
+
+    def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
+        note(self._settings, "deliveries", job=origin["job"], failure=failure.code)
+
+    def _maybe_down(self, what: str, origin: Mapping[str, Any]) -> None:
+        if origin.get("down") != what:
+            return
+        path = self._settings.data_dir / f"down-{what}-{origin['job']}"
+        count = int(path.read_text()) if path.exists() else 0
+        path.write_text(str(count + 1))
+        if count < 3:
+            raise LabelStudioDownError("Label Studio is down.")
+
+
+def job(name: str, *, text: str = "", priority: int = 10, **wishes: Any) -> Job:
+    """A job for the hooks above."""
+    origin = {"job": name, "text": text or name, "seconds": 0.2, "poison": [], "hang_once": []}
+    return Job(name, {**origin, **wishes}, priority)
+
+
+def main(role: str, *arguments: str) -> None:
+    """One process of the play."""
+    settings = load_settings()
+    log.configure("INFO", "text", role)
+    if role == "orchestrator":
+        from backend.jobs.orchestrator import run_orchestrator
+
+        run_orchestrator(settings, LoggingHooks(settings))
+    elif role == "worker":
+        from backend.jobs.worker import run_worker
+
+        run_worker(settings, int(arguments[0]), "fake", lambda: LoggingDevice(settings))
+    elif role == "supervisor":
+        from backend.jobs.supervisor import Process, run_supervisor
+
+        python = [sys.executable, __file__]
+        processes = [Process("orchestrator", [*python, "orchestrator"])]
+        processes += [
+            Process(f"worker {slot}", [*python, "worker", str(slot)])
+            for slot in range(int(arguments[0]))
+        ]
+        run_supervisor(settings, processes)
+    elif role == "submit":
+        from concurrent.futures import ThreadPoolExecutor
+
+        from backend.jobs.client import JobClient
+
+        client = JobClient(settings)
+        wanted = job(arguments[0])
+        with ThreadPoolExecutor(int(arguments[1])) as pool:
+            new = list(pool.map(client.submit, [wanted] * int(arguments[1])))
+        sys.stdout.write(str(sum(new)))
+        sys.stdout.flush()
+        if "wait" in arguments:
+            client.result(wanted.id, 600)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,321 @@
+"""Real processes, a real database, kill -9: every job reaches its one outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import jobs_play
+from jobs_play import job
+
+from backend.domain import Failure, SearchResult
+from backend.jobs.client import JobClient
+from backend.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+POSTGRES = os.environ.get("EACPS_TEST_POSTGRES_URL", "")
+CANDIDATES = 8
+
+
+class Stage:
+    """A supervisor with two workers, and what their logs say."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.folder = folder
+        self.variables = {
+            "EACPS_DATA_DIR": str(folder),
+            "EACPS_DATABASE_URL": database,
+            "EACPS_HOST_NAME": "here",
+            "EACPS_STALE_AFTER_SECONDS": "4",
+            "EACPS_BATCH_TIMEOUT_SECONDS": "6",
+            "EACPS_SEARCH_CONCURRENCY": "3",
+        }
+        self.settings = Settings(
+            data_dir=folder, database_url=database, stale_after_seconds=4, host_name="here"
+        )
+        self.client = JobClient(self.settings)
+        self.started: list[subprocess.Popen[Any]] = []
+        self.supervisor = self.play("supervisor", "2")
+        self.until(lambda: len(self.client.workers()) == 3)
+
+    def play(self, *role: str, **variables: str) -> subprocess.Popen[Any]:
+        with (self.folder / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, jobs_play.__file__, *role],
+                cwd=ROOT,
+                env={**os.environ, **self.variables, **variables},
+                stdout=subprocess.PIPE if role[0] == "submit" else log,
+                stderr=log,
+            )
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            process.wait(30)
+        self.client.close()
+
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, (self.folder / "log.txt").read_text()[-6000:]
+            time.sleep(0.05)
+
+    def until_delivered(self, *jobs: str) -> None:
+        self.until(lambda: all(self.deliveries(name) for name in jobs))
+        ended = ("done", "failed")
+        self.until(lambda: all(self.client.status(name).state in ended for name in jobs))
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.folder / f"{name}.jsonl"
+        return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
+
+    def deliveries(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines("deliveries") if line["job"] == name]
+
+    def renders(self, text: str, event: str) -> list[tuple[str, ...]]:
+        return [
+            tuple(line["trials"])
+            for line in self.lines("renders")
+            if line["text"] == text and line["event"] == event
+        ]
+
+    def until_halfway(self, name: str, text: str = "") -> None:
+        """The first round is stored, the second is being rendered."""
+        self.until(lambda: self.client.status(name).finished == CANDIDATES // 2)
+        self.until(lambda: len(self.renders(text or name, "start")) > 2)
+
+    def kill(self, name: str) -> None:
+        worker = next(worker for worker in self.client.workers() if worker.name == f"here/{name}")
+        os.kill(worker.pid, signal.SIGKILL)
+
+    def assert_rendered_once(self, text: str) -> None:
+        ended = Counter(self.renders(text, "end"))
+        assert set(ended.values()) == {1}, ended
+        assert sum(map(len, ended)) == CANDIDATES
+
+    def assert_delivered_once(self, name: str) -> None:
+        assert [line.get("usable") for line in self.deliveries(name)] == [CANDIDATES]
+        assert self.client.status(name).state == "done"
+
+
+@pytest.fixture(scope="module", params=["sqlite", *(["postgres"] if POSTGRES else [])])
+def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp("stage")
+    database = ""
+    if request.param == "postgres":
+        database = f"{POSTGRES.rsplit('/', 1)[0]}/chaos_{uuid.uuid4().hex[:12]}"
+    stage = Stage(folder, database)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+@pytest.mark.parametrize("victim", ["device", "orchestrator"])
+def test_a_killed_process_costs_no_finished_batch(stage: Stage, victim: str) -> None:
+    name = f"killed-{victim}"
+    stage.client.submit(job(name, seconds=0.5))
+    stage.until_halfway(name)
+    for process in ["device-0", "device-1"] if victim == "device" else [victim]:
+        stage.kill(process)
+    stage.until_delivered(name)
+    stage.assert_rendered_once(name)
+    stage.assert_delivered_once(name)
+
+
+def test_everything_killed_at_once_goes_on_after_a_restart(stage: Stage) -> None:
+    stage.client.submit_many([job("all-1", seconds=0.5), job("all-2", seconds=0.5)])
+    stage.until_halfway("all-1")
+    for worker in stage.client.workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    stage.supervisor.kill()
+    stage.supervisor.wait()
+    stage.supervisor = stage.play("supervisor", "2")
+    stage.until_delivered("all-1", "all-2")
+    for name in ("all-1", "all-2"):
+        stage.assert_rendered_once(name)
+        stage.assert_delivered_once(name)
+
+
+def test_a_killed_supervisor_leaves_no_process_behind(stage: Stage) -> None:
+    stage.until(lambda: len(stage.client.workers()) == 3)
+    children = [worker.pid for worker in stage.client.workers()]
+    stage.supervisor.kill()
+    stage.supervisor.wait()
+    stage.until(lambda: not any(_lives(pid) for pid in children))
+    stage.supervisor = stage.play("supervisor", "2")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_host_that_never_comes_back_loses_no_work(stage: Stage) -> None:
+    lost = stage.play("worker", "0", EACPS_HOST_NAME="lost")
+    stage.until(lambda: any(w.name == "lost/device-0" for w in stage.client.workers()))
+    names = [f"host-{number}" for number in range(3)]
+    stage.client.submit_many([job(name, seconds=0.5) for name in names])
+    stage.until(lambda: any(line["pid"] == lost.pid for line in stage.lines("renders")))
+    lost.kill()
+    stage.until_delivered(*names)
+    for name in names:
+        stage.assert_rendered_once(name)
+        stage.assert_delivered_once(name)
+
+
+def test_a_job_outlives_the_process_that_handed_it_in(stage: Stage) -> None:
+    process = stage.play("submit", "outlives", "1", "wait")
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"1"
+    process.kill()
+    stage.until_delivered("outlives")
+    stage.assert_delivered_once("outlives")
+
+
+def test_many_submits_of_one_job_compute_it_once(stage: Stage) -> None:
+    processes = [stage.play("submit", "many", "25") for _ in range(2)]
+    new = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert sum(new) == 1
+    stage.until_delivered("many")
+    stage.assert_rendered_once("many")
+    stage.assert_delivered_once("many")
+
+
+def test_equal_tasks_share_one_search_and_each_job_is_delivered(stage: Stage) -> None:
+    stage.client.submit_many([job("twin-1", text="twin"), job("twin-2", text="twin")])
+    stage.until_delivered("twin-1", "twin-2")
+    stage.assert_rendered_once("twin")
+    stage.assert_delivered_once("twin-1")
+    stage.assert_delivered_once("twin-2")
+    assert stage.client.status("twin-1").key == stage.client.status("twin-2").key
+
+
+def test_cancelling_one_of_two_equal_jobs_leaves_the_other_its_search(stage: Stage) -> None:
+    jobs = [job("pair-1", text="pair", seconds=0.4), job("pair-2", text="pair", seconds=0.4)]
+    stage.client.submit_many(jobs)
+    stage.until(lambda: all(stage.client.status(one.id).key for one in jobs))
+    stage.client.cancel("pair-1")
+    stage.until_delivered("pair-2")
+    stage.assert_rendered_once("pair")
+    assert stage.client.status("pair-1").state == "cancelled"
+    assert not stage.deliveries("pair-1")
+
+
+@pytest.mark.parametrize("moment", ["prepare", "deliver"])
+def test_an_outage_of_label_studio_delays_but_loses_nothing(stage: Stage, moment: str) -> None:
+    name = f"down-{moment}"
+    stage.client.submit(job(name, down=moment))
+    stage.until(lambda: "Label Studio is down" in stage.client.status(name).note)
+    if moment == "deliver":
+        assert stage.client.status(name).state == "delivering"
+        assert isinstance(stage.client.result(name), SearchResult)
+    stage.until_delivered(name)
+    stage.assert_rendered_once(name)
+    stage.assert_delivered_once(name)
+    assert stage.client.status(name).note == ""
+
+
+def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> None:
+    stage.client.submit(job("cancelled", seconds=5))
+    stage.until(lambda: len(stage.renders("cancelled", "start")) == 2)
+    assert stage.client.cancel("cancelled")
+    stage.client.submit(job("after", priority=1))
+    stage.until_delivered("after")
+    assert stage.client.status("cancelled").state == "cancelled"
+    assert not stage.renders("cancelled", "end")
+    assert not stage.deliveries("cancelled")
+
+
+def test_a_retry_keeps_the_batches_that_had_finished(stage: Stage) -> None:
+    stage.client.submit(job("again", seconds=1.5))
+    stage.until_halfway("again")
+    stage.client.cancel("again")
+    assert stage.client.retry("again")
+    stage.until_delivered("again")
+    stage.assert_rendered_once("again")
+    stage.assert_delivered_once("again")
+
+
+def test_a_failed_job_says_why_and_can_be_retried(stage: Stage) -> None:
+    broken = stage.folder / "broken"
+    broken.touch()
+    stage.client.submit(job("failing"))
+    stage.until_delivered("failing")
+    broken.unlink()
+    failure = stage.client.result("failing")
+    assert isinstance(failure, Failure)
+    assert failure.code == "search_failed"
+    assert [line["failure"] for line in stage.deliveries("failing")] == ["search_failed"]
+    assert stage.client.retry("failing")
+    stage.until(lambda: stage.client.status("failing").state == "done")
+    assert [line.get("usable") for line in stage.deliveries("failing")] == [None, CANDIDATES]
+
+
+def test_a_bad_task_fails_without_a_render(stage: Stage) -> None:
+    stage.client.submit(job("bad", bad=True))
+    stage.until_delivered("bad")
+    assert stage.client.status("bad").failure == Failure("bad_task", "The task is bad. Mend it.")
+    assert not stage.renders("bad", "start")
+
+
+def test_somebody_who_waits_is_served_before_a_pile_of_batch_jobs(stage: Stage) -> None:
+    pile = [f"pile-{number}" for number in range(6)]
+    stage.client.submit_many([job(name) for name in pile])
+    stage.until(lambda: stage.renders("pile-0", "start") or stage.renders("pile-1", "start"))
+    stage.client.submit(job("urgent", priority=1))
+    stage.until_delivered("urgent", *pile)
+    order = [line["job"] for line in stage.lines("deliveries")]
+    behind = [name for name in pile if order.index(name) > order.index("urgent")]
+    assert len(behind) >= 3
+
+
+def test_a_hung_batch_is_ended_and_tried_again(stage: Stage) -> None:
+    stage.client.submit(job("hung", hang_once=["c2"]))
+    stage.until_delivered("hung")
+    stage.assert_rendered_once("hung")
+    stage.assert_delivered_once("hung")
+
+
+def test_a_trial_that_kills_its_worker_fails_alone(stage: Stage) -> None:
+    stage.client.submit_many([job("poisoned", poison=["c2"]), job("bystander")])
+    stage.until_delivered("poisoned", "bystander")
+    stage.assert_delivered_once("bystander")
+    result = stage.client.result("poisoned")
+    assert isinstance(result, SearchResult)
+    failed = {c.id: c.failure.code for c in result.candidates if c.failure}
+    assert failed == {"c2": "worker_crashed"}
+    assert len(result.usable) == CANDIDATES - 1
+    assert max(Counter(stage.renders("poisoned", "start")).values()) == 3
+    assert set(Counter(stage.renders("poisoned", "end")).values()) == {1}
+
+
+def test_everything_that_ended_can_be_forgotten(stage: Stage) -> None:
+    stage.until(lambda: stage.client.counts()["delivering"] == 0)
+    ended = [status.id for status in stage.client.list(1000)]
+    assert stage.client.prune(days=0) == len(ended)
+    assert stage.client.list() == []
+    stage.client.submit(job("twin-3", text="twin"))
+    stage.until_delivered("twin-3")
+    assert len(stage.renders("twin", "end")) == 2 * len(set(stage.renders("twin", "end")))

@@ -1,0 +1,77 @@
+"""The supervisor with small programs of its own: restarts, an orderly end, no orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import os, pathlib, sys, time
+pathlib.Path(sys.argv[1], f"{time.time()}").write_text(str(os.getpid()))
+time.sleep(float(sys.argv[2]))
+sys.exit(3)
+"""
+SUPERVISOR = """
+import sys
+from backend import log
+from backend.jobs.supervisor import Process, run_supervisor
+from backend.settings import Settings
+from pathlib import Path
+log.configure("INFO", "text", "supervisor")
+program, folder = sys.argv[1:]
+run_supervisor(Settings(data_dir=Path(folder)), [
+    Process("short", [sys.executable, "-c", program, folder + "/short", "0"]),
+    Process("long", [sys.executable, "-c", program, folder + "/long", "600"], {"SEEN": "1"}),
+])
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    for name in ("short", "long"):
+        (folder / name).mkdir()
+    command = [sys.executable, "-c", SUPERVISOR, PROGRAM, str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def pids(folder: Path, name: str) -> list[int]:
+    return [int(text) for text in (f.read_text() for f in (folder / name).iterdir()) if text]
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
+    supervisor = start(tmp_path)
+    until(lambda: len(pids(tmp_path, "short")) >= 3 and pids(tmp_path, "long"))
+    supervisor.send_signal(signal.SIGINT)
+    _, log = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 0
+    assert len(pids(tmp_path, "long")) == 1
+    assert not any(lives(pid) for pid in pids(tmp_path, "long"))
+    assert "short ended (exit code 3): started again in" in log
+
+
+def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    supervisor = start(tmp_path)
+    until(lambda: pids(tmp_path, "long"))
+    supervisor.kill()
+    supervisor.communicate(timeout=30)
+    until(lambda: not any(lives(pid) for pid in pids(tmp_path, "long")))

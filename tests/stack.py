@@ -1,0 +1,167 @@
+"""The whole backend as users run it: `eacps serve` in a folder of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from demo.tasks import demo_tasks
+from tests.label_studio_server import LabelStudioServer, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+START_LIMIT = 120.0
+
+
+class Backend:
+    """Web, orchestrator and one CPU worker under their supervisor."""
+
+    def __init__(self, server: LabelStudioServer | None = None, **environment: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="eacps-backend-"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_ST"))}
+        self.environment = {
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "EACPS_DATA_DIR": str(self.folder / "data"),
+            "EACPS_PORT": str(self.port),
+            "EACPS_DEVICES": "cpu",
+            "EACPS_THREADS": "1",
+            "EACPS_RETRY_FAILED_AFTER_SECONDS": "0",
+            **environment,
+        }
+        if server is not None:
+            self.environment["LABEL_STUDIO_URL"] = server.url
+            self.environment["LABEL_STUDIO_API_KEY"] = server.token
+
+    def __enter__(self) -> Backend:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, *, wait_for_workers: bool = True) -> None:
+        """Start (again) on the same port and data; returns when it is ready for work."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "backend", "serve"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if wait_for_workers:
+            wait_until(lambda: len(self.status()["workers"]) >= 2, START_LIMIT, self.log)
+
+    def stop(self) -> None:
+        """As Ctrl-C does."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(60)
+        self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def log(self) -> str:
+        """What the processes wrote."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def process(self, role: str) -> psutil.Process:
+        """The process of one role: `web`, `orchestrator` or `worker`."""
+        marks = {"web": "gunicorn", "orchestrator": "--orchestrator", "worker": "--slot"}
+        for child in psutil.Process(self.pid).children(recursive=True):
+            if marks[role] in " ".join(child.cmdline()):
+                return child
+        raise AssertionError(f"no {role} process\n{self.log()[-2000:]}")
+
+    def tree(self) -> list[psutil.Process]:
+        """The supervisor and all that it started."""
+        supervisor = psutil.Process(self.pid)
+        return [supervisor, *supervisor.children(recursive=True)]
+
+    def kill_all(self) -> None:
+        """As a power cut does."""
+        for process in self.tree():
+            process.kill()
+        psutil.wait_procs(self.tree() if self._process and self._process.poll() is None else [], 10)
+        assert self._process is not None
+        self._process.wait(10)
+        self._process = None
+
+    def status(self) -> dict[str, Any]:
+        """`/status.json`."""
+        content: dict[str, Any] = requests.get(f"{self.url}/status.json", timeout=10).json()
+        return content
+
+    def predict(self, tasks: list[dict[str, Any]], **body: Any) -> requests.Response:
+        """One `/predict` as Label Studio sends it."""
+        whole = {"tasks": tasks, "project": "1.0", "label_config": "", "params": {}, **body}
+        return requests.post(f"{self.url}/predict", json=whole, timeout=180)
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """One `eacps` command with this backend's settings."""
+        finished = subprocess.run(
+            [sys.executable, "-m", "backend", *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check and finished.returncode:
+            raise AssertionError(f"{arguments}: {finished.stdout}\n{finished.stderr}")
+        return finished
+
+    def images(self) -> dict[str, float]:
+        """Every stored image with the time of its last writing."""
+        folder = self.folder / "data" / "artifacts"
+        return {path.name: path.stat().st_mtime for path in folder.rglob("*.png")}
+
+
+def wait_until(
+    condition: Callable[[], Any], limit: float, explain: Callable[[], str] = str
+) -> None:
+    """Return when the condition holds; fail with the end of a log when it never does."""
+    deadline = time.monotonic() + limit
+    problem: object = None
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except (requests.RequestException, ValueError, KeyError) as error:
+            problem = error
+        time.sleep(0.2)
+    raise AssertionError(f"not reached in {limit} s ({problem})\n{explain()[-4000:]}")
+
+
+def bear_tasks(
+    server: LabelStudioServer, project: int, count: int, seed: int = 5
+) -> list[dict[str, Any]]:
+    """Tasks with uploaded bears, ready to import."""
+    import io
+
+    tasks = []
+    for number, bear in enumerate(demo_tasks(count, seed)):
+        buffer = io.BytesIO()
+        bear.image.save(buffer, "PNG")
+        path = server.upload(project, f"bear-{seed}-{number}.png", buffer.getvalue())
+        tasks.append({"image": path, "prompt": bear.instruction})
+    return tasks

@@ -1,0 +1,107 @@
+"""The queue as web and command line see it, on a real database, with nobody working on it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from backend.domain import Failure
+from backend.jobs.client import JobClient, NoSuchJobError
+from backend.jobs.contract import Job
+from backend.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[JobClient]:
+    client = JobClient(settings)
+    yield client
+    client.close()
+
+
+def test_a_job_is_known_as_soon_as_it_is_handed_in(client: JobClient) -> None:
+    assert client.submit(Job("a", {"task": 7, "text": "rød hat"}))
+    status = client.status("a")
+    assert status is not None
+    assert (status.state, status.origin) == ("queued", {"task": 7, "text": "rød hat"})
+    assert client.result("a") is None
+
+
+def test_the_same_job_is_taken_once(client: JobClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: client.submit(Job("a", {})), range(16)))
+    assert sum(taken) == 1
+    assert client.submit_many([Job("a", {}), Job("b", {}), Job("b", {})]) == 1
+    assert client.counts()["queued"] == 2
+
+
+def test_jobs_survive_the_process_that_handed_them_in(
+    client: JobClient, settings: Settings
+) -> None:
+    client.submit(Job("a", {}))
+    client.close()
+    other = JobClient(settings)
+    assert [status.id for status in other.list()] == ["a"]
+    other.close()
+
+
+def test_a_cancelled_job_can_be_retried(client: JobClient) -> None:
+    client.submit(Job("a", {"task": 7}, priority=1))
+    assert not client.retry("a")
+    assert client.cancel("a")
+    assert not client.cancel("a")
+    outcome = client.result("a")
+    assert isinstance(outcome, Failure)
+    assert outcome.code == "cancelled"
+    assert client.retry("a")
+    status = client.status("a")
+    assert status is not None
+    assert (status.state, status.origin) == ("queued", {"task": 7})
+
+
+def test_only_jobs_of_the_asked_state_are_listed(client: JobClient) -> None:
+    client.submit_many([Job(f"job-{number}", {}) for number in range(5)])
+    client.cancel("job-3")
+    assert [status.id for status in client.list(state="cancelled")] == ["job-3"]
+    assert len(client.list(limit=2)) == 2
+    assert client.counts()["cancelled"] == 1
+
+
+def test_unknown_jobs_are_told_apart_from_unfinished_ones(client: JobClient) -> None:
+    assert client.status("nobody") is None
+    assert client.statuses(["nobody"]) == {}
+    for action in (client.cancel, client.retry):
+        with pytest.raises(NoSuchJobError, match="nobody"):
+            action("nobody")
+
+
+def test_only_ended_jobs_are_forgotten(client: JobClient) -> None:
+    client.submit_many([Job("ended", {}), Job("waiting", {})])
+    client.cancel("ended")
+    assert client.prune(days=1) == 0
+    assert client.prune(days=0) == 1
+    assert [status.id for status in client.list()] == ["waiting"]
+
+
+def test_the_database_is_for_its_owner_only(client: JobClient, settings: Settings) -> None:
+    client.submit(Job("a", {"secret": "data"}))
+    files = list(settings.data_dir.glob("jobs.sqlite*"))
+    assert files
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_odd_names_and_values_are_only_data(client: JobClient) -> None:
+    odd = "'; DROP TABLE workflow_status; -- %_:\u2028 \N{BEAR FACE}"
+    assert client.submit(Job(odd, {odd: [odd, None, 1.5]}))
+    status = client.status(odd)
+    assert status is not None
+    assert status.origin == json.loads(json.dumps({odd: [odd, None, 1.5]}))

@@ -1,0 +1,122 @@
+"""A queue in memory, a fabricated result, small images."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from backend.domain import (
+    Candidate,
+    EditTask,
+    Failure,
+    Metric,
+    Move,
+    Noise,
+    SearchPlan,
+    SearchResult,
+    Trial,
+)
+from backend.jobs.contract import Job, JobStatus, WorkerStatus
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
+
+
+class Queue:
+    """The jobs client's contract, in memory: each test decides what becomes of a job."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, JobStatus] = {}
+        self.priorities: dict[str, int] = {}
+        self.outcomes: dict[str, SearchResult | Failure] = {}
+        self.retried: list[str] = []
+
+    def submit(self, job: Job) -> bool:
+        return self.submit_many([job]) == 1
+
+    def submit_many(self, jobs: list[Job]) -> int:
+        new = {job.id: job for job in jobs if job.id not in self.entries}
+        for job in new.values():
+            json.dumps(job.origin)
+            now = time.time()
+            self.priorities[job.id] = job.priority
+            self.entries[job.id] = JobStatus(
+                job.id, "queued", 3, 8, 0.5, origin=job.origin, created=now, updated=now
+            )
+        return len(new)
+
+    def status(self, job: str) -> JobStatus | None:
+        return self.entries.get(job)
+
+    def list(self, limit: int = 100, state: str | None = None) -> list[JobStatus]:
+        return [e for e in self.entries.values() if state in (None, e.state)][:limit]
+
+    def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
+        return self.outcomes.get(job)
+
+    def retry(self, job: str) -> None:
+        self.retried.append(job)
+
+    def counts(self) -> dict[str, int]:
+        return {"queued": len(self.entries)}
+
+    def workers(self) -> list[WorkerStatus]:
+        return [WorkerStatus("here:0", "device", "cpu", 1, 2.0, time.time())]
+
+    def end(
+        self, outcome: SearchResult | Failure, state: str = "", *, seconds_ago: float = 60.0
+    ) -> str:
+        """End the only job; returns its id."""
+        [entry] = self.entries.values()
+        failure = outcome if isinstance(outcome, Failure) else None
+        state = state or ("failed" if failure else "done")
+        self.outcomes[entry.id] = outcome
+        updated = time.time() - seconds_ago
+        self.entries[entry.id] = replace(entry, state=state, failure=failure, updated=updated)
+        return entry.id
+
+
+def png(width: int = 40, height: int = 30, colour: Any = "red", mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_result(count: int = 3, *, failed: int = 1, **changes: Any) -> SearchResult:
+    """A search's end: `count` usable candidates, best first, then the failed ones."""
+    candidates = []
+    for index in range(count):
+        noise = Noise(7 + index) if index < 2 else Noise(7, (Move(0.4, 9),))
+        parent = None if index < 2 else "c1"
+        potential = 0.8 - index / 10
+        candidates.append(
+            Candidate(
+                Trial(f"c{index + 1}", noise, "local" if parent else "global", 0, parent),
+                image=f"{index:040x}.png",
+                thumbnail=f"{index:040x}.jpg",
+                metrics=(
+                    Metric("pf", 0.3, 0.5, 1.0, 0.3),
+                    Metric("lpips", 0.2, 0.2, -3.0, -0.6),
+                ),
+                potential=potential,
+                nfe=24,
+                seconds=1.0,
+            )
+        )
+    for index in range(failed):
+        trial = Trial(f"c{count + index + 1}", Noise(99 + index))
+        candidates.append(Candidate(trial, failure=Failure("editor_failed", "Out of memory.")))
+    task = EditTask(
+        image=f"{1:040x}.png",
+        instruction="add a scarf",
+        route_reason="label “local edit” in the task's field `route`",
+        plan=SearchPlan(),
+        fingerprint="0123456789",
+    )
+    result = SearchResult(task, tuple(candidates), nfe=72, seconds=3.2, editor="tiny")
+    return replace(result, **changes)

@@ -1,0 +1,318 @@
+import base64
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import FetchError, LabelStudioDownError
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.fetch import Fetcher
+from backend.labelstudio.network import is_public, parse_address
+from backend.settings import Settings
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Site(ThreadingHTTPServer):
+    """A local web server whose pages are functions; remembers the requests."""
+
+    def __init__(self) -> None:
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.seen.append((self.path, dict(self.headers)))
+                site.pages[self.path.split("?")[0]](self)
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.pages: dict[str, Answer] = {}
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def handle_error(self, *_: Any) -> None:
+        return
+
+    @property
+    def netloc(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+
+def body(content: bytes, status: int = 200) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def redirect(to: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", to)
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    server = Site()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def other() -> Iterator[Site]:
+    server = Site()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def make(resolve: Any = None, **changes: Any) -> Fetcher:
+    settings = Settings(_env_file=None, **changes)
+    client = None
+    if settings.label_studio_url:
+        client = LabelStudioClient(settings.label_studio_url, "a" * 40)
+    return Fetcher(settings, client, **({"resolve": resolve} if resolve else {}))
+
+
+def refusal(fetcher: Fetcher, reference: Any, **more: Any) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        fetcher.fetch(reference, **more)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_listed_host_is_fetched_even_when_private(site: Site) -> None:
+    site.pages["/a b.png"] = site.pages["/a%20b.png"] = body(b"image")
+    fetcher = make(allowed_hosts=(site.netloc,))
+    assert fetcher.fetch(f"http://{site.netloc}/a b.png") == b"image"
+    assert "Authorization" not in site.seen[0][1]
+
+
+def test_an_unlisted_host_is_never_connected_to(site: Site) -> None:
+    error = refusal(make(), f"http://{site.netloc}/x")
+    assert error.code == "host_refused"
+    assert "EACPS_ALLOWED_HOSTS" in error.hint
+    assert not site.seen
+
+
+def test_a_wildcard_does_not_open_private_addresses(site: Site) -> None:
+    fetcher = make(lambda host, port: ["127.0.0.1"], allowed_hosts=("*.example.com",))
+    assert refusal(fetcher, f"http://cdn.example.com:{site.server_port}/x").code == "host_refused"
+    assert refusal(fetcher, "http://example.com.evil.test/x").code == "host_refused"
+    assert not site.seen
+
+
+def test_one_private_address_among_public_ones_is_refused() -> None:
+    fetcher = make(
+        lambda host, port: ["93.184.216.34", "10.0.0.1"], allowed_hosts=("*.example.com",)
+    )
+    assert refusal(fetcher, "http://cdn.example.com/x").code == "host_refused"
+
+
+def test_the_name_is_resolved_once_and_the_checked_address_is_used(site: Site) -> None:
+    site.pages["/x"] = body(b"image")
+    asked: list[str] = []
+
+    def rebinding(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["10.255.255.1"]
+
+    fetcher = make(rebinding, allowed_hosts=("images.example.com",))
+    assert fetcher.fetch(f"http://images.example.com:{site.server_port}/x") == b"image"
+    assert asked == ["images.example.com"]
+    assert site.seen[0][1]["Host"] == f"images.example.com:{site.server_port}"
+
+
+def test_redirects_are_checked_like_the_first_address(site: Site, other: Site) -> None:
+    site.pages["/out"] = redirect(f"http://{other.netloc}/secret")
+    site.pages["/metadata"] = redirect("http://169.254.169.254/latest/meta-data/")
+    site.pages["/file"] = redirect("file:///etc/passwd")
+    site.pages["/loop"] = redirect("/loop")
+    site.pages["/fine"] = redirect("/x")
+    site.pages["/x"] = body(b"image")
+    fetcher = make(allowed_hosts=(site.netloc,))
+    for path in ("/out", "/metadata", "/file", "/loop"):
+        refusal(fetcher, f"http://{site.netloc}{path}")
+    assert not other.seen
+    assert fetcher.fetch(f"http://{site.netloc}/fine") == b"image"
+
+
+def test_label_studios_token_goes_to_label_studio_only(site: Site, other: Site) -> None:
+    site.pages["/data/upload/1/a.png"] = redirect(f"http://{other.netloc}/a.png")
+    other.pages["/a.png"] = body(b"image")
+    fetcher = make(label_studio_url=f"http://{site.netloc}", allowed_hosts=(other.netloc,))
+    assert fetcher.fetch("/data/upload/1/a.png") == b"image"
+    assert site.seen[0][1]["Authorization"] == f"Token {'a' * 40}"
+    assert "Authorization" not in other.seen[0][1]
+
+
+def test_a_protocol_relative_address_is_not_taken_for_a_path(site: Site, other: Site) -> None:
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    refusal(fetcher, f"//{other.netloc}/x")
+    assert not other.seen
+
+
+def test_cloud_storage_goes_through_label_studio(site: Site) -> None:
+    site.pages["/tasks/7/resolve/"] = body(b"image")
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    assert fetcher.fetch("s3://bucket/key.png", task=7) == b"image"
+    encoded = base64.b64encode(b"s3://bucket/key.png").decode()
+    assert f"fileuri={encoded}" in site.seen[0][0].replace("%3D", "=")
+    assert "cloud storage" in refusal(make(), "gs://bucket/key.png", task=7).message
+
+
+def test_label_studio_being_down_is_no_fault_of_the_task(site: Site) -> None:
+    site.pages["/data/upload/a.png"] = body(b"", 502)
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    with pytest.raises(LabelStudioDownError):
+        fetcher.fetch("/data/upload/a.png")
+    site.shutdown()
+    site.server_close()
+    with pytest.raises(LabelStudioDownError):
+        fetcher.fetch("/data/upload/a.png")
+
+
+def test_a_login_page_is_explained(site: Site) -> None:
+    site.pages["/data/upload/a.png"] = redirect("/user/login/?next=/data")
+    error = refusal(make(label_studio_url=f"http://{site.netloc}"), "/data/upload/a.png")
+    assert "LABEL_STUDIO_API_KEY" in error.hint
+
+
+def test_size_and_time_are_limited_while_the_bytes_come(site: Site) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b"x" * 10_000)
+
+    def dripping(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+    def cut_short(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x")
+
+    site.pages |= {"/endless": endless, "/dripping": dripping, "/short": cut_short}
+    fetcher = make(allowed_hosts=(site.netloc,), max_image_bytes=50_000, fetch_timeout_seconds=0.6)
+    assert refusal(fetcher, f"http://{site.netloc}/endless").code == "image_too_large"
+    assert refusal(fetcher, f"http://{site.netloc}/dripping").code == "fetch_timeout"
+    assert refusal(fetcher, f"http://{site.netloc}/short").code == "fetch_failed"
+
+
+def test_an_error_page_is_not_an_image(site: Site) -> None:
+    site.pages["/x"] = body(b"gone", 404)
+    assert "404" in refusal(make(allowed_hosts=(site.netloc,)), f"http://{site.netloc}/x").message
+
+
+def test_data_uris_are_decoded_and_limited() -> None:
+    fetcher = make(max_image_bytes=1024)
+    assert fetcher.fetch("data:image/png;base64,aW1h Z2U=") == b"image"
+    assert fetcher.fetch("data:image/svg+xml,%3Csvg%2F%3E") == b"<svg/>"
+    assert refusal(fetcher, "data:;base64," + "A" * 1800).code == "image_too_large"
+    assert refusal(fetcher, "data:;base64," + "A" * 100_000).code == "image_too_large"
+    for broken in ("data:;base64,***", "data:;base64,A"):
+        assert refusal(fetcher, broken).code == "fetch_failed"
+
+
+def test_local_files_never_leave_their_folder(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.png").write_bytes(b"image")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (root / "link").symlink_to(tmp_path / "secret")
+    fetcher = make(local_files_root=str(root))
+    assert fetcher.fetch("/data/local-files/?d=a.png") == b"image"
+    for path in (
+        "../secret",
+        "%2e%2e/secret",
+        "/../secret",
+        "link",
+        "",
+        ".",
+        "a.png%00",
+        "x" * 999,
+    ):
+        refusal(fetcher, f"/data/local-files/?d={path}")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        None,
+        3,
+        [],
+        {},
+        "",
+        "  ",
+        "image.png",
+        "file:///etc/passwd",
+        "ftp://example.com/x",
+        "javascript:1",
+        "http://",
+        "http://[::1",
+        "http://user:pass@example.com/",
+        "http://exa mple.com/",
+        "http://example.com\\@127.0.0.1/",
+        "http://example.com:99999/",
+        "//127.0.0.1/x",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://localhost/",
+        "http://[::ffff:127.0.0.1]/",
+    ],
+)
+def test_strange_addresses_are_refused(reference: Any) -> None:
+    refusal(make(), reference)
+
+
+@pytest.mark.parametrize(
+    ("ip", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("2001:0:53aa:64c::1", False),
+        ("nonsense", False),
+    ],
+)
+def test_private_addresses_are_known_in_every_wrapping(ip: str, public: bool) -> None:
+    assert is_public(ip) is public
+
+
+def test_international_names_and_query_strings_survive() -> None:
+    address = parse_address("https://Bücher.example./ä b?x=1&y=ü#f")
+    assert address.host == "xn--bcher-kva.example"
+    assert address.target == "/%C3%A4%20b?x=1&y=%C3%BC"
+    assert address.port == 443

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from backend.artifacts import open_signer, open_store
+from backend.domain import Failure
+from backend.labelstudio.web import create_app
+from backend.settings import Settings
+from tests.unit.labelstudio.support import Queue, make_result, png
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def client_of(settings: Settings, queue: Queue) -> FlaskClient:
+    return create_app(settings, open_jobs=lambda _: queue).test_client()  # type: ignore[arg-type,return-value]
+
+
+@pytest.fixture
+def web(settings: Settings, queue: Queue) -> FlaskClient:
+    return client_of(settings, queue)
+
+
+def test_predict_works_before_setup(web: FlaskClient, recorded: Any, settings: Settings) -> None:
+    answer = web.post("/predict", json=recorded("predict_retrieve"))
+    assert answer.status_code == 200
+    assert answer.json == {"results": [{}, {}], "model_version": settings.model_version}
+
+
+def test_setup_always_answers_the_same_version(
+    web: FlaskClient, recorded: Any, settings: Settings
+) -> None:
+    for body in (recorded("setup"), {"schema": "<broken"}, {}):
+        assert web.post("/setup", json=body).json == {"model_version": settings.model_version}
+
+
+def test_annotations_do_not_change_the_version(
+    web: FlaskClient, recorded: Any, settings: Settings, queue: Queue
+) -> None:
+    assert web.post("/webhook", json=recorded("webhook_annotation_created")).status_code == 200
+    assert web.post("/setup", json=recorded("setup")).json == {
+        "model_version": settings.model_version
+    }
+    assert not queue.entries
+
+
+def test_new_tasks_are_enqueued_by_the_webhook(
+    web: FlaskClient, recorded: Any, queue: Queue
+) -> None:
+    assert web.post("/webhook", json=recorded("webhook_tasks_created")).json["jobs"] == 2
+    assert len(queue.entries) == 2
+
+
+def test_two_projects_do_not_share_a_label_config(
+    web: FlaskClient, recorded: Any, queue: Queue
+) -> None:
+    request = recorded("predict_open_task")
+    choice = '<View><Choices name="r"><Choice value="Face swap" selected="true"/></Choices></View>'
+    other = request | {"label_config": choice, "project": "9.1700000000"}
+    other["tasks"] = [task | {"project": 9} for task in request["tasks"]]
+    for body in (request, other):
+        web.post("/predict", json=body)
+    routes = {e.origin["project"]: e.origin["route"] for e in queue.entries.values()}
+    assert routes == {3: "edit", 9: "face_swap"}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b'{"tasks":'])
+@pytest.mark.parametrize("path", ["/predict", "/webhook"])
+def test_a_malformed_body_is_answered_with_a_sentence(
+    web: FlaskClient, path: str, body: bytes
+) -> None:
+    answer = web.post(path, data=body)
+    assert answer.status_code == 400
+    assert answer.json["error"]["message"] == "The request's body must be a JSON object."
+
+
+def test_a_huge_body_is_refused(web: FlaskClient) -> None:
+    web.application.config["MAX_CONTENT_LENGTH"] = 1000
+    assert web.post("/predict", data=b"x" * 2000).status_code == 413
+
+
+def test_training_requests_are_answered_politely(web: FlaskClient) -> None:
+    assert web.post("/webhook", json={"action": "START_TRAINING"}).status_code == 200
+    assert web.post("/train", json={"annotations": []}).status_code == 200
+    assert web.post("/webhook", json={"action": {"strange": 1}}).status_code == 200
+
+
+def test_no_answer_shows_a_stack_trace(settings: Settings, recorded: Any) -> None:
+    class Broken(Queue):
+        def submit_many(self, jobs: Any) -> int:
+            raise AssertionError("secret detail")
+
+    web = client_of(settings, Broken())
+    for path in ("/webhook", "/predict"):
+        answer = web.post(path, json=recorded("webhook_tasks_created"))
+        assert b"Traceback" not in answer.data
+        assert b"secret detail" not in answer.data
+    assert web.get("/no-such-page").json["error"]["code"] == "http_error"
+
+
+def test_health_needs_neither_queue_nor_password(tmp_path: Path) -> None:
+    def unreachable(_: Settings) -> Any:
+        raise RuntimeError("no database")
+
+    settings = Settings(
+        _env_file=None, data_dir=tmp_path, basic_auth_user="ls", basic_auth_pass="secret"
+    )
+    web = create_app(settings, open_jobs=unreachable).test_client()
+    assert web.get("/health").json["status"] == "UP"
+    assert web.get("/").status_code in (200, 401)
+    assert web.post("/setup", json={}).status_code == 401
+    assert web.post("/setup", json={}, auth=("ls", "wrong")).status_code == 401
+    assert web.post("/setup", json={}, auth=("ls", "secret")).status_code == 200
+
+
+def test_images_are_served_only_under_their_signed_url(settings: Settings) -> None:
+    web = client_of(settings, Queue())
+    name = open_store(settings).put(png(), "png")
+    signer = open_signer(settings)
+    path = signer.url(name).removeprefix(settings.resolved_public_url)
+    answer = web.get(path)
+    assert answer.data == png()
+    assert answer.mimetype == "image/png"
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    cached = web.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert cached.status_code == 304
+    missing = f"{0:040x}.png"
+    for wrong in (
+        f"/artifacts/{'0' * 32}/{name}",
+        f"/artifacts/{signer.signature(missing)}/{missing}",
+        f"/artifacts/ü/{name}",
+        "/artifacts/x/..%2f..%2furl-secret",
+        f"/artifacts/{signer.signature('../x')}/..%2fx",
+    ):
+        assert web.get(wrong).status_code == 404
+
+
+def test_the_status_page_names_failures_and_workers(
+    settings: Settings, recorded: Any, queue: Queue
+) -> None:
+    web = client_of(settings, queue)
+    request = recorded("predict_open_task")
+    web.post("/predict", json=request)
+    queue.end(make_result(), "delivering")
+    assert web.get("/status.json").json["running"][0]["finished"] == 3
+    queue.end(Failure("bad_image", "The image <b>is</b> broken."))
+    facts = web.get("/status.json").json
+    assert facts["failures"][0]["failure"]["code"] == "bad_image"
+    assert facts["failures"][0]["task"] == request["tasks"][0]["id"]
+    assert facts["workers"][0]["device"] == "cpu"
+    page = web.get("/status").text
+    assert "The image &lt;b&gt;is&lt;/b&gt; broken." in page
+    assert settings.model_version in page
+
+
+def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:
+    def unreachable(_: Settings) -> Any:
+        raise RuntimeError("no database")
+
+    web = create_app(settings, open_jobs=unreachable).test_client()
+    assert web.get("/status").status_code == 200
+    assert "cannot be reached" in web.get("/status.json").json["queue_error"]
+
+
+def test_the_web_process_stays_light(tmp_path: Path) -> None:
+    script = """
+import sys, _wsgi, model
+assert _wsgi.app.test_client().get("/health").status_code == 200
+heavy = {"torch", "pandas", "label_studio_sdk", "diffusers", "transformers", "numpy"}
+print(sorted(heavy & {name for name, module in sys.modules.items() if module}))
+import importlib.util
+print(importlib.util.find_spec("torch") is None or "importable")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env={"PATH": "", "EACPS_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "[]"
+    assert done.stdout.splitlines()[1] in ("True", "importable")
