@@ -70,9 +70,9 @@ screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures a
 clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)
 	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
 
-system-packages:  ## Debian only: a browser for the tests, and what OpenCV links to
+system-packages:  ## Debian only: a browser and a database server for the tests
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium
+	apt-get install -y -qq --no-install-recommends chromium postgresql
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'

@@ -48,6 +48,7 @@ class Stage:
         )
         self.client = JobClient(self.settings)
         self.started: list[subprocess.Popen[Any]] = []
+        self.stored: dict[str, set[tuple[str, ...]]] = {}
         self.supervisor = self.play("supervisor", "2")
         self.until(lambda: len(self.client.workers()) == 3)
 
@@ -99,6 +100,7 @@ class Stage:
         """The first round is stored, the second is being rendered."""
         self.until(lambda: self.client.status(name).finished == CANDIDATES // 2)
         self.until(lambda: len(self.renders(text or name, "start")) > 2)
+        self.stored[text or name] = set(self.renders(text or name, "end")[:2])
 
     def kill(self, name: str) -> None:
         worker = next(worker for worker in self.client.workers() if worker.name == f"here/{name}")
@@ -106,7 +108,10 @@ class Stage:
 
     def assert_rendered_once(self, text: str) -> None:
         ended = Counter(self.renders(text, "end"))
-        assert set(ended.values()) == {1}, ended
+        # A batch that was in flight when something died may have ended without being stored.
+        finished_before = self.stored.get(text, set(ended))
+        assert all(ended[trials] == 1 for trials in finished_before), ended
+        assert set(ended.values()) <= {1, 2}, ended
         assert sum(map(len, ended)) == CANDIDATES
 
     def assert_delivered_once(self, name: str) -> None:
