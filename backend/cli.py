@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from backend import __version__, log
 from backend.domain import to_json
-from backend.errors import EacpsError
-from backend.settings import PROJECT_ROOT, Settings, load_settings, settings_table
+from backend.errors import EacpsError, SettingsError
+from backend.settings import PROJECT_ROOT, SettingRow, Settings, load_settings, settings_table
 
 if TYPE_CHECKING:
+    from backend.jobs.client import JobClient
+    from backend.jobs.contract import JobStatus
     from backend.jobs.supervisor import Process
+    from backend.labelstudio.offline_tasks import OfflineTask
     from backend.pipeline import Device
+
+State = Literal["queued", "running", "delivering", "done", "failed", "cancelled"]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+REFUSALS_BEFORE_GIVING_UP = 2
+EXAMPLES = """
+To begin:
+
+    eacps doctor                                   is everything here?
+
+    eacps run --image a.png --prompt "add a hat" --out results
+
+    eacps serve                                    web server and workers
+
+    eacps connect --project 7                      in another terminal
+"""
 
 app = typer.Typer(
     help="Searches noises for the best image edit; Label Studio reviews it in place.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -39,7 +64,8 @@ def main() -> None:
     try:
         app()
     except EacpsError as error:
-        err.print(f"[red]Error[/] ({error.code}): {error}", highlight=False)
+        message = escape(f"({error.code}): {error}")
+        err.print(f"[red]Error[/] {message}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -60,6 +86,12 @@ def _main(
     """Settings come from `EACPS_*` variables or `.env`; `eacps settings` shows them all."""
 
 
+def _look() -> Settings:
+    """Settings for a command that only looks; libraries' warnings would disturb its output."""
+    log.configure("ERROR", process="eacps")
+    return load_settings()
+
+
 def _start(process: str) -> Settings:
     settings = load_settings()
     log.configure(settings.log_level, settings.log_format, process)
@@ -73,8 +105,12 @@ def demo(
     ] = Path(".venv-label-studio/bin/label-studio"),
     folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path(".demo"),
     count: Annotated[int, typer.Option(min=1, max=500, help="How many bears.")] = 12,
-    headless: Annotated[bool, typer.Option(help="Check everything, then stop.")] = False,
-    browser: Annotated[bool, typer.Option(help="Open the project in a browser.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Check everything, then stop.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Open the project in a browser.")
+    ] = False,
 ) -> None:
     """Show everything at work: a real Label Studio, a tiny trained editor, bears to review."""
     from demo.show import DemoError, run_demo
@@ -89,22 +125,48 @@ def demo(
 @app.command()
 def serve(
     web_only: Annotated[
-        bool, typer.Option(help="Only the web server; run `eacps worker` elsewhere.")
+        bool,
+        typer.Option("--web-only", help="Only the web server; run `eacps worker` elsewhere."),
     ] = False,
 ) -> None:
-    """Web server, orchestrator and one worker per device, restarted when they die."""
+    """Web server, orchestrator and one worker per device, restarted when they die.
+
+    Examples:
+
+        eacps serve
+
+        EACPS_PORT=9091 EACPS_DEVICES=cuda:0,cuda:1 eacps serve
+    """
+    from backend.doctor import refuse_to_start
     from backend.jobs.supervisor import run_supervisor
 
     settings = _start("serve")
-    # A wrong setting should stop us here, not in every child again and again.
-    settings.fingerprint  # noqa: B018
+    refuse_to_start(settings, with_workers=not web_only)
+    _refuse_taken_port(settings)
     processes = [_web(settings)] if web_only else [_web(settings), *_workers(settings)]
     out.print(
         f"Backend on {settings.resolved_public_url} · status: {settings.resolved_public_url}/status"
         f" · model version {settings.model_version} · Ctrl-C stops",
         highlight=False,
+        soft_wrap=True,
     )
     run_supervisor(settings, processes)
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As gunicorn does: a port that a dead server left behind a second ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"The web server cannot use {settings.host}:{settings.port}: "
+                f"{error.strerror or error}.",
+                hint="Stop what uses it (another `eacps serve`?), or change EACPS_PORT "
+                "or EACPS_HOST.",
+            ) from None
 
 
 @app.command()
@@ -117,15 +179,28 @@ def worker(
     ] = None,
     device: Annotated[str, typer.Option(help="That worker's device: cpu, cuda:0 …")] = "cpu",
 ) -> None:
-    """Orchestrator and one worker per device (EACPS_DEVICES), without the web server."""
+    """Orchestrator and one worker per device (EACPS_DEVICES), without the web server.
+
+    Examples:
+
+        EACPS_DATABASE_URL=postgresql://eacps@db/eacps eacps worker
+
+        CUDA_VISIBLE_DEVICES=3 eacps worker --slot 3 --device cuda:0
+    """
+    from backend.doctor import refuse_to_start
+
     if orchestrator:
         _run_orchestrator(_start("orchestrator"))
     elif slot is not None:
-        _run_worker(_start(f"worker {slot}"), slot, device)
+        from backend.editors.devices import checked
+
+        settings = _start(f"worker {slot}")
+        _run_worker(settings, slot, *checked([device]))
     else:
         from backend.jobs.supervisor import run_supervisor
 
         settings = _start("worker")
+        refuse_to_start(settings)
         run_supervisor(settings, _workers(settings))
 
 
@@ -166,10 +241,10 @@ def _workers(settings: Settings) -> list[Process]:
 
 
 def _device_workers(settings: Settings) -> list[Process]:
-    from backend.editors.devices import resolve
+    from backend.editors.devices import VISIBLE, checked, visible_name
     from backend.jobs.supervisor import Process
 
-    devices = resolve(settings.devices)
+    devices = checked(settings.devices)
     threads = settings.threads or max(1, (os.cpu_count() or 1) // len(devices))
     python = [sys.executable, "-m", "backend", "worker"]
     processes = []
@@ -178,7 +253,7 @@ def _device_workers(settings: Settings) -> list[Process]:
         seen_as = device
         if device.startswith("cuda:"):
             # One process sees one GPU: a crash or a leak stays on it.
-            environment["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
+            environment[VISIBLE] = visible_name(device)
             seen_as = "cuda:0"
         command = [*python, "--slot", str(slot), "--device", seen_as]
         processes.append(Process(f"worker {slot}", command, environment))
@@ -187,35 +262,79 @@ def _device_workers(settings: Settings) -> list[Process]:
 
 @app.command()
 def run(
-    out_folder: Annotated[Path, typer.Option("--out", help="Where images and JSON go.")],
-    image: Annotated[str | None, typer.Option(help="One image: a file or URL.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="The instruction for --image.")] = None,
-    mask: Annotated[str | None, typer.Option(help="A mask for --image; white is edited.")] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where images and JSON go.")
+    ],
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One image: a file or URL.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The instruction for --image.")
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A mask for --image; white is edited.")
+    ] = None,
     from_file: Annotated[
         Path | None,
-        typer.Option(help="A Label Studio export (JSON), or JSON Lines with image and prompt."),
+        typer.Option(
+            metavar="FILE",
+            help="A Label Studio export (JSON), or JSON Lines with `image` and `prompt`.",
+        ),
     ] = None,
-    task_ids: Annotated[str, typer.Option(help="Only these ids of --from-file: 1,2,7-9.")] = "",
-    devices: Annotated[str, typer.Option(help="Overrides EACPS_DEVICES.")] = "",
+    task_ids: Annotated[
+        str, typer.Option(metavar="IDS", help="Only these tasks of --from-file: 1,2,7-9.")
+    ] = "",
+    devices: Annotated[
+        str, typer.Option(metavar="DEVICES", help="Instead of EACPS_DEVICES: cpu, cuda:0,cuda:1 …")
+    ] = "",
 ) -> None:
-    """Search without Label Studio. Run it again to go on where it stopped: nothing is lost.
+    """Search without Label Studio: from files into a folder.
 
-    Writes per task the best image, all candidates and one JSON with every score.
+    Writes per task NAME/best.png, all candidates (NAME/c1.png …) and NAME.json with every score.
+    Run the same command again to go on where it stopped, however it stopped; failed tasks are
+    tried again. Exit code 1: some tasks failed; 2: it could not start.
 
     Examples:
 
         eacps run --image bear.png --prompt "add a red top hat" --out results
 
+        eacps run --from-file tasks.jsonl --out results
+
         eacps run --from-file project.json --task-ids 1,2 --devices cuda:0,cuda:1 --out results
     """
-    from backend.labelstudio.offline import read_tasks, run_offline
+    from backend.doctor import refuse_to_start
+    from backend.labelstudio.offline import run_offline
 
-    overrides = {"devices": devices} if devices else {}
+    overrides: dict[str, Any] = {"devices": devices} if devices else {}
     settings = load_settings(**overrides)
-    log.configure("WARNING", settings.log_format, "run")
-    tasks = read_tasks(settings, image, prompt, mask, from_file, task_ids)
-    failed = run_offline(settings, tasks, out_folder, err)
+    log.configure("ERROR", settings.log_format, "run")
+    tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
+    refuse_to_start(settings)
+    failed = run_offline(settings, tasks, out_folder, err, out)
     raise SystemExit(1 if failed else 0)
+
+
+def _tasks(
+    settings: Settings,
+    image: str | None,
+    prompt: str | None,
+    mask: str | None,
+    from_file: Path | None,
+    task_ids: str,
+) -> Sequence[OfflineTask]:
+    from backend.labelstudio.offline_tasks import one_task, tasks_of_file
+
+    if image is not None and from_file is None:
+        if not prompt:
+            raise SettingsError("--image needs an instruction.", hint='Add --prompt "what to do".')
+        if task_ids:
+            raise SettingsError("--task-ids chooses from --from-file, which is not given.")
+        return [one_task(settings, image, prompt, mask)]
+    if from_file is not None and image is None:
+        if prompt or mask:
+            raise SettingsError("--prompt and --mask belong to --image, not to --from-file.")
+        return tasks_of_file(settings, from_file, task_ids)
+    raise SettingsError("Name either one --image with a --prompt, or a --from-file.")
 
 
 @app.command("offline-workers", hidden=True)
@@ -228,24 +347,32 @@ def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
         settings = _start("orchestrator")
         run_orchestrator(settings, FileHooks(settings, out_folder))
         return
+    from backend.jobs.lifeline import die_with_supervisor
     from backend.jobs.supervisor import Process, run_supervisor
 
+    die_with_supervisor()
     settings = _start("run")
     command = [sys.executable, "-m", "backend", "offline-workers", str(out_folder)]
     writer = Process("orchestrator", [*command, "--orchestrator"], {})
-    run_supervisor(settings, [writer, *_device_workers(settings)])
+    processes = [writer, *_device_workers(settings)]
+    run_supervisor(settings, processes, give_up_after=REFUSALS_BEFORE_GIVING_UP)
 
 
 @app.command()
 def doctor() -> None:
-    """Check machine, weights, database, store and Label Studio, and say what to do."""
+    """Check machine, weights, database, store and Label Studio, and say what to do.
+
+    Exit code 1: something must be mended first.
+    """
     from backend.doctor import examine
 
-    worst = "ok"
-    for finding in examine(load_settings()):
+    settings = _look()
+    counts: Counter[str] = Counter()
+    for finding in examine(settings):
+        counts[finding.state] += 1
         _finding(finding.state, f"{finding.subject}: {finding.message}")
-        worst = "fail" if finding.state == "fail" else worst
-    raise SystemExit(1 if worst == "fail" else 0)
+    out.print(f"{counts['ok']} ok, {counts['warn']} to know about, {counts['fail']} to mend first.")
+    raise SystemExit(1 if counts["fail"] else 0)
 
 
 @app.command()
@@ -253,16 +380,28 @@ def connect(
     project: Annotated[
         str, typer.Option(help="The project's number (see its address) or its title.")
     ],
-    create: Annotated[bool, typer.Option(help="Make the project when there is none.")] = False,
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the project when there is none.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option(help="Replace the label config of a project with annotations.")
+        bool,
+        typer.Option("--force", help="Replace the label config of a project with annotations."),
     ] = False,
 ) -> None:
-    """Install label config, backend row and webhook into a Label Studio project. Repeatable."""
+    """Install label config, backend and webhook into a Label Studio project. Repeatable.
+
+    The backend must be running (`eacps serve`), as Label Studio asks it whether it is well.
+
+    Examples:
+
+        eacps connect --project 7
+
+        eacps connect --project "Bear edits" --create
+    """
     from backend.labelstudio.connect import connect as connect_project
 
     number = int(project) if project.isdecimal() else project
-    lines = connect_project(load_settings(), number, create=create, force=force)
+    lines = connect_project(_look(), number, create=create, force=force)
     for line in lines:
         _finding(line.level, line.text)
     raise SystemExit(1 if any(line.level == "fail" for line in lines) else 0)
@@ -287,66 +426,129 @@ def label_config() -> None:
 
 @app.command()
 def settings(
-    markdown: Annotated[bool, typer.Option(help="As a Markdown table, as in the docs.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As Markdown tables with the defaults, for docs.")
+    ] = False,
 ) -> None:
-    """Every setting, its value, where it came from, and what it does (* changes results)."""
-    rows = list(settings_table(load_settings()))
+    """Every setting, its value, where it came from, and what it does.
+
+    A star marks the settings that change results, and with them the model version.
+    """
+    groups = groupby(settings_table(_look()), key=lambda row: row.group)
     if markdown:
-        for row in rows:
-            sys.stdout.write(f"| `{row.variable}` | {row.help} |\n")
+        parts = [MARKDOWN_HEAD, *(_markdown_group(group, rows) for group, rows in groups)]
+        sys.stdout.write("\n".join(parts))
         return
-    table = Table("Setting", "Value", "From", "What it does", row_styles=["", "dim"])
+    for group, rows in groups:
+        out.print(f"\n[bold]{group}[/]")
+        for row in rows:
+            _print_setting(row)
+
+
+MARKDOWN_HEAD = """# Settings
+
+Environment variables, or the same names in a file `.env` in the folder where `eacps` is started;
+the environment wins. `eacps settings` shows the values in force and where each comes from. A
+variable that begins with `EACPS_` and is none of these is refused.
+
+Settings marked * change results, and with them the model version: tasks are searched anew.
+"""
+
+
+def _markdown_group(group: str, rows: Iterable[SettingRow]) -> str:
+    lines = [f"## {group}", "", "| variable | default | what it does |", "|---|---|---|"]
     for row in rows:
-        star = " *" if row.changes_results else ""
-        table.add_row(f"{row.variable}{star}", row.value, row.origin, row.help)
-    out.print(table, markup=False)
+        names = " or ".join(f"`{name}`" for name in (row.variable, *row.aliases))
+        default = f"`{row.default}`" if row.default.strip() else ""
+        star = " \\*" if row.changes_results else ""
+        cells = (f"{names}{star}", default, row.help)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _print_setting(row: SettingRow) -> None:
+    star = "[magenta]*[/]" if row.changes_results else " "
+    origin = "" if row.origin == "default" else f"  [cyan]← {escape(row.origin)}[/]"
+    value = escape(row.value) if row.value.strip() else "[dim]empty[/]"
+    out.print(f"{star} [green]{row.variable}[/] = {value}{origin}", highlight=False, soft_wrap=True)
+    also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
+    for line in textwrap.wrap(row.help + also, min(out.width, 100) - 6):
+        out.print(f"      [dim]{escape(line)}[/]", highlight=False)
+
+
+def _jobs(settings: Settings) -> JobClient:
+    from backend.jobs.client import JobClient
+
+    url = settings.resolved_database_url
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise SettingsError(
+            f"There is no jobs database at {url.removeprefix('sqlite:///')}.",
+            hint="Run this where the backend runs, or set EACPS_DATA_DIR as it does.",
+        )
+    return JobClient(settings)
 
 
 @jobs_app.command("list")
 def jobs_list(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
-    state: Annotated[str, typer.Option(help="Only queued, running, delivering, done …")] = "",
+    state: Annotated[
+        State | None,
+        typer.Option(
+            metavar="STATE",
+            help="Only jobs that are queued, running, delivering, done, failed or cancelled.",
+        ),
+    ] = None,
 ) -> None:
-    """Jobs, newest first, with their progress."""
-    from backend.jobs.client import JobClient
+    """Jobs, newest first, with their progress and what is wrong or comes next."""
+    found = _jobs(_look()).list(limit, state)
+    for status in found:
+        _print_job(status)
+    if not found:
+        out.print(f"No job is {state}." if state else "No jobs yet.")
 
-    table = Table("Job", "State", "Candidates", "Best", "Task", "What is wrong, or next")
-    for status in JobClient(load_settings()).list(limit, state or None):  # type: ignore[arg-type]
-        best = "" if status.best is None else f"{status.best:.3f}"
-        note = status.failure.message if status.failure else status.note
-        done = f"{status.finished}/{status.expected}" if status.expected else ""
-        table.add_row(
-            status.id, status.state, done, best, str(status.origin.get("task_id", "")), note
-        )
-    out.print(table, markup=False)
+
+STATE_COLORS = {"done": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def _print_job(status: JobStatus) -> None:
+    color = STATE_COLORS.get(status.state, "cyan")
+    done = f"{status.finished}/{status.expected}" if status.expected else ""
+    best = "" if status.best is None else f"best {status.best:.3f}"
+    number = status.origin.get("task")
+    asked = datetime.fromtimestamp(status.created).strftime("%m-%d %H:%M")
+    out.print(
+        f"{escape(status.id):24} [{color}]{status.state:10}[/] {asked}  {done:>7}  {best:12} "
+        f"{f'task {number}' if number else ''}".rstrip(),
+        highlight=False,
+        soft_wrap=True,
+    )
+    note = status.failure.message if status.failure else status.note
+    for line in textwrap.wrap(note, min(out.width, 100) - 4):
+        out.print(f"    {escape(line)}", highlight=False)
 
 
 @jobs_app.command("show")
-def jobs_show(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def jobs_show(job: JobName) -> None:
     """Everything known about one job, as JSON."""
-    from backend.jobs.client import JobClient
-
-    status = JobClient(load_settings()).status(job)
+    status = _jobs(_look()).status(job)
     if status is None:
-        raise EacpsError(f"There is no job {job}.", hint="`eacps jobs list` shows them.")
+        raise EacpsError(
+            f"There is no job {job!r}.", hint="`eacps jobs list` shows them.", code="no_such_job"
+        )
     out.print_json(data=to_json(status))
 
 
 @jobs_app.command("cancel")
-def jobs_cancel(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def jobs_cancel(job: JobName) -> None:
     """Stop a job; its device is free a second later."""
-    from backend.jobs.client import JobClient
-
-    changed = JobClient(load_settings()).cancel(job)
+    changed = _jobs(_look()).cancel(job)
     out.print(f"Cancelled {job}." if changed else f"{job} had ended before; nothing to cancel.")
 
 
 @jobs_app.command("retry")
-def jobs_retry(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def jobs_retry(job: JobName) -> None:
     """Run a failed or cancelled job again; candidates that finished are kept."""
-    from backend.jobs.client import JobClient
-
-    changed = JobClient(load_settings()).retry(job)
+    changed = _jobs(_look()).retry(job)
     out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
 
 
@@ -356,9 +558,8 @@ def jobs_prune(
 ) -> None:
     """Forget finished jobs and remove artifacts that are older."""
     from backend.artifacts import open_store
-    from backend.jobs.client import JobClient
 
-    loaded = load_settings()
-    count = JobClient(loaded).prune(days)
+    loaded = _look()
+    count = _jobs(loaded).prune(days)
     files = open_store(loaded).prune(days * 86400)
     out.print(f"Forgot {count} jobs, removed {files} files.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from backend.domain import Route, SearchPlan, digest
 from backend.errors import SettingsError
@@ -28,6 +31,7 @@ DEMO_PACK = PROJECT_ROOT / "demo" / "pack"
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables that steer tests and the demo, not the product."""
+_PASSWORD_ARGUMENT = re.compile(r"((?:password|secret|key|token)=)[^&]*")
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -72,7 +76,7 @@ class Settings(BaseSettings):
     predict_wait_seconds: float = _knob(
         2.0,
         "How long /predict waits for a quick task before it answers 'not yet'. Without Label "
-        "Studio configured it waits predict_wait_without_label_studio instead.",
+        "Studio configured it waits EACPS_PREDICT_WAIT_WITHOUT_LABEL_STUDIO instead.",
         ge=0,
         le=95,
     )
@@ -94,7 +98,7 @@ class Settings(BaseSettings):
     )
     basic_auth_pass: SecretStr = _knob(
         SecretStr(""),
-        "Password for basic_auth_user.",
+        "Password for EACPS_BASIC_AUTH_USER.",
         validation_alias=AliasChoices("EACPS_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
     )
 
@@ -218,8 +222,10 @@ class Settings(BaseSettings):
     )
     threads: int = _knob(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
     data_dir: Path = _knob(Path(".eacps"), "Folder for database, artifacts, locks and secret.")
-    database_url: str = _knob("", "Jobs database. Empty: SQLite in data_dir; or postgresql://…")
-    artifacts_url: str = _knob("", "Artifact store (fsspec URL). Empty: a folder in data_dir.")
+    database_url: str = _knob("", "Jobs database: postgresql://… Empty: SQLite in EACPS_DATA_DIR.")
+    artifacts_url: str = _knob(
+        "", "Artifact store, an fsspec URL. Empty: a folder in EACPS_DATA_DIR."
+    )
     host_name: str = _knob("", "This machine's stable name in the jobs database; empty: hostname.")
     retention_days: float = _knob(30.0, "Finished jobs and artifacts are kept so long.", gt=0)
     search_concurrency: int = _knob(4, "Tasks searched at the same time.", ge=1, le=256)
@@ -233,7 +239,7 @@ class Settings(BaseSettings):
     port: int = _knob(9090, "Port that the web server binds.", ge=0, le=65535)
     public_url: str = _knob("", "This backend's address as browsers and Label Studio reach it.")
     url_secret: SecretStr = _knob(
-        SecretStr(""), "Signs image URLs. Empty: one is made in data_dir and kept."
+        SecretStr(""), "Signs image URLs. Empty: one is made in EACPS_DATA_DIR and kept."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _knob(
         "INFO", "Least severe log line that is shown."
@@ -245,6 +251,14 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_a_known_kind(cls, value: str) -> str:
+        known = ("postgresql://", "postgres://", "postgresql+psycopg://", "sqlite:///")
+        if value and not value.startswith(known):
+            raise ValueError("must begin with postgresql:// or sqlite:///")
         return value
 
     @field_validator("label_studio_url", "public_url")
@@ -305,10 +319,25 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        name = variable_name(str(first["loc"][0]) if first["loc"] else "")
-        raise SettingsError(f"{name}: {first['msg']}.", hint=f"Change {name}.") from None
+        name = _named(str(first["loc"][0]) if first["loc"] else "")
+        problem = first["msg"].removeprefix("Value error, ").removesuffix(".")
+        raise SettingsError(f"{name}: {problem}.", hint=f"Change {name}.") from None
+    except PydanticSettingsError as error:
+        # Its message names only the field; our users know the variable.
+        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        name = _named(field)
+        raise SettingsError(f"{name} is not JSON.", hint=f"Change {name}.") from None
     except Exception as error:
         raise SettingsError(f"Settings could not be read: {error}.") from None
+
+
+def _named(field: str) -> str:
+    """The variable that set a field; of an unset one, the preferred name."""
+    # Errors name a field that has aliases by its first alias.
+    every = {field: variable_names(field) for field in Settings.model_fields}
+    names = next((known for own, known in every.items() if field in (own, *known)), (field,))
+    given = {**_in_file(), **os.environ}
+    return next((name for name in names if name in given), names[0])
 
 
 def _refuse_unknown_variables() -> None:
@@ -325,12 +354,6 @@ def _in_file() -> dict[str, str | None]:
     return dotenv_values(".env") if Path(".env").is_file() else {}
 
 
-def variable_name(field: str) -> str:
-    """The environment variable of a settings field."""
-    names = variable_names(field) if field in Settings.model_fields else (field,)
-    return names[0]
-
-
 def variable_names(field: str) -> tuple[str, ...]:
     """All environment variables that set a field, the preferred one first."""
     alias = Settings.model_fields[field].validation_alias
@@ -339,35 +362,56 @@ def variable_names(field: str) -> tuple[str, ...]:
     return (f"{_PREFIX}{field.upper()}",)
 
 
+GROUPS = {
+    "label_studio_url": "Label Studio",
+    "image_field": "What a task looks like",
+    "allowed_hosts": "Images that come in",
+    "editor": "Editor",
+    "strategy": "Search",
+    "clip": "Scoring",
+    "devices": "Machines",
+    "host": "Web",
+}
+"""The first setting of each group, and the group's title."""
+
+
 @dataclass(frozen=True)
 class SettingRow:
-    """One line of `eacps settings`."""
+    """One line of `eacps settings`; `aliases` are other variables that set the same."""
 
+    group: str
     variable: str
     value: str
+    default: str
     origin: str
     help: str
     changes_results: bool
+    aliases: tuple[str, ...] = ()
 
 
 def settings_table(settings: Settings) -> Iterator[SettingRow]:
     """Every setting with its value (secrets masked), where it came from, and its help."""
-    in_file = _in_file()
+    group = ""
+    given = (("environment", os.environ), (".env", _in_file()))
     for field, knob in Settings.model_fields.items():
+        group = GROUPS.get(field, group)
         names = variable_names(field)
         value = getattr(settings, field)
         origin = "default" if value == knob.default else "argument"
-        for source, known in (("environment", os.environ), (".env", in_file)):
+        for source, known in given:
             found = next((name for name in names if name in known), None)
             if found:
                 origin = f"{source} ({found})"
                 break
         yield SettingRow(
-            names[0],
-            _shown(value),
-            origin,
-            knob.description or "",
-            changes_results(knob),
+            group=group,
+            variable=names[0],
+            value=_shown(value),
+            default=_shown(knob.default).removeprefix(f"{PROJECT_ROOT}/"),
+            origin=origin,
+            help=knob.description or "",
+            changes_results=changes_results(knob),
+            aliases=names[1:],
         )
 
 
@@ -376,8 +420,10 @@ def _shown(value: Any) -> str:
         return "(set)" if value.get_secret_value() else ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     text = str(value)
     if "://" in text and "@" in text:
         scheme, rest = text.split("://", 1)
-        return f"{scheme}://***@{rest.rsplit('@', 1)[1]}"
-    return text
+        text = f"{scheme}://***@{rest.rsplit('@', 1)[1]}"
+    return _PASSWORD_ARGUMENT.sub(r"\1***", text)

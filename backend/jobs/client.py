@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from backend.domain import Failure, SearchResult, from_json, to_json
@@ -78,16 +79,25 @@ class JobClient:
     def list(self, limit: int = 50, state: JobState | None = None) -> list[JobStatus]:
         """Jobs, newest first; only of one state when that is named."""
         records, _ = self._open()
-        found: list[JobStatus] = []
-        offset = 0
-        while len(found) < limit:
-            rows = records.newest(names.EDIT_TASK, offset, PAGE)
-            described = self._described(records, rows).values()
-            found.extend(status for status in described if state in (None, status.state))
-            offset += PAGE
-            if len(rows) < PAGE:
-                break
-        return found[:limit]
+        if state is None:
+            rows = records.newest(names.EDIT_TASK, limit)
+        else:
+            wanted = self._newest_in(records, state, limit)
+            found = records.rows(wanted)
+            rows = [found[name] for name in wanted if name in found]
+        described = self._described(records, rows).values()
+        return [status for status in described if state in (None, status.state)]
+
+    @staticmethod
+    def _newest_in(records: Records, state: JobState, limit: int) -> Sequence[str]:
+        """The workflows of the newest jobs in one state, found without reading what they hold."""
+        import sqlalchemy as sa
+
+        query = _every_job(records).order_by(sa.desc("created"), "id")
+        with records.engine.connect() as connection:
+            rows = connection.execution_options(yield_per=PAGE).execute(query)
+            matching = (row.id for row in rows if _state_of(row) == state)
+            return list(islice(matching, limit))
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
         """A job's outcome as soon as its search ended; None when that takes longer."""
@@ -144,27 +154,13 @@ class JobClient:
         import sqlalchemy as sa
 
         records, _ = self._open()
-        status, output = records.tables.status, records.tables.output
-        jobs, deliveries = status.alias("jobs"), status.alias("deliveries")
-        job_output, delivery_output = output.alias("job_output"), output.alias("delivery_output")
-        failed = _has_failure(jobs, job_output)
-        undelivered = _has_failure(deliveries, delivery_output)
-        delivery_name = sa.literal("delivery:") + sa.func.substr(jobs.c.workflow_uuid, 5)
-        query = (
-            sa.select(jobs.c.status, failed, deliveries.c.status, undelivered, sa.func.count())
-            .select_from(jobs)
-            .outerjoin(job_output, job_output.c.workflow_uuid == jobs.c.workflow_uuid)
-            .outerjoin(deliveries, deliveries.c.workflow_uuid == delivery_name)
-            .outerjoin(
-                delivery_output, delivery_output.c.workflow_uuid == deliveries.c.workflow_uuid
-            )
-            .where(jobs.c.name == names.EDIT_TASK)
-            .group_by(jobs.c.status, failed, deliveries.c.status, undelivered)
-        )
+        every = _every_job(records).subquery()
+        kind = [every.c.job, every.c.failed, every.c.delivery, every.c.undelivered]
+        query = sa.select(*kind, sa.func.count().label("number")).group_by(*kind)
         counts: dict[JobState, int] = dict.fromkeys(STATES, 0)
         with records.engine.connect() as connection:
-            for job, bad, delivery, lost, count in connection.execute(query):
-                counts[_state(job, bool(bad), delivery, bool(lost))] += count
+            for row in connection.execute(query):
+                counts[_state_of(row)] += row.number
         return counts
 
     def workers(self) -> Sequence[WorkerStatus]:
@@ -248,6 +244,35 @@ def _options(job: Job) -> EnqueueOptions:
         "priority": max(1, job.priority),
         "application_name": names.APPLICATION,
     }
+
+
+def _every_job(records: Records) -> sa.Select[Any]:
+    """What decides each job's state, and nothing more."""
+    import sqlalchemy as sa
+
+    status, output = records.tables.status, records.tables.output
+    jobs, deliveries = status.alias("jobs"), status.alias("deliveries")
+    job_output, delivery_output = output.alias("job_output"), output.alias("delivery_output")
+    delivery_name = sa.literal("delivery:") + sa.func.substr(jobs.c.workflow_uuid, 5)
+    return (
+        sa.select(
+            jobs.c.workflow_uuid.label("id"),
+            jobs.c.created_at.label("created"),
+            jobs.c.status.label("job"),
+            _has_failure(jobs, job_output).label("failed"),
+            deliveries.c.status.label("delivery"),
+            _has_failure(deliveries, delivery_output).label("undelivered"),
+        )
+        .select_from(jobs)
+        .outerjoin(job_output, job_output.c.workflow_uuid == jobs.c.workflow_uuid)
+        .outerjoin(deliveries, deliveries.c.workflow_uuid == delivery_name)
+        .outerjoin(delivery_output, delivery_output.c.workflow_uuid == deliveries.c.workflow_uuid)
+        .where(jobs.c.name == names.EDIT_TASK)
+    )
+
+
+def _state_of(row: Any) -> JobState:
+    return _state(row.job, bool(row.failed), row.delivery, bool(row.undelivered))
 
 
 def _has_failure(workflow: sa.FromClause, output: sa.FromClause) -> sa.ColumnElement[bool]:

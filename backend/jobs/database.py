@@ -61,8 +61,10 @@ def prepare(settings: Settings) -> sa.URL:
         Tables(engine).workers.metadata.create_all(engine)
         engine.dispose()
     except (OSError, sa.exc.SQLAlchemyError) as error:
+        # SQLAlchemy adds lines about itself; the driver's first line is enough.
+        told = masked(str(getattr(error, "orig", None) or error)).strip().split("\n")[0]
         raise DatabaseError(
-            f"The jobs database cannot be opened: {masked(str(error))[:300]}",
+            f"The jobs database cannot be opened: {told[:300].removesuffix('.')}.",
             hint="Check EACPS_DATABASE_URL, or EACPS_DATA_DIR.",
         ) from None
     _ready.add(url_text(url))
@@ -81,11 +83,14 @@ def log_as_we_do() -> None:
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
-    # A cancelled workflow is what somebody wanted; DBOS reports it with a stack trace.
+    # A workflow that was cancelled, or deleted for a retry, is what somebody wanted; DBOS reports
+    # it with a stack trace.
     error = record.exc_info[1] if record.exc_info else None
-    if type(error).__name__ == "DBOSAwaitedWorkflowCancelledError":
+    wanted = ("DBOSAwaitedWorkflowCancelledError", "DBOSNonExistentWorkflowError")
+    if type(error).__name__ in wanted:
         return False
-    return "Waiting for the" not in record.getMessage()
+    message = record.getMessage()
+    return not any(idle in message for idle in ("Waiting for the", "to verify existence of"))
 
 
 def _prepare_file(path: Path) -> None:
@@ -206,14 +211,13 @@ class Records:
             found.update((row.id, row) for row in self._read(query, connection))
         return found
 
-    def newest(self, name: str, offset: int, limit: int) -> list[Row]:
+    def newest(self, name: str, limit: int) -> list[Row]:
         """Workflows of a name, newest first."""
         status = self.tables.status
         query = (
             self._query(True)
             .where(status.c.name == name)
             .order_by(status.c.created_at.desc(), status.c.workflow_uuid)
-            .offset(offset)
             .limit(limit)
         )
         return self._read(query)

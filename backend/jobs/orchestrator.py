@@ -24,7 +24,12 @@ from backend.domain import (
     from_json,
     to_json,
 )
-from backend.errors import CancelledError, EacpsError, LabelStudioDownError
+from backend.errors import (
+    CancelledError,
+    EacpsError,
+    LabelStudioDownError,
+    LabelStudioStumbledError,
+)
 from backend.jobs import names
 from backend.jobs.beats import Self
 from backend.jobs.contract import Job, TaskHooks
@@ -47,6 +52,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Json = dict[str, Any]
 LONGEST_PAUSE_SECONDS = 60
+STUMBLE_SECONDS = 7
+"""A request that only this task makes fail must not hold its place in the queue for long."""
 SEARCH_ATTEMPTS = 3
 FRESH_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
@@ -256,9 +263,11 @@ class Workflows:
     ) -> Json:
         answer = _step(name, _as_values, attempt, argument)
         noted = False
+        stumbled = 0
         for pause in pauses(self.settings.retention_days * DAY_SECONDS):
-            if not answer.get("down"):
+            if not answer.get("down") or stumbled >= STUMBLE_SECONDS:
                 break
+            stumbled = stumbled + pause if answer.get("stumbled") else 0
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True
             DBOS.sleep(pause)
@@ -274,7 +283,11 @@ def _as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
         return attempt(argument)
     except LabelStudioDownError as error:
         log.warning("%s", error)
-        return {"down": error.message, "failure": to_json(failure_of(error))}
+        return {
+            "down": error.message,
+            "stumbled": isinstance(error, LabelStudioStumbledError),
+            "failure": to_json(failure_of(error)),
+        }
     except Exception as error:
         return {"failure": to_json(failure_of(error))}
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from backend.errors import EacpsError
 from backend.jobs.lifeline import PARENT_VARIABLE
 from backend.settings import Settings
 
@@ -22,6 +23,7 @@ GRACE_SECONDS = 12.0
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 LOOK_SECONDS = 0.1
+REFUSED_EXIT_CODE = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+class RefusedError(EacpsError):
+    """A process says again and again that it cannot work as it is set up."""
+
+    code = "refused"
+
+
 class Kept:
     """One process, restarted after growing pauses while it keeps dying."""
 
@@ -42,6 +50,7 @@ class Kept:
         self._started = 0.0
         self._pause = 0.0
         self._due = 0.0
+        self.refusals = 0
 
     def look(self, moment: float) -> None:
         """Start the process when it is due; note when it died."""
@@ -53,6 +62,7 @@ class Kept:
         if code is None:
             return
         self._child = None
+        self.refusals = self.refusals + 1 if code == REFUSED_EXIT_CODE else 0
         steady = moment - self._started > STEADY_SECONDS
         self._pause = 0.5 if steady else min(LONGEST_PAUSE_SECONDS, max(0.5, 2 * self._pause))
         self._due = moment + self._pause
@@ -84,8 +94,13 @@ class Kept:
         log.info("%s started (process %d)", self.process.name, self._child.pid)
 
 
-def run_supervisor(settings: Settings, processes: Sequence[Process]) -> None:
-    """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills at once."""
+def run_supervisor(
+    settings: Settings, processes: Sequence[Process], *, give_up_after: int | None = None
+) -> None:
+    """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills at once.
+
+    `give_up_after` ends all when one refused to work (exit code 2) so many times in a row.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     signals: list[int] = []
     woken = threading.Event()
@@ -103,6 +118,8 @@ def run_supervisor(settings: Settings, processes: Sequence[Process]) -> None:
         while not signals:
             for one in kept:
                 one.look(time.monotonic())
+                if give_up_after is not None and one.refusals >= give_up_after:
+                    raise RefusedError(f"{one.process.name} refuses to work; its log says why.")
             woken.wait(LOOK_SECONDS)
     finally:
         _stop(kept, signals)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,21 +18,26 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from backend.artifacts import ArtifactStore, open_store
-from backend.domain import Failure, SearchResult, to_json
-from backend.errors import EacpsError, FetchError, TaskError
+from backend.domain import Failure, SearchResult, digest, to_json
+from backend.errors import EacpsError, FetchError, SettingsError
 from backend.jobs.client import JobClient
 from backend.jobs.contract import Job, JobStatus
+from backend.jobs.lifeline import PARENT_VARIABLE
+from backend.jobs.supervisor import RefusedError
 from backend.labelstudio.fetch import Fetcher
 from backend.labelstudio.hooks import LabelStudioHooks
+from backend.labelstudio.offline_tasks import LOCAL, OfflineTask
 from backend.labelstudio.origins import origin_of
 from backend.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
 DATA_FOLDER = ".eacps"
-_SAFE = re.compile(r"[^A-Za-z0-9._-]+")
+LOOK_SECONDS = 0.3
+REFUSED = f"Error ({RefusedError.code})"
 
 
 class FileFetcher(Fetcher):
@@ -39,9 +45,11 @@ class FileFetcher(Fetcher):
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
         """The bytes behind a `file://` address, or whatever the settings allow."""
-        if not (isinstance(reference, str) and reference.startswith("file://")):
+        if not (isinstance(reference, str) and reference.startswith(LOCAL)):
             return super().fetch(reference, field=field, task=task)
-        path = Path(reference.removeprefix("file://"))
+        path = Path(reference.removeprefix(LOCAL))
+        if not path.is_file():
+            raise FetchError(f"There is no file {path}.", hint=f"Correct the field `{field}`.")
         try:
             if path.stat().st_size > self._settings.max_image_bytes:
                 raise FetchError(
@@ -81,138 +89,114 @@ class FileHooks(LabelStudioHooks):
         final = self._folder / name
         shutil.rmtree(final, ignore_errors=True)
         fresh.rename(final)
-        content = {"task": name, "best": result.best.id, **to_json(result)}
-        _write_json(self._folder / f"{name}.json", content)
+        self._write(origin, {"best": result.best.id, **to_json(result)})
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        """`NAME.json` with the error."""
-        name = str(origin["name"])
-        _write_json(self._folder / f"{name}.json", {"task": name, "error": to_json(failure)})
+        """`NAME.json` with the error, and no images: none belong to this task."""
+        shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
+        self._write(origin, {"error": to_json(failure)})
+
+    def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        path = _report_file(self._folder, origin)
+        content = {
+            "name": origin["name"],
+            "id": origin["task_id"],
+            "data": origin["origin"]["data"],
+            "job": origin["job"],
+            **outcome,
+        }
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False))
-    partial.replace(path)
-
-
-def read_tasks(
-    settings: Settings,
-    image: str | None,
-    prompt: str | None,
-    mask: str | None,
-    from_file: Path | None,
-    task_ids: str,
-) -> list[tuple[str, dict[str, Any]]]:
-    """Names and tasks from the command line; says exactly what is missing."""
-    if (image is None) == (from_file is None):
-        raise TaskError(
-            "Nothing to do, or two things at once.", hint="Give either --image or --from-file."
-        )
-    if from_file is not None:
-        wanted = _numbers(task_ids)
-        tasks = [_named(task, number) for number, task in enumerate(_read(from_file), start=1)]
-        chosen = [named for named in tasks if not wanted or named[1]["id"] in wanted]
-        _require_all(wanted, {task["id"] for _, task in chosen}, from_file)
-        base = from_file.resolve().parent
-        return [(name, _with_paths(task, settings, base)) for name, task in chosen]
-    if not prompt:
-        raise TaskError("--image needs an instruction.", hint='Add --prompt "what to change".')
-    data = {settings.image_field: image, settings.instruction_field: prompt}
-    if mask:
-        data[settings.mask_field] = mask
-    stem = _SAFE.sub("-", Path(str(image).split("?", 1)[0]).stem)[:60] or "task"
-    return [(stem, _with_paths({"id": 1, "data": data}, settings, Path.cwd()))]
-
-
-def _read(path: Path) -> list[Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path} cannot be read: {error}.") from None
-    try:
-        content = json.loads(text)
-        return content if isinstance(content, list) else [content]
-    except json.JSONDecodeError:
-        return list(_json_lines(text, path))
-
-
-def _json_lines(text: str, path: Path) -> Iterator[Any]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TaskError(
-                    f"{path}, line {number} is not JSON: {error.msg}.",
-                    hint="Use a Label Studio JSON export, or one JSON object per line.",
-                ) from None
-
-
-def _named(task: Any, number: int) -> tuple[str, dict[str, Any]]:
-    if not isinstance(task, dict):
-        raise TaskError(f"Entry {number} is not a JSON object.")
-    # A line of JSON Lines is the data itself; a task of an export holds it in `data`.
-    whole = task if isinstance(task.get("data"), dict) else {"data": task, "id": task.get("id")}
-    identity = whole.get("id") if isinstance(whole.get("id"), int) else number
-    return f"task-{identity}", {**whole, "id": identity}
-
-
-def _numbers(text: str) -> set[int]:
-    numbers: set[int] = set()
-    for part in filter(None, (word.strip() for word in text.split(","))):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise TaskError(f"--task-ids: {part!r} is no number.", hint="Write 1,2 or 7-9.")
-        numbers.update(range(int(first), int(last or first) + 1))
-    return numbers
-
-
-def _require_all(wanted: set[int], found: set[int], path: Path) -> None:
-    if missing := sorted(wanted - found):
-        raise TaskError(f"{path.name} has no task {', '.join(map(str, missing[:5]))}.")
-
-
-def _with_paths(task: dict[str, Any], settings: Settings, base: Path) -> dict[str, Any]:
-    data = dict(task["data"])
-    for field in (settings.image_field, settings.mask_field, settings.reference_field):
-        value = data.get(field)
-        if isinstance(value, str) and ":" not in value[:8] and not value.startswith("/data/"):
-            data[field] = f"file://{(base / value).resolve()}"
-    return {**task, "data": data}
+def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
+    return folder / f"{origin['name']}.json"
 
 
 def run_offline(
-    settings: Settings, tasks: Sequence[tuple[str, dict[str, Any]]], folder: Path, console: Console
+    settings: Settings, tasks: Sequence[OfflineTask], folder: Path, progress: Console, out: Console
 ) -> int:
     """Search every task, showing progress; returns how many failed. Safe to repeat."""
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    local = settings.model_copy(update={"data_dir": folder / DATA_FOLDER})
-    jobs = [_job(local, name, task) for name, task in tasks]
-    client = JobClient(local)
-    hooks = FileHooks(local, folder, open_store(local))
+    local = at_home(settings, folder)
+    with _alone(folder):
+        jobs = [_job(local, task) for task in tasks]
+        client = JobClient(local)
+        try:
+            unwritten = [job for job in jobs if not _is_written(folder, job)]
+            waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
+            if len(waiting) < len(jobs):
+                kept = len(jobs) - len(waiting)
+                progress.print(f"Finished before, and kept: {kept} of {len(jobs)}.")
+            if waiting:
+                with _workers(local, folder, progress) as process:
+                    _watch(client, waiting, process, folder, progress)
+            return _report(client, jobs, folder, out)
+        finally:
+            client.close()
+
+
+def at_home(settings: Settings, folder: Path) -> Settings:
+    """These settings with jobs and artifacts inside the folder, whatever a server uses."""
+    own = {"data_dir": folder / DATA_FOLDER, "database_url": "", "artifacts_url": ""}
+    return settings.model_copy(update=own)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     try:
-        waiting = _submit(client, jobs, hooks, folder)
-        kept = len(jobs) - len(waiting)
-        if kept:
-            console.print(f"{kept} of {len(jobs)} tasks were finished before: kept.")
-        if waiting:
-            with _workers(local, folder, console) as process:
-                _watch(client, waiting, process, folder, console)
-        return _report(client, jobs, folder, console)
-    finally:
-        client.close()
+        (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
+        lock = (folder / DATA_FOLDER / "run.lock").open("w")
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be written: {error.strerror}.", hint="Choose another --out."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"Another `eacps run` works in {folder}.",
+                hint="Wait for it, stop it, or choose another --out.",
+            ) from None
+        yield
 
 
-def _job(settings: Settings, name: str, task: dict[str, Any]) -> Job:
-    origin = replace(origin_of(task, settings), label_studio="", task=None)
-    content = {"origin": to_json(origin), "name": name, "task_id": task["id"]}
-    return Job(f"{origin.job_id}-{name}", content)
+def _job(settings: Settings, task: OfflineTask) -> Job:
+    origin = replace(origin_of(task.content, settings), label_studio="", task=None)
+    files = [_file_digest(value) for _, value in sorted(origin.data.items())]
+    identity = f"{digest([origin.job_id, files])}-{task.name}"
+    content = {
+        "origin": to_json(origin),
+        "name": task.name,
+        "task_id": task.content["id"],
+        "job": identity,
+    }
+    return Job(identity, content)
 
 
-def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks, folder: Path) -> list[Job]:
+def _file_digest(value: Any) -> str:
+    """A file that was changed since makes another job, although its name is the same."""
+    if not (isinstance(value, str) and value.startswith(LOCAL)):
+        return ""
+    try:
+        with Path(value.removeprefix(LOCAL)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _is_written(folder: Path, job: Job) -> bool:
+    try:
+        content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    good = isinstance(content, dict) and content.get("job") == job.id and "best" in content
+    return good and (folder / str(job.origin["name"]) / "best.png").is_file()
+
+
+def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Job]:
     """The jobs that are not finished; failed ones are tried again."""
     waiting = []
     for job in jobs:
@@ -222,41 +206,50 @@ def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks, folder: Pa
         elif status.state in ("failed", "cancelled"):
             client.retry(job.id)
         elif status.state == "done":
-            result = client.result(job.id, 0)
-            if not (folder / f"{job.origin['name']}.json").exists() and isinstance(
-                result, SearchResult
-            ):
+            result = client.result(job.id)
+            if isinstance(result, SearchResult):
                 hooks.deliver(job.origin, result)
-            continue
+                continue
         waiting.append(job)
     return waiting
 
 
 @contextmanager
 def _workers(
-    settings: Settings, folder: Path, console: Console
+    settings: Settings, folder: Path, progress: Console
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "EACPS_DATA_DIR": str(settings.data_dir),
+        "EACPS_DATABASE_URL": "",
+        "EACPS_ARTIFACTS_URL": "",
         "EACPS_DEVICES": ",".join(settings.devices),
+        PARENT_VARIABLE: str(os.getpid()),
     }
     command = [sys.executable, "-m", "backend", "offline-workers", str(folder)]
-    log = settings.data_dir / "run.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with _log(folder).open("wb") as file:
+        # A session of its own: Ctrl-C then reaches us alone, and the workers stop in order.
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
         yield process
     except KeyboardInterrupt:
-        console.print("Stopped. Run the same command again to go on; nothing finished is lost.")
+        progress.print("Stopped. Run the same command again to go on; nothing finished is lost.")
         raise
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def _log(folder: Path) -> Path:
+    return folder / DATA_FOLDER / "run.log"
 
 
 def _watch(
@@ -269,45 +262,65 @@ def _watch(
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} candidates"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
     )
     ids = [job.id for job in jobs]
     with Progress(*columns, console=console) as progress:
-        row = progress.add_task("loading", total=None, completed=0)
+        row = progress.add_task(f"0/{len(jobs)} tasks", total=None, detail="loading the models")
         while True:
             statuses = list(client.statuses(ids).values())
-            ended = [status for status in statuses if status.state in ENDED]
+            ended = sum(status.state in ENDED for status in statuses)
+            finished, expected = _candidates(statuses, len(jobs))
             progress.update(
                 row,
-                description=f"{len(ended)}/{len(jobs)} tasks",
-                completed=sum(status.finished for status in statuses),
-                total=_expected(statuses, len(jobs)),
+                description=f"{ended}/{len(jobs)} tasks",
+                completed=finished if expected else 0,
+                total=expected or None,
+                detail=f"{finished}/{expected} candidates" if expected else "loading the models",
             )
-            if len(ended) == len(jobs):
+            if ended == len(jobs):
                 return
             if process.poll() is not None:
-                log = folder / DATA_FOLDER / "run.log"
-                raise EacpsError(f"The workers ended; see {log}.")
-            time.sleep(0.3)
+                raise EacpsError(_last_words(folder), hint=f"Its log: {_log(folder)}")
+            time.sleep(LOOK_SECONDS)
 
 
-def _expected(statuses: Sequence[JobStatus], count: int) -> int | None:
-    known = [status.expected for status in statuses if status.expected]
-    return max(known) * count if known else None
+def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
+    """How many candidates are finished, and how many there will be; 0 while nobody knows."""
+    usual = max((status.expected for status in statuses), default=0)
+    expected = [
+        status.finished if status.state in ENDED else status.expected or usual
+        for status in statuses
+    ]
+    total = sum(expected) + usual * (count - len(statuses))
+    return sum(status.finished for status in statuses), total
 
 
-def _report(client: JobClient, jobs: Sequence[Job], folder: Path, console: Console) -> int:
+def _last_words(folder: Path) -> str:
+    """What ended the workers, from their log."""
+    lines = _log(folder).read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("Error (") and not line.startswith(REFUSED)]
+    return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."
+
+
+def _report(client: JobClient, jobs: Sequence[Job], folder: Path, out: Console) -> int:
     failed = 0
+    statuses = client.statuses([job.id for job in jobs])
     for job in jobs:
-        status = client.status(job.id)
-        name = job.origin["name"]
-        if status is not None and status.state == "done":
-            potential = "" if status.best is None else f" (potential {status.best:.3f})"
-            console.print(f"[green]✓[/] {folder / str(name)}/best.png{potential}", highlight=False)
+        name = str(job.origin["name"])
+        if _is_written(folder, job):
+            content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+            potential = content["candidates"][0]["potential"]
+            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}  potential {potential:.3f}")
             continue
         failed += 1
+        status = statuses.get(job.id)
         reason = status.failure.message if status and status.failure else "not finished"
-        console.print(f"[red]✗[/] {name}: {reason}", highlight=False)
+        _say(out, "[red]✗[/]", f"{name}: {reason}")
     return failed
+
+
+def _say(out: Console, mark: str, text: str) -> None:
+    out.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,256 @@
+"""`eacps` as users start it: real processes, real searches, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from demo.tasks import demo_tasks
+from tests.label_studio_server import free_port
+from tests.stack import ROOT, wait_until
+
+KEPT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("EACPS_", "LABEL_ST", "CUDA_VISIBLE"))
+}
+ENVIRONMENT = {
+    **KEPT,
+    "PYTHONPATH": str(ROOT),
+    "HF_HUB_OFFLINE": "1",
+    "EACPS_DEVICES": "cpu",
+    "EACPS_THREADS": "1",
+    "EACPS_STEPS": "4",
+    "COLUMNS": "100",
+}
+CANDIDATES = 8
+LIMIT = 180.0
+
+
+class Shell:
+    """A folder with bears in it, and commands started there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.bears = list(demo_tasks(3, 11))
+        for number, bear in enumerate(self.bears):
+            bear.image.save(folder / f"bear-{number}.png")
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "backend", *arguments],
+            cwd=self.folder, env=ENVIRONMENT, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        shown, _ = process.communicate(timeout=LIMIT)
+        return process.returncode, shown
+
+    def report(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.results / f"{name}.json").read_text())
+        return content
+
+    def batches(self) -> dict[str, int]:
+        """Every finished batch with the time at which it ended."""
+        path = self.results / ".eacps" / "jobs.sqlite"
+        if not path.exists():
+            return {}
+        query = (
+            "SELECT workflow_uuid, completed_at FROM workflow_status "
+            "WHERE name = 'batch' AND status = 'SUCCESS'"
+        )
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            try:
+                return dict(connection.execute(query).fetchall())
+            except sqlite3.OperationalError:
+                return {}
+
+    def others(self) -> list[psutil.Process]:
+        """Processes that still work on our results."""
+        marker = str(self.results / ".eacps")
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("EACPS_DATA_DIR") == marker:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def log(self) -> str:
+        path = self.results / ".eacps" / "run.log"
+        return path.read_text(errors="replace") if path.exists() else "no log yet"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def export(shell: Shell) -> str:
+    """What Label Studio's JSON export looks like, with ids that have gaps."""
+    tasks = [
+        {
+            "id": 10 + 3 * number,
+            "data": {"image": f"bear-{number}.png", "prompt": bear.instruction},
+            "annotations": [],
+            "predictions": [],
+        }
+        for number, bear in enumerate(shell.bears)
+    ]
+    (shell.folder / "project.json").write_text(json.dumps(tasks))
+    return "project.json"
+
+
+def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shell: Shell) -> None:
+    command = ("run", "--from-file", export(shell), "--task-ids", "10,16", "--out", "results")
+
+    first = shell.start(*command)
+    wait_until(lambda: len(shell.batches()) >= 1, LIMIT, shell.log)
+    first.send_signal(signal.SIGINT)
+    shown, _ = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "Run the same command again" in shown
+    assert "Traceback" not in shown
+    assert not shell.others()
+    after_ctrl_c = shell.batches()
+
+    second = shell.start(*command)
+    wait_until(lambda: len(shell.batches()) > len(after_ctrl_c), LIMIT, shell.log)
+    second.kill()
+    second.communicate(timeout=60)
+    wait_until(lambda: not shell.others(), 60, shell.log)
+    after_kill = shell.batches()
+    assert after_kill.items() >= after_ctrl_c.items()
+
+    code, shown = shell.run(*command)
+    assert code == 0, shown + shell.log()
+    assert shell.batches().items() >= after_kill.items()
+    for name in ("task-10", "task-16"):
+        report = shell.report(name)
+        assert len(report["candidates"]) == CANDIDATES
+        assert report["best"] == report["candidates"][0]["trial"]["id"]
+        with Image.open(shell.results / name / "best.png") as best:
+            assert best.size == shell.bears[0].image.size
+        assert len(list((shell.results / name).glob("c*.png"))) == CANDIDATES
+    assert not (shell.results / "task-13").exists()
+
+    finished = shell.batches()
+    written = (shell.results / "task-10" / "best.png").stat().st_mtime_ns
+    code, shown = shell.run(*command)
+    assert code == 0
+    assert "kept: 2 of 2" in shown
+    assert shell.batches() == finished
+    assert (shell.results / "task-10" / "best.png").stat().st_mtime_ns == written
+
+
+def test_bad_tasks_are_explained_and_the_good_ones_are_done(shell: Shell) -> None:
+    bear = shell.bears[0]
+    frames = [other.image.convert("P") for other in shell.bears]
+    frames[0].save(shell.folder / "moving.gif", save_all=True, append_images=frames[1:])
+    (shell.folder / "text.png").write_text("no image")
+    lines = [
+        {"image": "moving.gif", "prompt": bear.instruction},
+        {"image": "gone.png", "prompt": bear.instruction},
+        {"image": "text.png", "prompt": bear.instruction},
+        {"image": "bear-0.png"},
+        {"image": "bear-0.png", "prompt": "swap it", "route": "face swap"},
+        {"image": "http://127.0.0.1:9/a.png", "prompt": bear.instruction},
+        {"id": "good", "image": "bear-0.png", "prompt": bear.instruction},
+    ]
+    (shell.folder / "tasks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    code, shown = shell.run("run", "--from-file", "tasks.jsonl", "--out", "results")
+    assert code == 1, shown
+    assert "Traceback" not in shown
+    assert f"✓ {shell.results}/good/best.png" in shown
+    codes = [shell.report(f"task-{number}")["error"]["code"] for number in range(1, 7)]
+    assert codes[0] == "image_animated"
+    assert codes[3:5] == ["no_instruction", "not_available"]
+    for number in range(1, 7):
+        assert f"✗ task-{number}: " in shown
+        assert not (shell.results / f"task-{number}").exists()
+
+    # What was wrong is mended, and only that is done.
+    finished = shell.batches()
+    shell.bears[1].image.save(shell.folder / "gone.png")
+    code, shown = shell.run(
+        "run", "--from-file", "tasks.jsonl", "--task-ids", "2", "--out", "results"
+    )
+    assert code == 0, shown
+    assert len(shell.report("task-2")["candidates"]) == CANDIDATES
+    assert shell.batches().items() > finished.items()
+
+    jobs = {**ENVIRONMENT, "EACPS_DATA_DIR": str(shell.results / ".eacps")}
+    listed = subprocess.run(
+        [sys.executable, "-m", "backend", "jobs", "list", "--state", "failed"],
+        cwd=shell.folder, env=jobs, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "Use a single still image." in listed
+
+
+def test_two_runs_into_one_folder_do_not_disturb_each_other(shell: Shell) -> None:
+    arguments = ("run", "--image", "bear-0.png", "--prompt", "add a hat", "--out", "results")
+    first = shell.start(*arguments)
+    wait_until((shell.results / ".eacps" / "run.log").exists, LIMIT, shell.log)
+    code, shown = shell.run(*arguments)
+    assert code == 2
+    assert "Another `eacps run` works in" in shown
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert not shell.others()
+
+
+def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell) -> None:
+    model = shell.folder / "model"
+    model.mkdir()
+    (model / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    arguments = ("run", "--image", "bear-0.png", "--prompt", "add a hat", "--out", "results")
+    process = subprocess.run(
+        [sys.executable, "-m", "backend", *arguments],
+        cwd=shell.folder, env={**ENVIRONMENT, "EACPS_EDITOR": str(model)},
+        capture_output=True, text=True, check=False, timeout=LIMIT,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "NoSuchPipeline" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not shell.others()
+
+
+def test_the_console_script_and_the_module_are_the_same_command(shell: Shell) -> None:
+    script = "import sys; from backend.cli import main; sys.argv[0] = 'eacps'; main()"
+    for command in ([sys.executable, "-c", script], [sys.executable, "-m", "backend"]):
+        shown = subprocess.run(
+            [*command, "--version"], cwd=shell.folder, env=ENVIRONMENT,
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert shown.strip().count(".") == 2
+
+
+def test_connect_without_label_studio_says_what_to_set(shell: Shell) -> None:
+    environment = {
+        **ENVIRONMENT,
+        "LABEL_STUDIO_URL": f"http://127.0.0.1:{free_port()}",
+        "LABEL_STUDIO_API_KEY": "very-secret",
+    }
+    process = subprocess.run(
+        [sys.executable, "-m", "backend", "connect", "--project", "1"],
+        cwd=shell.folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert "LABEL_STUDIO_URL" in process.stdout
+    assert "very-secret" not in process.stdout + process.stderr

@@ -1,0 +1,131 @@
+"""What a newcomer reads: help that teaches, tables that fit, errors of one line."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Eacps = Any
+
+COMMANDS = (
+    "demo", "serve", "worker", "run", "doctor", "connect", "label-config", "settings",
+    "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(eacps: Eacps, command: str) -> None:
+    shown = eacps(*command.split(), "--help")
+    assert shown.code == 0
+    assert f" {command} " in next(line for line in shown.out.splitlines() if "Usage:" in line)
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "worker", "connect"])
+def test_commands_with_several_options_show_examples(eacps: Eacps, command: str) -> None:
+    assert f"eacps {command}" in eacps(command, "--help").out.split("Examples:")[1]
+
+
+def test_the_first_help_shows_where_to_begin(eacps: Eacps) -> None:
+    shown = eacps("--help").out
+    assert "eacps doctor" in shown
+    assert "offline-workers" not in shown
+
+
+def test_the_settings_list_fits_80_columns_and_says_where_values_come_from(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EACPS_STEPS", "9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret")
+    shown = eacps("settings").out
+    assert "* EACPS_STEPS = 9  ← environment (EACPS_STEPS)" in shown
+    assert "EACPS_LABEL_STUDIO_API_KEY = (set)  ← environment (LABEL_STUDIO_API_KEY)" in shown
+    assert "very-secret" not in shown
+    prose = [line for line in shown.splitlines() if line.startswith("      ")]
+    assert max(map(len, prose)) <= 80
+
+
+def test_a_table_in_the_settings_list_can_be_pasted_back(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = eacps("settings").out.splitlines()
+    shown = next(line for line in lines if "EACPS_ROUTE_LABELS" in line).split(" = ")[1]
+    assert json.loads(shown)["edit*"] == "edit"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("EACPS_STEP", "9", "Did you mean EACPS_STEPS?"),
+        ("EACPS_STEPS", "[red]many", "EACPS_STEPS"),
+        ("EACPS_WEIGHTS", "{oops", "EACPS_WEIGHTS is not JSON"),
+        ("LABEL_STUDIO_URL", "labels:8080", "LABEL_STUDIO_URL: must begin with http"),
+        ("EACPS_DATABASE_URL", "mysql://me:pw@db/x", "must begin with postgresql://"),
+        ("EACPS_STRATEGY", "magic", "Set EACPS_STRATEGY to one of: best_of_n"),
+        ("EACPS_EDITOR", "/nowhere/model", "Change EACPS_EDITOR"),
+        ("EACPS_CLIP", "./nowhere", "Change EACPS_CLIP"),
+        ("EACPS_DEVICES", "gpu", "There is no device 'gpu'"),
+    ],
+)
+def test_a_wrong_setting_stops_serve_with_one_line(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    shown = eacps("serve")
+    assert shown.code == 2
+    assert words in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_editor_is_refused_before_anything_starts(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("EACPS_EDITOR", str(tmp_path / "model"))
+    assert "has no model_index.json. Change EACPS_EDITOR" in eacps("worker").err
+
+
+def test_serve_says_that_its_port_is_taken(eacps: Eacps, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("EACPS_PORT", str(taken.getsockname()[1]))
+        shown = eacps("serve")
+    assert shown.code == 2
+    assert "Address already in use" in shown.err
+    assert "EACPS_PORT" in shown.err
+
+
+@pytest.mark.parametrize("command", ["list", "prune"])
+def test_jobs_in_a_folder_without_jobs_names_the_setting_and_leaves_nothing_behind(
+    eacps: Eacps, tmp_path: Path, command: str
+) -> None:
+    shown = eacps("jobs", command)
+    assert shown.code == 2
+    assert "EACPS_DATA_DIR" in shown.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
+    from backend.jobs.client import JobClient
+    from backend.jobs.contract import Job
+    from backend.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.submit(Job("a1b2", {"task": 17}))
+    client.close()
+    assert "queued" in (line := eacps("jobs", "list").out)
+    assert line.startswith("a1b2 ")
+    assert "task 17" in line
+    assert json.loads(eacps("jobs", "show", "a1b2").out)["state"] == "queued"
+    assert "Cancelled a1b2" in eacps("jobs", "cancel", "a1b2").out
+    assert "nothing to cancel" in eacps("jobs", "cancel", "a1b2").out
+    assert "Queued a1b2 again" in eacps("jobs", "retry", "a1b2").out
+    assert "No job is failed" in eacps("jobs", "list", "--state", "failed").out
+    assert "There is no job 'zz'" in eacps("jobs", "show", "zz").err
+
+
+def test_label_config_can_be_piped_into_a_file(eacps: Eacps) -> None:
+    assert eacps("label-config").out.startswith("<View")
