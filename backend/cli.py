@@ -228,7 +228,7 @@ def _web(settings: Settings) -> Process:
     command = [
         sys.executable, "-m", "gunicorn", "--pythonpath", str(PROJECT_ROOT), "--threads", "16",
         "--bind", f"{settings.host}:{settings.port}", "--timeout", "120", "--no-control-socket",
-        "_wsgi:app",
+        "--config", str(Path(__file__).parent / "labelstudio" / "gunicorn_config.py"), "_wsgi:app",
     ]  # fmt: skip
     return Process("web", command, {})
 

@@ -82,3 +82,9 @@ class LabelStudioDownError(LabelStudioError):
     """Label Studio did not answer, or answered 5xx; trying again later may help."""
 
     code = "label_studio_down"
+
+
+class LabelStudioStumbledError(LabelStudioDownError):
+    """Label Studio is up but fails at this request; it may go on doing so for ever."""
+
+    code = "label_studio_stumbled"

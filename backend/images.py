@@ -83,9 +83,10 @@ def _check_header(image: Image.Image, limits: ImageLimits, what: str) -> None:
             hint="Use a larger image or lower EACPS_MIN_IMAGE_SIDE.",
             code="image_too_small",
         )
-    if getattr(image, "n_frames", 1) > 1:
+    # Counting the frames would mean reading them all. A camera's JPEG may hold previews (MPO).
+    if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
-            f"The {what} is animated or has several pages ({image.n_frames} frames).",  # type: ignore[attr-defined]
+            f"The {what} is animated or has several pages.",
             hint="Use a single still image.",
             code="image_animated",
         )

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 _task_key: ContextVar[str] = ContextVar("task_key", default="-")
 _SECRET = re.compile(
-    r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:token|bearer|basic)\s+|api[_-]?key['\"]?\s*[:=]\s*"
-    r"['\"]?|sig=|://[^/\s:@]*:)([^\s'\"&@]+)"
+    r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:token|bearer|basic)\s+"
+    r"|(?:api[_-]?key|token|password|secret)['\"]?\s*[:=]\s*['\"]?"
+    r"|sig=|://[^/\s:@]*:)([^\s'\"&@]+)"
 )
 
 

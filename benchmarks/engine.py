@@ -44,7 +44,7 @@ def main() -> None:
     """Run the parts asked for and write results beside the machine they were seen on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--tasks", type=int, default=12, help="tasks in the overhead comparison")
+    parser.add_argument("--tasks", type=int, default=8, help="tasks in the overhead comparison")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["overhead", "memory", "enqueue"], default=None)
     arguments = parser.parse_args()
@@ -58,7 +58,7 @@ def main() -> None:
         if arguments.only in (None, name):
             rows += part()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    target = arguments.out / "engine.jsonl"
+    target = arguments.out / f"engine{'-' + arguments.only if arguments.only else ''}.jsonl"
     target.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for row in rows:
         if row["kind"] != "pair":

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,21 @@ class Backend:
 
     def kill_all(self) -> None:
         """As a power cut does."""
-        for process in self.tree():
-            process.kill()
-        psutil.wait_procs(self.tree() if self._process and self._process.poll() is None else [], 10)
+        everything = self.tree()
+        kill(everything)
         assert self._process is not None
         self._process.wait(10)
         self._process = None
+        psutil.wait_procs(everything, 10)
+
+    def kill_supervisor(self) -> list[psutil.Process]:
+        """Only the supervisor; returns what it had started."""
+        assert self._process is not None
+        _, *others = self.tree()
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+        return others
 
     def status(self) -> dict[str, Any]:
         """`/status.json`."""
@@ -134,6 +144,13 @@ class Backend:
         """Every stored image with the time of its last writing."""
         folder = self.folder / "data" / "artifacts"
         return {path.name: path.stat().st_mtime for path in folder.rglob("*.png")}
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """`kill -9`, in this order; those that are gone by then are skipped."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def wait_until(
@@ -165,3 +182,12 @@ def bear_tasks(
         path = server.upload(project, f"bear-{seed}-{number}.png", buffer.getvalue())
         tasks.append({"image": path, "prompt": bear.instruction})
     return tasks
+
+
+def connected_project(server: LabelStudioServer, backend: Backend) -> int:
+    """A new project that a backend works for."""
+    from backend.labelstudio.label_config import label_config
+
+    number = server.create_project(label_config(), "End to end")
+    backend.command("connect", "--project", str(number))
+    return number

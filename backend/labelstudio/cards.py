@@ -22,7 +22,7 @@ UrlOf = Callable[[str], str]
 _ABSENT, _TIMES, _MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 # Text takes the page's colour and lines are translucent: Label Studio has a dark theme.
 _INK, _MUTED, _LINE = "inherit", "#7b8290", "rgba(128,128,128,.28)"
-_BEST, _GOOD, _COST, _ALARM = "#16893f", "#3b6fd4", "#c2782b", "#c8321f"
+_BEST, _GOOD, _ALARM = "#16893f", "#3b6fd4", "#c8321f"
 _FONT = "font-size:12px;line-height:1.45;font-variant-numeric:tabular-nums"
 
 
@@ -156,8 +156,10 @@ def _table(result: SearchResult) -> str:
         _row(candidate, rank, names) for rank, candidate in enumerate(result.candidates, start=1)
     )
     return (
+        f"<details style='margin-top:4px'><summary style='color:{_MUTED};cursor:pointer'>"
+        f"All scores in one table</summary>"
         f"<table style='border-collapse:collapse;margin-top:6px;{_FONT}'>"
-        f"<tr>{head}</tr>{rows}</table>"
+        f"<tr>{head}</tr>{rows}</table></details>"
     )
 
 
@@ -200,7 +202,7 @@ def _list_item(
     if picture:
         source = escape(url_of(picture), quote=True)
         frame = f"2px solid {_BEST}" if rank == 1 and usable else f"1px solid {_LINE}"
-        image = f"<img src='{source}' style='width:176px;border-radius:6px;border:{frame}'/>"
+        image = f"<img src='{source}' style='width:136px;border-radius:6px;border:{frame}'/>"
     return {
         "id": candidate.id,
         "title": f"{candidate.id.upper()}{potential}",
@@ -209,15 +211,14 @@ def _list_item(
 
 
 def _facts(result: SearchResult, candidate: Candidate, rank: int) -> str:
-    share = result.share(candidate.potential)
     colour = _BEST if rank == 1 else _MUTED
     badge = "best" if rank == 1 else f"rank {rank}"
     top = (
-        f"<div style='display:flex;align-items:baseline;gap:8px;margin-bottom:4px'>"
+        f"<div style='display:flex;align-items:baseline;gap:8px;margin-bottom:2px'>"
         f"<span style='background:{colour};color:#fff;border-radius:9px;padding:0 8px;"
         f"font-weight:600'>{badge}</span>"
-        f"<b style='font-size:15px'>{_number(candidate.potential)}</b>"
-        f"<span style='color:{_MUTED}'>potential · {share:.0%}</span></div>"
+        f"<b>{result.share(candidate.potential):.0%}</b>"
+        f"<span style='color:{_MUTED}'>{_distance(result, candidate)}</span></div>"
     )
     rows = "".join(_metric(metric) for metric in candidate.metrics)
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in candidate.notes)
@@ -229,18 +230,28 @@ def _facts(result: SearchResult, candidate: Candidate, rank: int) -> str:
     return f"<div style='flex:1;min-width:0'>{top}{table}{notes}{foot}</div>"
 
 
+def _distance(result: SearchResult, candidate: Candidate) -> str:
+    """How far a candidate is from the one that matters to it: the best, or the best's rival."""
+    if candidate.id != result.best.id:
+        behind = (result.best.potential or 0.0) - (candidate.potential or 0.0)
+        return f"{_number(behind)} behind {_plain(result.best.id.upper())}"
+    if result.margin is None:
+        return "the only one"
+    return f"{_number(result.margin)} ahead of {_plain(result.usable[1].id.upper())}"
+
+
 def _metric_head() -> str:
-    names = ("", "", "value", "weight", "adds")
-    cells = "".join(
-        f"<td style='padding:0 0 0 8px;text-align:right;color:{_MUTED};font-size:11px'>{name}</td>"
-        for name in names
+    style = f"color:{_MUTED};font-size:11px;white-space:nowrap"
+    numbers = "".join(
+        f"<td style='{style};padding:0 0 0 8px;text-align:right'>{name}</td>"
+        for name in ("value", "weight", "adds")
     )
-    return f"<tr>{cells}</tr>"
+    return f"<tr><td></td><td style='{style}'>fuller is better</td>{numbers}</tr>"
 
 
 def _metric(metric: Metric) -> str:
     share = min(1.0, max(0.0, metric.normalised)) if math.isfinite(metric.normalised) else 0.0
-    colour = _GOOD if metric.weight >= 0 else _COST
+    colour = _GOOD if metric.weight else _MUTED
     bar = (
         f"<div style='background:{_LINE};height:7px;border-radius:4px;min-width:40px'>"
         f"<div style='background:{colour};height:7px;border-radius:4px;"

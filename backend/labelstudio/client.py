@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from backend.errors import LabelStudioDownError, LabelStudioError
+from backend.errors import LabelStudioDownError, LabelStudioError, LabelStudioStumbledError
 from backend.settings import Settings
 
 ACCESS_TOKEN_SECONDS = 240
@@ -119,6 +119,20 @@ class LabelStudioClient:
         """The rows that a listing answers, with or without pages."""
         return _listed(self.call("GET", path, params=parameters))
 
+    def trouble(self, status: int, message: str, hint: str) -> LabelStudioDownError:
+        """The error for a status of Label Studio's own failing: is it down, or only stumbling?"""
+        # Proxies say 502 to 504 when what is behind them is away; a 500 may be about one task.
+        if status == 500 and self._answers():
+            return LabelStudioStumbledError(message, hint=hint)
+        return LabelStudioDownError(message)
+
+    def _answers(self) -> bool:
+        try:
+            path = "/api/current-user/whoami"
+            return self._sent("GET", path, headers=self.authorization()).ok
+        except LabelStudioError:
+            return False
+
     def _exchanged(self) -> str:
         response = self._sent("POST", "/api/token/refresh/", json={"refresh": self._api_key})
         if response.status_code in (400, 401, 403):
@@ -146,6 +160,9 @@ class LabelStudioClient:
             ) from None
 
     def _json(self, method: str, path: str, response: requests.Response) -> Any:
+        if is_trouble(response.status_code):
+            message = f"Label Studio answered {response.status_code} to {method} {_place(path)}."
+            raise self.trouble(response.status_code, message, "Label Studio's log says why.")
         if response.status_code >= 400:
             raise _refusal(method, path, response)
         if response.status_code == 204:
@@ -182,10 +199,7 @@ def is_personal_access_token(token: str) -> bool:
 
 
 def _refusal(method: str, path: str, response: requests.Response) -> LabelStudioError:
-    status, reason = response.status_code, _reason(response)
-    place = path.split("?", 1)[0]
-    if status >= 500 or status == 429:
-        return LabelStudioDownError(f"Label Studio answered {status} to {method} {place}.")
+    status, reason, place = response.status_code, _reason(response), _place(path)
     if status == 401:
         return LabelStudioError(
             f"Label Studio does not accept the token: {reason}",
@@ -211,6 +225,15 @@ def _refusal(method: str, path: str, response: requests.Response) -> LabelStudio
             code=MISSING,
         )
     return LabelStudioError(f"Label Studio answered {status} to {method} {place}: {reason}")
+
+
+def is_trouble(status: int) -> bool:
+    """Whether a status says nothing about the request, only about the server."""
+    return status >= 500 or status == 429
+
+
+def _place(path: str) -> str:
+    return path.split("?", 1)[0]
 
 
 def _is_ssrf(reason: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,9 +11,10 @@ from typing import Any, Literal
 from backend.errors import EacpsError, LabelStudioError
 from backend.labelstudio.client import SSRF, LabelStudioClient, open_client
 from backend.labelstudio.label_config import label_config, same_config
+from backend.labelstudio.review_tab import TAB, review_tab
 from backend.settings import Settings
 
-TITLE = "EACPS"
+_OUR_TITLE = re.compile(r"[a-z0-9_]+-[0-9a-f]{10}")
 _WANTED_SETTINGS = {"evaluate_predictions_automatically": True, "show_collab_predictions": True}
 _UNREACHABLE = (
     "Label Studio cannot reach this backend at {url}. Start it (`eacps serve`), and set "
@@ -65,6 +67,7 @@ def connect(
         _configure(client, found, settings, force, report)
         _connect_backend(client, int(found["id"]), url, settings, report)
         _connect_webhook(client, int(found["id"]), url, settings, report)
+        _add_tab(client, int(found["id"]), settings, report)
     except EacpsError as error:
         report.add("fail", str(error))
     return report.lines
@@ -168,8 +171,10 @@ def _connect_backend(
         except LabelStudioError as error:
             _explain(client, project, url, error, report)
             return
-    elif settings.basic_auth_user:
+    elif settings.basic_auth_user or row.get("title") != settings.model_version:
         client.call("PATCH", f"/api/ml/{row['id']}", json=_backend(project, url, settings))
+        if row.get("title") != settings.model_version:
+            report.add("changed", f"Scores of {settings.model_version} are now the shown ones.")
     _check_state(row, url, report)
 
 
@@ -181,7 +186,7 @@ def _create_or_move(
     settings: Settings,
 ) -> dict[str, Any]:
     body = _backend(project, url, settings)
-    moved = next((row for row in rows if row.get("title") == TITLE), None)
+    moved = next((row for row in rows if _OUR_TITLE.fullmatch(str(row.get("title")))), None)
     if moved is None:
         return dict(client.call("POST", "/api/ml", json=body))
     changed = dict(client.call("PATCH", f"/api/ml/{moved['id']}", json=body))
@@ -190,7 +195,10 @@ def _create_or_move(
 
 
 def _backend(project: int, url: str, settings: Settings) -> dict[str, Any]:
-    body: dict[str, Any] = {"url": url, "project": project, "title": TITLE, "is_interactive": False}
+    # The project's model version becomes this title, and Label Studio shows, sorts and samples by
+    # the scores of that version only.
+    title = settings.model_version
+    body: dict[str, Any] = {"url": url, "project": project, "title": title, "is_interactive": False}
     if settings.basic_auth_user:
         body |= {
             "auth_method": "BASIC_AUTH",
@@ -246,6 +254,15 @@ def _connect_webhook(
         report.add("changed", "The webhook that announces new tasks was corrected.")
     else:
         report.add("ok", "The webhook that announces new tasks is in place.")
+
+
+def _add_tab(client: LabelStudioClient, project: int, settings: Settings, report: _Report) -> None:
+    tabs = client.listed("/api/dm/views/", project=project)
+    if any((tab.get("data") or {}).get("title") == TAB for tab in tabs):
+        report.add("ok", f"The Data Manager has the tab “{TAB}”.")
+        return
+    client.call("POST", "/api/dm/views/", json={"project": project, "data": review_tab(settings)})
+    report.add("changed", f"The tab “{TAB}” was added to the Data Manager.")
 
 
 def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> None:

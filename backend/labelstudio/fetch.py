@@ -8,11 +8,11 @@ import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 from backend.errors import FetchError, LabelStudioDownError
 from backend.labelstudio import network
-from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.client import LabelStudioClient, is_trouble
 from backend.labelstudio.network import Address, Reply
 from backend.settings import Settings
 
@@ -131,7 +131,7 @@ class Fetcher:
             reply = self._request(address, deadline)
             if not reply.location:
                 return self._content(address, reply)
-            url = urljoin(url, reply.location)
+            url = network.joined(url, reply.location)
             if "/user/login" in url:
                 raise FetchError(
                     "Label Studio asks for a login before it shows the image.",
@@ -188,8 +188,12 @@ class Fetcher:
     def _content(self, address: Address, reply: Reply) -> bytes:
         if reply.status == 200:
             return reply.content
-        if self._is_own(address) and (reply.status >= 500 or reply.status == 429):
-            raise LabelStudioDownError(f"Label Studio answered {reply.status} for the image.")
+        if self._is_own(address) and is_trouble(reply.status):
+            message = f"Label Studio answered {reply.status} for the image."
+            if self._client is None:
+                raise LabelStudioDownError(message)
+            hint = "The file may have been deleted there: upload it again."
+            raise self._client.trouble(reply.status, message, hint)
         hint = "Check the address in the task's image field."
         if self._is_own(address) and reply.status in (401, 403):
             hint = "Set LABEL_STUDIO_API_KEY to a token that may see the project."

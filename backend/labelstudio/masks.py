@@ -15,7 +15,8 @@ from backend.labelstudio.regions import SHAPES, Region, sequence
 from backend.settings import Settings
 
 MAX_POINTS = 20_000
-MAX_RLE_BYTES = 4_000_000
+MAX_RLE_BYTES = 1_000_000
+"""Of all strokes of a task together: decoding takes seconds and hundreds of megabytes."""
 ELLIPSE_POINTS = 180
 _KEPT = ("type", "original_width", "original_height")
 _KEPT_VALUES = (
@@ -48,10 +49,11 @@ def draw_mask(
 ) -> Image.Image:
     """The union of the shapes as a mask of the given size; raises TaskError on a broken one."""
     mask = Image.new("L", size, 0)
-    for shape in shapes:
-        region = Region(shape, "")
+    drawn = [Region(shape, "") for shape in shapes]
+    _require_simple(drawn)
+    for region in drawn:
         try:
-            drawn = _drawn(region, size, limits)
+            mask = _with(region, mask, limits)
         except TaskError:
             raise
         except Exception:
@@ -60,7 +62,6 @@ def draw_mask(
                 hint="Delete that region and draw it again.",
                 code="bad_mask",
             ) from None
-        mask = ImageChops.lighter(mask, drawn)
     if mask.getbbox() is None:
         raise TaskError(
             "The regions on the image cover none of its pixels.",
@@ -82,24 +83,30 @@ def _stripped(region: Region) -> dict[str, Any]:
     return kept | {"value": {key: value[key] for key in _KEPT_VALUES if key in value}}
 
 
-def _drawn(region: Region, size: tuple[int, int], limits: ImageLimits) -> Image.Image:
+def _require_simple(shapes: Sequence[Region]) -> None:
+    points = sum(len(sequence(shape.value.get("points"))) for shape in shapes)
+    rle = sum(len(sequence(shape.value.get("rle"))) for shape in shapes)
+    if points > MAX_POINTS or rle > MAX_RLE_BYTES:
+        raise TaskError(
+            "The regions on the image are too detailed.",
+            hint="Draw fewer or simpler ones, or put a mask image into the task.",
+            code="bad_mask",
+        )
+
+
+def _with(region: Region, mask: Image.Image, limits: ImageLimits) -> Image.Image:
     if region.kind == "brush":
-        return _brush(region, size, limits)
-    return _outline(region, size)
-
-
-def _outline(region: Region, size: tuple[int, int]) -> Image.Image:
-    points = _points(region)
-    scaled = [(x / 100 * size[0], y / 100 * size[1]) for x, y in points]
-    image = Image.new("L", size, 0)
-    ImageDraw.Draw(image).polygon(scaled, fill=255)
-    return image
+        return ImageChops.lighter(mask, _brush(region, mask.size, limits))
+    width, height = mask.size
+    outline = [(x / 100 * width, y / 100 * height) for x, y in _points(region)]
+    ImageDraw.Draw(mask).polygon(outline, fill=255)
+    return mask
 
 
 def _points(region: Region) -> list[Point]:
     value = region.value
     if region.kind == "polygon":
-        return [(_number(x), _number(y)) for x, y in sequence(value["points"])[:MAX_POINTS]]
+        return [(_number(x), _number(y)) for x, y in sequence(value["points"])]
     # Rotation happens in pixels; percentages of a wide image are not square.
     aspect = _aspect(region.content)
     x, y = _number(value["x"]), _number(value["y"])
@@ -152,8 +159,6 @@ def _brush(region: Region, size: tuple[int, int], limits: ImageLimits) -> Image.
             hint="Delete the brush stroke and draw it again.",
             code="bad_mask",
         )
-    if len(rle) > MAX_RLE_BYTES:
-        raise TaskError("A brush stroke is too large.", hint="Draw a simpler one.", code="bad_mask")
     return _decoded(bytes(rle), (width, height)).resize(size, Image.Resampling.NEAREST)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import certifi
 
@@ -63,6 +63,17 @@ def parse_address(url: str) -> Address:
     except (ValueError, UnicodeError):
         raise FetchError(
             "The image's address is not a valid URL.", hint="Correct the task's image field."
+        ) from None
+
+
+def joined(url: str, location: str) -> str:
+    """Where a redirect leads, or FetchError."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise FetchError(
+            "The image's address redirects to something that is not a URL.",
+            hint="Use its final URL.",
         ) from None
 
 

@@ -125,14 +125,20 @@ def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -
     jobs = [_job(entry, priority) for entry in waiting]
     if not jobs or client.submit_many(jobs) == len({job.id for job in jobs}):
         return
+    known = client.statuses([job.id for job in jobs])
     for entry in waiting:
-        _revive(entry, priority, settings, client)
+        _revive(entry, known.get(entry.job_id), priority, settings, client)
 
 
-def _revive(entry: _Asked, priority: int, settings: Settings, client: JobClient) -> None:
+def _revive(
+    entry: _Asked,
+    status: JobStatus | None,
+    priority: int,
+    settings: Settings,
+    client: JobClient,
+) -> None:
     """Bring an ended job back to life when its end left the task without an answer."""
     for repeat in range(2, MAX_REPEATS):
-        status = client.status(entry.job_id)
         if status is None:
             client.submit(_job(entry, priority))
             return
@@ -144,6 +150,7 @@ def _revive(entry: _Asked, priority: int, settings: Settings, client: JobClient)
             return
         # It was delivered once, but the task no longer holds it: search and deliver again.
         entry.job_id = f"{entry.origin.job_id}-{repeat}"
+        status = client.status(entry.job_id)
 
 
 def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> None:

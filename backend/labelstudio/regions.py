@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -104,6 +105,17 @@ def parse_config(label_config: Any) -> ElementTree.Element | None:
 
 def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
     """Names of the Image tags that show the source image; empty when unknown."""
+    return _image_tags(text(label_config), image_field)
+
+
+def default_choices(label_config: Any) -> list[str]:
+    """Choices that the label config selects by itself."""
+    return list(_default_choices(text(label_config)))
+
+
+# A request may bring thousands of tasks under one large config: read it once, not per task.
+@lru_cache(maxsize=8)
+def _image_tags(label_config: str, image_field: str) -> frozenset[str]:
     return frozenset(
         tag.get("name", "")
         for tag in _elements(label_config)
@@ -111,15 +123,15 @@ def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
     )
 
 
-def default_choices(label_config: Any) -> list[str]:
-    """Choices that the label config selects by itself."""
+@lru_cache(maxsize=8)
+def _default_choices(label_config: str) -> tuple[str, ...]:
     found: list[str] = []
     for tag in _elements(label_config):
         if tag.tag == "Choice" and tag.get("selected", "").lower() == "true":
             found.append(tag.get("value", ""))
         elif tag.tag in ("Choices", "View") and tag.get("default"):
             found.append(tag.get("default", ""))
-    return found
+    return tuple(found)
 
 
 def _elements(label_config: Any) -> Iterator[ElementTree.Element]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from backend.artifacts import (
@@ -92,7 +93,10 @@ def _health(services: Services) -> Response:
 
 
 def _body() -> dict[str, Any]:
-    body = request.get_json(force=True, silent=True)
+    try:
+        body = request.get_json(force=True, silent=True)
+    except RecursionError:
+        body = None
     if not isinstance(body, dict):
         raise BadRequest("The request's body must be a JSON object.")
     return body
@@ -127,7 +131,6 @@ def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str
         content = store.get(name)
     except MissingArtifactError as error:
         return _json_error(404, error.code, str(error))
-    # Bytes, not a stream: label-studio-ml's after-request hook reads every body.
     return Response(content, mimetype=MEDIA_TYPES[name.rsplit(".", 1)[1]], headers=headers)
 
 
@@ -169,6 +172,9 @@ def _speak_json_on_errors(app: Flask) -> None:
 
     app.register_error_handler(EacpsError, known)
     app.register_error_handler(HTTPException, http)
+    # What gunicorn raises on a body that breaks off, stalls, or whose chunks lie about their size.
+    for broken in (ParseException, NoMoreData, BlockingIOError):
+        app.register_error_handler(broken, lambda _: http(BadRequest()))
     # label-studio-ml registers handlers for these that would answer with the bare exception.
     for kind in (Exception, AssertionError, IndexError, FileNotFoundError):
         app.register_error_handler(kind, unknown)

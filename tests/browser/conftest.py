@@ -1,33 +1,97 @@
-"""One Label Studio and one backend for all end-to-end tests."""
+"""A Chromium that is logged in to the tests' Label Studio."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from backend.labelstudio.label_config import label_config
-from tests.label_studio_server import LabelStudioServer, label_studio_command
-from tests.stack import Backend
+from tests.label_studio_server import EMAIL, PASSWORD, LabelStudioServer
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 30_000
+
+
+@dataclass
+class Complaints:
+    """What a page did that no page should do."""
+
+    errors: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        """Collect from now on."""
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("console", lambda message: self._console(message.type, message.text))
+
+    def _console(self, kind: str, text: str) -> None:
+        # Label Studio's own missing icons are its own business.
+        if kind == "error" and not text.startswith("Failed to load resource"):
+            self.errors.append(text)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[LabelStudioServer]:
-    if label_studio_command() is None:
-        pytest.skip("no Label Studio on this machine: `make .venv-label-studio/.ready`")
-    with LabelStudioServer() as running:
-        yield running
+def chromium() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: `make system-packages`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
-def backend(server: LabelStudioServer) -> Iterator[Backend]:
-    with Backend(server) as running:
-        yield running
+def login(chromium: Browser, server: LabelStudioServer) -> BrowserContext:
+    """A fresh profile, logged in through the form."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 2200})
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{server.url}/user/login/")
+    page.fill("input[name=email]", EMAIL)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "/login" not in url)
+    page.close()
+    return context
 
 
 @pytest.fixture
-def project(server: LabelStudioServer, backend: Backend) -> int:
-    """A connected project."""
-    number = server.create_project(label_config(), "End to end")
-    backend.command("connect", "--project", str(number))
-    return number
+def complaints() -> Complaints:
+    return Complaints()
+
+
+@pytest.fixture
+def page(login: BrowserContext, complaints: Complaints) -> Iterator[Page]:
+    page = login.new_page()
+    complaints.watch(page)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def open_task(page: Page, server: LabelStudioServer) -> Callable[[int, int], Page]:
+    """Open a task's review screen."""
+
+    def opened(project: int, task: int) -> Page:
+        page.goto(f"{server.url}/projects/{project}/data?task={task}")
+        # The screen is drawn twice: without, then with the annotation that the bar is about.
+        page.wait_for_selector("button[name=submit]")
+        page.wait_for_selector(".review .report")
+        page.wait_for_load_state("networkidle")
+        return page
+
+    return opened

@@ -35,12 +35,6 @@ pytestmark = [
 OTHER_CONFIG = '<View><Text name="text" value="$prompt"/></View>'
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LabelStudioServer]:
-    with LabelStudioServer() as running:
-        yield running
-
-
 @pytest.fixture
 def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
     return Settings(

@@ -53,6 +53,9 @@ class Queue:
     def status(self, job: str) -> JobStatus | None:
         return self.entries.get(job)
 
+    def statuses(self, jobs: list[str]) -> dict[str, JobStatus]:
+        return {job: self.entries[job] for job in jobs if job in self.entries}
+
     def list(self, limit: int = 100, state: str | None = None) -> list[JobStatus]:
         return [e for e in self.entries.values() if state in (None, e.state)][:limit]
 

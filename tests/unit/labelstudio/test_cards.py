@@ -36,9 +36,19 @@ def test_a_card_shows_rank_potential_metrics_lineage_and_cost(result: SearchResu
     best, _, child, failed = build(result)["candidates"]
     assert best["title"] == "C1 · 0.800"
     shown = " ".join(well_formed(best["html"]).itertext())
-    for expected in ("best", "0.800", "80%", "pf", "0.300", "+0.300", "global", "seed 7", "24 NFE"):
+    for expected in (
+        "best",
+        "80%",
+        "0.100 ahead of C2",
+        "pf",
+        "0.300",
+        "+0.300",
+        "fuller is better",
+    ):
         assert expected in shown
+    assert "global · seed 7 · 24 NFE" in shown
     assert "\N{MULTIPLICATION SIGN}\N{MINUS SIGN}3" in shown
+    assert "0.200 behind C1" in child["html"]
     assert "child of c1 at angle 0.4" in child["html"]
     assert "Out of memory." in failed["html"]
 

@@ -1,18 +1,21 @@
-"""One Label Studio and one backend for all end-to-end tests."""
+"""One Label Studio and one backend for all end-to-end tests of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from backend.labelstudio.label_config import label_config
-from tests.label_studio_server import LabelStudioServer, label_studio_command
-from tests.stack import Backend
+if TYPE_CHECKING:
+    from tests.label_studio_server import LabelStudioServer
+    from tests.stack import Backend
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LabelStudioServer]:
+    from tests.label_studio_server import LabelStudioServer, label_studio_command
+
     if label_studio_command() is None:
         pytest.skip("no Label Studio on this machine: `make .venv-label-studio/.ready`")
     with LabelStudioServer() as running:
@@ -21,13 +24,15 @@ def server() -> Iterator[LabelStudioServer]:
 
 @pytest.fixture(scope="session")
 def backend(server: LabelStudioServer) -> Iterator[Backend]:
+    from tests.stack import Backend
+
     with Backend(server) as running:
         yield running
 
 
 @pytest.fixture
 def project(server: LabelStudioServer, backend: Backend) -> int:
-    """A connected project."""
-    number = server.create_project(label_config(), "End to end")
-    backend.command("connect", "--project", str(number))
-    return number
+    """A project that is connected to the shared backend."""
+    from tests.stack import connected_project
+
+    return connected_project(server, backend)

@@ -1,0 +1,17 @@
+"""What gunicorn's command line cannot say; `eacps serve` gives it this file."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+STALLED_SECONDS = 5
+
+
+def when_ready(server: Any) -> None:
+    """Let go of clients that stop sending: each holds a thread, and there are few."""
+    limit = struct.pack("@ll", STALLED_SECONDS, 0)
+    for listener in server.LISTENERS:
+        # The sockets of accepted connections inherit this.
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
