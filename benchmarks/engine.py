@@ -33,7 +33,7 @@ from backend.editors.noise import materialise
 from backend.images import TaskImages
 from backend.pipeline import Device, search
 from backend.scoring import Potential, open_scorers
-from backend.settings import Settings, load_settings
+from backend.settings import PROJECT_ROOT, Settings, load_settings
 from demo.label_studio import free_port
 from demo.tasks import DemoTask, demo_tasks
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--tasks", type=int, default=8, help="tasks in the overhead comparison")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=["overhead", "memory", "enqueue"], default=None)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = [machine(arguments.threads)]
@@ -290,6 +290,7 @@ def _backend(*, workers: bool) -> Iterator[tuple[str, psutil.Process]]:
         port = free_port()
         environment = {
             **os.environ,
+            "PYTHONPATH": str(PROJECT_ROOT),
             "EACPS_DATA_DIR": folder,
             "EACPS_PORT": str(port),
             "EACPS_DEVICES": "cpu",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from typing import Any
 
-STALLED_SECONDS = 5
+STALLED_SECONDS = 10
 
 
 def when_ready(server: Any) -> None:
@@ -15,3 +16,9 @@ def when_ready(server: Any) -> None:
     for listener in server.LISTENERS:
         # The sockets of accepted connections inherit this.
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    logging.getLogger("gunicorn.error").addFilter(_worth_reading)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    # The client that stalled; gunicorn reports it with a stack trace.
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from backend import log
 from backend.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
-from backend.errors import LabelStudioDownError, TaskError
+from backend.errors import LabelStudioDownError, LabelStudioStumbledError, TaskError
 from backend.jobs.contract import Job
 from backend.settings import Settings, load_settings
 
@@ -92,6 +92,8 @@ class LoggingHooks:
         note(self._settings, "deliveries", job=origin["job"], failure=failure.code)
 
     def _maybe_down(self, what: str, origin: Mapping[str, Any]) -> None:
+        if origin.get("stumbles") == what:
+            raise LabelStudioStumbledError("Label Studio answered 500.")
         if origin.get("down") != what:
             return
         path = self._settings.data_dir / f"down-{what}-{origin['job']}"

@@ -242,6 +242,15 @@ def test_an_outage_of_label_studio_delays_but_loses_nothing(stage: Stage, moment
     assert stage.client.status(name).note == ""
 
 
+def test_tasks_that_label_studio_always_fails_at_do_not_stop_the_others(stage: Stage) -> None:
+    # More of them than are prepared at once.
+    names = [f"stumbles-{number}" for number in range(4)]
+    stage.client.submit_many([job(name, stumbles="prepare") for name in names])
+    stage.client.submit(job("fine"))
+    stage.until_delivered("fine")
+    stage.until(lambda: {stage.client.status(name).state for name in names} == {"failed"})
+
+
 def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> None:
     stage.client.submit(job("cancelled", seconds=5))
     stage.until(lambda: len(stage.renders("cancelled", "start")) == 2)

@@ -118,6 +118,21 @@ def test_connect_installs_everything_and_a_second_time_changes_nothing(
     assert {line.level for line in connect(settings, project)} == {"ok"}
 
 
+def test_the_data_manager_lists_edits_and_the_scores_of_the_current_settings(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    connect(settings, project)
+    changed = settings.model_copy(update={"seed": settings.seed + 1})
+    assert changed.model_version in texts(connect(changed, project), "changed")
+    [row] = server.call("GET", f"/api/ml?project={project}")
+    found = server.call("GET", f"/api/projects/{project}/")
+    assert found["model_version"] == row["title"] == changed.model_version
+    [tab] = server.call("GET", f"/api/dm/views/?project={project}")
+    assert tab["data"]["columnsDisplayType"] == {"tasks:data.gallery": "Image"}
+    assert "tasks:data.candidates" in tab["data"]["hiddenColumns"]["explore"]
+    assert "tasks:predictions_score" not in tab["data"]["hiddenColumns"]["explore"]
+
+
 def test_the_doctor_names_connected_projects_and_changes_nothing(
     server: LabelStudioServer, settings: Settings, queue: Queue, project: int
 ) -> None:

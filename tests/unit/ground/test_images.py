@@ -71,6 +71,12 @@ def test_exif_rotation_is_applied() -> None:
     assert decode(file_of(image, "JPEG", exif=exif), LIMITS).size == (20, 40)
 
 
+def test_a_cameras_picture_may_carry_previews() -> None:
+    previews = [Image.new("RGB", (16, 12))]
+    content = file_of(gradient(), "MPO", save_all=True, append_images=previews)
+    assert decode(content, LIMITS).size == (32, 24)
+
+
 @pytest.mark.parametrize(
     ("content", "code", "names"),
     [

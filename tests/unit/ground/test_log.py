@@ -20,6 +20,20 @@ def test_lines_name_the_task_and_hide_secrets(capsys: pytest.CaptureFixture[str]
     assert ":pw@" not in line["message"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"access_token": "s3cr3t"}',
+        "{'password': 's3cr3t'}",
+        "token=s3cr3t&x=1",
+        "/artifacts/x?sig=s3cr3t",
+        "EACPS_API_KEY: s3cr3t",
+    ],
+)
+def test_whatever_looks_like_a_secret_is_masked(line: str) -> None:
+    assert "s3cr3t" not in log.masked(line)
+
+
 def test_text_lines_outside_a_task_have_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("INFO", "text", "web")
     logging.getLogger("x").warning("hello")

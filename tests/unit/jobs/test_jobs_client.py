@@ -72,6 +72,9 @@ def test_only_jobs_of_the_asked_state_are_listed(client: JobClient) -> None:
     client.submit_many([Job(f"job-{number}", {}) for number in range(5)])
     client.cancel("job-3")
     assert [status.id for status in client.list(state="cancelled")] == ["job-3"]
+    waiting = client.list(limit=2, state="queued")
+    assert [status.state for status in waiting] == ["queued", "queued"]
+    assert client.list(state="delivering") == client.list(state="failed") == []
     assert len(client.list(limit=2)) == 2
     assert client.counts()["cancelled"] == 1
 

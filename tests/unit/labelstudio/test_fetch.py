@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import FetchError, LabelStudioDownError
+from backend.errors import FetchError, LabelStudioDownError, LabelStudioStumbledError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.fetch import Fetcher
 from backend.labelstudio.network import is_public, parse_address
@@ -183,6 +183,25 @@ def test_label_studio_being_down_is_no_fault_of_the_task(site: Site) -> None:
     site.server_close()
     with pytest.raises(LabelStudioDownError):
         fetcher.fetch("/data/upload/a.png")
+
+
+def test_label_studio_failing_at_one_image_is_told_from_being_down(site: Site) -> None:
+    # Label Studio answers 500, not 404, for an upload that was deleted.
+    site.pages["/data/upload/deleted.png"] = body(b"", 500)
+    site.pages["/api/current-user/whoami"] = body(b"{}")
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    with pytest.raises(LabelStudioStumbledError, match="upload it again"):
+        fetcher.fetch("/data/upload/deleted.png")
+    site.pages["/api/current-user/whoami"] = body(b"", 500)
+    with pytest.raises(LabelStudioDownError) as caught:
+        fetcher.fetch("/data/upload/deleted.png")
+    assert not isinstance(caught.value, LabelStudioStumbledError)
+
+
+def test_a_redirect_to_nonsense_is_refused(site: Site) -> None:
+    site.pages["/x"] = redirect("http://[")
+    error = refusal(make(allowed_hosts=(site.netloc,)), f"http://{site.netloc}/x")
+    assert "not a URL" in error.message
 
 
 def test_a_login_page_is_explained(site: Site) -> None:

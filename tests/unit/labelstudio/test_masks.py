@@ -103,6 +103,14 @@ def test_a_broken_region_is_a_task_error_with_a_hint(broken: dict[str, Any]) -> 
     assert caught.value.hint
 
 
+def test_regions_that_would_take_minutes_to_draw_are_refused_together() -> None:
+    polygon = region("polygon", points=[[1, 1], [50, 50], [1, 50]] * 400)
+    stroke = region("brush", rle=[0] * 60_000)
+    for many in ([polygon] * 20, [stroke] * 20):
+        with pytest.raises(TaskError, match="too detailed"):
+            drawn(*many)
+
+
 def test_the_newest_statement_counts() -> None:
     def shape(x: int) -> dict[str, Any]:
         return region("rectanglelabels", x=x, y=0, width=5, height=5, rectanglelabels=["Edit"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
 from backend.artifacts import open_signer, open_store
 from backend.domain import Failure
@@ -69,7 +71,21 @@ def test_two_projects_do_not_share_a_label_config(
     assert routes == {3: "edit", 9: "face_swap"}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b'{"tasks":'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"\xff\xfe",
+        b'{"tasks":',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ],
+    ids=lambda body: repr(body[:9]),
+)
 @pytest.mark.parametrize("path", ["/predict", "/webhook"])
 def test_a_malformed_body_is_answered_with_a_sentence(
     web: FlaskClient, path: str, body: bytes
@@ -77,6 +93,35 @@ def test_a_malformed_body_is_answered_with_a_sentence(
     answer = web.post(path, data=body)
     assert answer.status_code == 400
     assert answer.json["error"]["message"] == "The request's body must be a JSON object."
+
+
+@pytest.mark.parametrize(
+    "trouble", [InvalidChunkSize(b"ZZ"), NoMoreData(), BlockingIOError(11, "stalled")]
+)
+def test_a_body_that_breaks_off_is_the_clients_fault(web: FlaskClient, trouble: Exception) -> None:
+    class Body(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, _: Any) -> int:
+            raise trouble
+
+    stream = {"wsgi.input": Body(), "wsgi.input_terminated": True}
+    answer = web.post("/predict", environ_overrides=stream)
+    assert answer.status_code == 400
+    assert "ZZ" not in answer.text
+
+
+def test_tokens_in_requests_are_not_logged_even_when_debugging(
+    web: FlaskClient, recorded: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    assert (
+        web.post("/setup", json={**recorded("setup"), "access_token": "s3cr3t"}).status_code == 200
+    )
+    login = {"login": "ls", "password": "s3cr3t"}
+    web.post("/predict", json={**recorded("predict_open_task"), "params": login})
+    assert "s3cr3t" not in caplog.text
 
 
 def test_a_huge_body_is_refused(web: FlaskClient) -> None:
@@ -158,6 +203,7 @@ def test_the_status_page_names_failures_and_workers(
     page = web.get("/status").text
     assert "The image &lt;b&gt;is&lt;/b&gt; broken." in page
     assert settings.model_version in page
+    assert f"{settings.label_studio_url}/projects/" in page
 
 
 def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:
