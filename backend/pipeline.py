@@ -175,8 +175,10 @@ class Device:
     def _judge(
         self, task: EditTask, images: TaskImages, renders: Sequence[Render]
     ) -> list[Candidate]:
-        finished = [finish(images, render) for render in renders if render.image is not None]
-        scores, notes = self._score(task, images, finished)
+        rendered = [render for render in renders if render.image is not None]
+        finished = [finish(images, render) for render in rendered]
+        as_rendered = [finish(TaskImages(images.source), render) for render in rendered]
+        scores, notes = self._score(task, images, finished, as_rendered)
         remaining = iter(zip(finished, scores, strict=True))
         candidates = []
         for render in renders:
@@ -189,13 +191,19 @@ class Device:
         return candidates
 
     def _score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image],
+        as_rendered: Sequence[Image],
     ) -> tuple[list[dict[str, float]], tuple[str, ...]]:
         scores: list[dict[str, float]] = [{} for _ in edited]
         notes: list[str] = []
         for scorer in self._scorers if edited else ():
+            # Once the outside of the mask is restored, nobody can see what was done to it.
+            seen = as_rendered if getattr(scorer, "judges_as_rendered", False) else edited
             try:
-                for merged, new in zip(scores, scorer.score(task, images, edited), strict=True):
+                for merged, new in zip(scores, scorer.score(task, images, seen), strict=True):
                     merged.update(new)
             except Exception as error:
                 log.exception("scorer %s failed", type(scorer).__name__)

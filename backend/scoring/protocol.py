@@ -12,7 +12,11 @@ from backend.images import TaskImages
 
 
 class Scorer(Protocol):
-    """Judges edited images of one task by named metrics."""
+    """Judges edited images of one task by named metrics.
+
+    A scorer with the class attribute `judges_as_rendered = True` sees images as the editor made
+    them, before the outside of a mask is restored.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:

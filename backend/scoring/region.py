@@ -19,6 +19,7 @@ class RegionScorer:
     0 where nothing changed. Without a mask there is no such metric."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {"region": MetricRange(worst=0, best=1)}
+    judges_as_rendered: ClassVar[bool] = True
 
     @classmethod
     def open(cls, _settings: Settings, _device: str) -> RegionScorer:

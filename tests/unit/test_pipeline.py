@@ -1,0 +1,204 @@
+"""The pipeline: what becomes of trials, scores, masks and failures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.artifacts import ArtifactStore
+from backend.domain import Candidate, EditTask, Failure, SearchPlan, Trial
+from backend.editors import Render
+from backend.errors import CancelledError, NotAvailableError, SearchError
+from backend.images import TaskImages, encode_png
+from backend.pipeline import Device, Progress, batches, search
+from backend.scoring import Potential
+from backend.scoring.region import RegionScorer
+from backend.settings import load_settings
+
+SIZE = (32, 32)
+Act = Callable[[Trial], Render]
+
+
+class Painter:
+    """An editor that fills the picture with a grey that follows from the trial's seed."""
+
+    name = "painter"
+
+    def __init__(self, act: Act | None = None) -> None:
+        self.opened = 0
+        self._act = act or paint
+
+    def open(self, task: EditTask, images: TaskImages) -> Painter:
+        self.opened += 1
+        return self
+
+    def advance(self, trials: Sequence[Trial], tick: Callable[[], None]) -> list[Render]:
+        tick()
+        return [self._act(trial) for trial in trials]
+
+
+class Brightness:
+    """A scorer: brighter follows the prompt better."""
+
+    names = ("pf",)
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> list[Mapping[str, float]]:
+        return [{"pf": float(np.asarray(image).mean() / 255)} for image in edited]
+
+
+class Broken:
+    """A scorer that is down."""
+
+    names = ("cons",)
+
+    def score(self, *_: object) -> list[Mapping[str, float]]:
+        raise RuntimeError("the judge is asleep")
+
+
+def paint(trial: Trial) -> Render:
+    grey = trial.noise.seed % 256
+    return Render(trial, nfe=3, image=Image.new("RGB", SIZE, (grey, grey, grey)))
+
+
+def fail_on(*names: str) -> Act:
+    def act(trial: Trial) -> Render:
+        if trial.id in names:
+            return Render(trial, nfe=1, failure=Failure("editor_nan", "Not a number."))
+        return paint(trial)
+
+    return act
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/store")
+
+
+def device_of(store: ArtifactStore, editor: Painter, *scorers: object) -> Device:
+    settings = load_settings(potential="weighted", weights={"pf": 1.0, "cons": 1.0, "region": 0.5})
+    judges = scorers or (Brightness(),)
+    return Device(editor, judges, Potential.of(settings), store, settings)  # type: ignore[arg-type]
+
+
+def task_of(store: ArtifactStore, **changes: object) -> EditTask:
+    source = store.put(encode_png(Image.new("RGB", SIZE, (9, 9, 9))), "png")
+    plan = SearchPlan("eacps", {"k": 4, "m": 2, "k_local": 2}, seed=3, batch_size=3)
+    return EditTask(source, "make it brighter", **{"plan": plan, **changes})  # type: ignore[arg-type]
+
+
+def run(
+    device: Device, task: EditTask, seen: list[Progress] | None = None
+) -> tuple[Candidate, ...]:
+    def run_batches(parts: Sequence[Sequence[Trial]]) -> list[Candidate]:
+        return [candidate for part in parts for candidate in device.run_batch(task, part)]
+
+    on_progress = seen.append if seen is not None else None
+    return search(task, run_batches, on_progress=on_progress).candidates
+
+
+def test_the_best_comes_first_and_everything_was_rendered_once(store: ArtifactStore) -> None:
+    editor, seen = Painter(), list[Progress]()
+    ranked = run(device_of(store, editor), task_of(store), seen)
+    potentials = [candidate.potential for candidate in ranked]
+    assert potentials == sorted(potentials, reverse=True)  # type: ignore[type-var]
+    assert {candidate.id for candidate in ranked} == {f"c{n}" for n in range(1, 9)}
+    assert editor.opened == 1, "prompt and image are encoded once per task"
+    assert [(p.finished, p.expected) for p in seen] == [(4, 8), (8, 8)]
+
+
+def test_the_image_carries_its_recipe(store: ArtifactStore) -> None:
+    task = task_of(store)
+    best = run(device_of(store, Painter()), task)[0]
+    recipe = json.loads(Image.open(io.BytesIO(store.get(best.image or ""))).info["eacps"])
+    assert recipe["task_key"] == task.key
+    assert recipe["trial"]["noise"]["seed"] == best.trial.noise.seed
+    assert recipe["potential"] == best.potential
+
+
+def test_failed_trials_are_cards_at_the_end_and_the_search_goes_on(store: ArtifactStore) -> None:
+    ranked = run(device_of(store, Painter(fail_on("c2", "c5"))), task_of(store))
+    assert [candidate.id for candidate in ranked if candidate.failure] == ["c2", "c5"]
+    assert {candidate.id for candidate in ranked[-2:]} == {"c2", "c5"}
+    assert sum(candidate.nfe for candidate in ranked) == 6 * 3 + 2 * 1
+
+
+def test_only_a_task_without_any_usable_candidate_fails_and_says_why(store: ArtifactStore) -> None:
+    every = fail_on(*(f"c{n}" for n in range(1, 9)))
+    with pytest.raises(SearchError, match="Not a number"):
+        run(device_of(store, Painter(every)), task_of(store))
+
+
+def test_an_editor_that_crashes_fails_its_batch_only(store: ArtifactStore) -> None:
+    def act(trial: Trial) -> Render:
+        if trial.id == "c4":
+            raise ZeroDivisionError("of all things")
+        return paint(trial)
+
+    ranked = run(device_of(store, Painter(act)), task_of(store))
+    broken = [candidate for candidate in ranked if candidate.failure]
+    assert [candidate.id for candidate in broken] == ["c4"], "c4 is a batch of its own here"
+    assert "ZeroDivisionError" in broken[0].failure.message  # type: ignore[union-attr]
+
+
+def test_a_scorer_that_is_down_leaves_a_note_and_the_rest_ranks(store: ArtifactStore) -> None:
+    ranked = run(device_of(store, Painter(), Brightness(), Broken()), task_of(store))
+    assert all(candidate.potential is not None for candidate in ranked)
+    assert "the judge is asleep" in " ".join(ranked[0].notes)
+    brightness = [next(m.value for m in c.metrics if m.name == "pf") for c in ranked]
+    assert brightness == sorted(brightness, reverse=True)
+
+
+def test_cancelling_passes_through(store: ArtifactStore) -> None:
+    def stop() -> None:
+        raise CancelledError("Somebody cancelled it.")
+
+    task = task_of(store)
+    with pytest.raises(CancelledError):
+        device_of(store, Painter()).run_batch(task, [Trial("c1", task_noise())], stop)
+
+
+def task_noise() -> object:
+    from backend.domain import Noise
+
+    return Noise(200)
+
+
+def test_outside_the_mask_the_source_stays_and_region_sees_what_the_editor_did(
+    store: ArtifactStore,
+) -> None:
+    mask = Image.new("L", SIZE)
+    mask.paste(255, (0, 0, 16, 32))
+    task = task_of(store, mask=store.put(encode_png(mask), "png"))
+    best = run(device_of(store, Painter(), Brightness(), RegionScorer()), task)[0]
+    pixels = np.asarray(Image.open(io.BytesIO(store.get(best.image or ""))))
+    assert (pixels[:, 16:] == 9).all()
+    assert (pixels[:, :8] != 9).any()
+    region = next(metric.value for metric in best.metrics if metric.name == "region")
+    assert region == pytest.approx(0.5), "half of what the editor changed was asked for"
+
+
+@pytest.mark.parametrize("route", ["face_swap", "character"])
+def test_routes_without_an_engine_are_refused_before_any_work(
+    store: ArtifactStore, route: str
+) -> None:
+    editor = Painter()
+    with pytest.raises(NotAvailableError, match="not available in this build"):
+        run(device_of(store, editor), task_of(store, route=route))
+    assert editor.opened == 0
+
+
+def test_batches_keep_order_and_size() -> None:
+    from backend.domain import Noise
+
+    trials = [Trial(f"c{n}", Noise(n)) for n in range(7)]
+    cut = batches(trials, SearchPlan(batch_size=3))
+    assert [len(part) for part in cut] == [3, 3, 1]
+    assert [trial for part in cut for trial in part] == trials
