@@ -85,7 +85,7 @@ def backend(server: LabelStudioServer, site: Site) -> Iterator[Backend]:
     """Slow searches in many small batches, so that a kill hits one in the middle."""
     running = Backend(
         server,
-        EACPS_STEPS="24",
+        EACPS_STEPS="16",
         EACPS_BATCH_SIZE="1",
         EACPS_PREDICT_WAIT_SECONDS="0",
         EACPS_LOG_LEVEL="DEBUG",
