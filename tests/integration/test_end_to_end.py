@@ -231,4 +231,5 @@ def test_gunicorn_with_one_and_three_workers(workers: str) -> None:
             for _ in range(6)
         ]
         assert len({setup.json()["model_version"] for setup in setups}) == 1
-        assert backend.status()["counts"]["done"] == 1
+        wait_until(lambda: backend.status()["counts"]["done"] == 1, LIMIT, backend.log)
+        assert sum(backend.status()["counts"].values()) == 1
