@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +18,7 @@ from backend.labelstudio.network import Address, Reply
 from backend.settings import Settings
 
 MAX_REDIRECTS = 3
+_SERVES_FILES = re.compile(r"/(data|storage-data)/|/(api/)?tasks/\d+/(resolve|presign)/")
 _CLOUD = ("s3", "gs", "azure-blob", "az")
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "eacps"}
 
@@ -143,7 +145,7 @@ class Fetcher:
     def _request(self, address: Address, deadline: float) -> Reply:
         ip = self._vetted(address)
         headers = dict(_HEADERS)
-        if self._is_own(address) and self._client:
+        if self._is_own(address) and self._client and self._serves_files(address):
             headers |= self._client.authorization()
         limit = self._settings.max_image_bytes
         try:
@@ -174,6 +176,12 @@ class Fetcher:
 
     def _is_own(self, address: Address) -> bool:
         return self._own is not None and address.origin == self._own.origin
+
+    def _serves_files(self, address: Address) -> bool:
+        # A task may name any path of Label Studio; our token must not open its API for it.
+        prefix = urlsplit(self._settings.label_studio_url).path
+        path = unquote(urlsplit(address.target).path).removeprefix(prefix)
+        return ".." not in path and _SERVES_FILES.match(path) is not None
 
     def _listed(self, address: Address, *, exactly: bool = False) -> bool:
         names = (address.host, f"{_bracketed(address.host)}:{address.port}")

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -157,6 +158,19 @@ def test_label_studios_token_goes_to_label_studio_only(site: Site, other: Site) 
     assert fetcher.fetch("/data/upload/1/a.png") == b"image"
     assert site.seen[0][1]["Authorization"] == f"Token {'a' * 40}"
     assert "Authorization" not in other.seen[0][1]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/projects/", "/api/users/", "/data/../api/users/", "/data/%2e%2e/api/users/"],
+)
+def test_a_task_cannot_have_label_studios_api_read_with_our_token(site: Site, path: str) -> None:
+    for known in ("/api/projects/", "/api/users/", path):
+        site.pages[known] = body(b"image")
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    with contextlib.suppress(FetchError):
+        fetcher.fetch(path)
+    assert all("Authorization" not in headers for _, headers in site.seen)
 
 
 def test_a_protocol_relative_address_is_not_taken_for_a_path(site: Site, other: Site) -> None:
