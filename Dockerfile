@@ -1,16 +1,20 @@
 # One image for web and workers; the command chooses (`eacps serve`, `eacps serve --web-only`, `eacps worker`).
 FROM python:3.11-slim
 
-# OpenCV (a dependency of label-studio-sdk) links to these even when it draws nothing.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
-    && rm -rf /var/lib/apt/lists/*
-
 WORKDIR /app
 COPY requirements.txt requirements-no-deps.txt ./
 # The default PyTorch wheel carries CUDA: the same image runs on GPUs and on CPUs.
 RUN pip install --no-cache-dir -r requirements.txt \
     && pip install --no-cache-dir --no-deps -r requirements-no-deps.txt
+
+# `--build-arg FACE_RUNTIME=gpu`: face models on GPUs too. Both runtimes fill one folder, so the
+# other one goes first; its CUDA 13 and cuDNN 9 are PyTorch's.
+ARG FACE_RUNTIME=cpu
+RUN if [ "$FACE_RUNTIME" = gpu ]; then \
+      pip uninstall --yes onnxruntime \
+      && pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]==1.31.1" \
+      && python -c "import onnxruntime as o; assert 'CUDAExecutionProvider' in o.get_available_providers()"; \
+    fi
 
 COPY pyproject.toml README.md LICENSE model.py _wsgi.py ./
 COPY backend backend
