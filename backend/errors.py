@@ -48,6 +48,12 @@ class NotAvailableError(TaskError):
     code = "not_available"
 
 
+class FaceError(TaskError):
+    """A face cannot be found or swapped; `code` says which of the known reasons it is."""
+
+    code = "face_failed"
+
+
 class EditorError(EacpsError):
     """The editor could not be loaded, or could not render."""
 

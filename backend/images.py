@@ -26,11 +26,18 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class TaskImages:
-    """A task's images, decoded: source, mask (white is edited), reference."""
+    """A task's images, decoded: source, mask (white is edited), pictures of characters, and one
+    mask per character's face where the task says so."""
 
     source: Image.Image
     mask: Image.Image | None = None
-    reference: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
+    regions: tuple[Image.Image, ...] = ()
+
+    @property
+    def reference(self) -> Image.Image | None:
+        """The first character's picture, for editors that look at one."""
+        return self.references[0] if self.references else None
 
 
 def decode(content: bytes, limits: ImageLimits, *, what: str = "image") -> Image.Image:
@@ -149,11 +156,14 @@ def thumbnail(image: Image.Image, side: int = 256) -> bytes:
     return buffer.getvalue()
 
 
-def encode_png(image: Image.Image, recipe: str = "") -> bytes:
-    """PNG bytes; `recipe` (JSON) goes into the file's metadata under the key `eacps`."""
+def encode_png(image: Image.Image, recipe: str = "", *, xmp: str = "") -> bytes:
+    """PNG bytes; `recipe` (JSON) goes into the file's metadata under the key `eacps`, `xmp` where
+    other programs look for an XMP packet."""
     buffer = io.BytesIO()
     info = PngInfo()
     if recipe:
         info.add_itxt("eacps", recipe)
+    if xmp:
+        info.add_itxt("XML:com.adobe.xmp", xmp)
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as PydanticSettingsError
 
-from backend.domain import Route, SearchPlan, digest
+from backend.domain import FaceMapping, Route, SearchPlan, digest
 from backend.errors import SettingsError
 from backend.weights import weights_digest
 
@@ -28,6 +28,7 @@ RESULTS_VERSION = 1
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEMO_PACK = PROJECT_ROOT / "demo" / "pack"
+FACE_MODELS = PROJECT_ROOT / "models" / "faces"
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables that steer tests and the demo, not the product."""
@@ -106,7 +107,13 @@ class Settings(BaseSettings):
     image_field: str = _knob("image", "Task data field with the source image.")
     instruction_field: str = _knob("prompt", "Task data field with the instruction.")
     mask_field: str = _knob("mask", "Task data field with a mask image (white is edited).")
-    reference_field: str = _knob("reference", "Task data field with a character's picture.")
+    reference_field: str = _knob(
+        "reference", "Task data field with a character's picture, or a list of several."
+    )
+    face_mapping_field: str = _knob(
+        "face_mapping",
+        "Task data field that may say, for this task alone, what EACPS_FACE_MAPPING says for all.",
+    )
     route_fields: Words = _knob(
         ("route", "task", "type"),
         "Task data fields that may name the route, in this order.",
@@ -130,6 +137,11 @@ class Settings(BaseSettings):
         (),
         "Hosts, comma separated, from which tasks' images may be fetched besides Label Studio's. "
         "`host`, `host:port` or `*.domain`. Listing a private host allows it.",
+    )
+    reference_hosts: Words = _knob(
+        (),
+        "Hosts, comma separated, from which characters' pictures may come, and no others: list "
+        "where pictures lie whose owners have consented. Empty: wherever images may come from.",
     )
     max_image_bytes: int = _knob(30_000_000, "Largest image file that is fetched.", ge=1024)
     max_image_pixels: int = _knob(40_000_000, "Most pixels an image may have.", ge=64)
@@ -215,6 +227,92 @@ class Settings(BaseSettings):
         results=True,
     )
 
+    # Faces
+    face_engine: Literal["auto", "insightface", "basic"] = _knob(
+        "auto",
+        "What swaps faces: `insightface` (your own model files, non-commercial), `basic` (the "
+        "files that `make face-models` fetches), or auto: insightface where it can, else basic.",
+        results=True,
+    )
+    face_models: Path = _knob(
+        FACE_MODELS, "Folder with the files of engine `basic`; `eacps face-models` fills it."
+    )
+    insightface_root: Path = _knob(
+        Path("~/.insightface"), "Folder whose `models` holds InsightFace's files."
+    )
+    insightface_pack: str = _knob(
+        "buffalo_l", "Folder of detector and recogniser below `models`.", results=True
+    )
+    inswapper: str = _knob(
+        "inswapper_128.onnx", "File of the swapper below `models`, or its path.", results=True
+    )
+    face_license_accepted: bool = _knob(
+        False,
+        "InsightFace's models are for non-commercial research only. `true` says that you have "
+        "read their licence and may use them; without it engine `insightface` stays off.",
+        results=True,
+        validation_alias=AliasChoices("EACPS_FACE_LICENSE_ACCEPTED", "EACPS_FACE_LICENCE_ACCEPTED"),
+    )
+    face_provider: Literal["auto", "cpu", "cuda"] = _knob(
+        "auto",
+        "Where ONNX Runtime runs the face models; auto: on the worker's device, with a warning "
+        "where it falls back to the CPU; cuda: there or not at all.",
+    )
+    face_restorer: str = _knob(
+        "",
+        "ONNX file of a face restorer (GFPGAN, 512 px) for a further choice; engine insightface.",
+        results=True,
+    )
+    face_mapping: FaceMapping = _knob(
+        "auto",
+        "Which of several characters goes to which face: by `order` (left to right), by mask "
+        "`regions` (in the order drawn), or by `similarity`; auto: regions if there are as many "
+        "as characters, else order.",
+        results=True,
+    )
+    face_alternatives: int = _knob(
+        3, "Most ways to map characters to faces that are offered for review.", results=True, ge=1
+    )
+    face_boosts: tuple[int, ...] = _knob(
+        (256, 512),
+        "JSON list of crop sides in pixels, each a choice to review (engine insightface): "
+        "multiples of 128.",
+        results=True,
+    )
+    face_blends: tuple[float, ...] = _knob(
+        (1.0, 0.8),
+        "JSON list of strengths, each a choice to review: 1 is the swapped face alone.",
+        results=True,
+    )
+    face_shapes: tuple[float, ...] = _knob(
+        (0.7, 0.35),
+        "JSON list of how far the face takes on the character's proportions, each a choice to "
+        "review (engine basic).",
+        results=True,
+    )
+    face_weights: dict[str, float] = _knob(
+        {"identity": 1.0, "landmarks": 0.3, "sharpness": 0.2, "outside": 0.2},
+        "JSON of the weights that rank face swaps.",
+        results=True,
+    )
+    identity_weight: float = _knob(
+        3.0,
+        "Weight of `identity` beside the potential, on route character.",
+        results=True,
+        ge=0,
+    )
+    face_mark: Literal["metadata", "visible"] = _knob(
+        "metadata",
+        "How swapped images say that they are: in their metadata, or also by a visible line.",
+        results=True,
+    )
+    c2pa_certificate: str = _knob(
+        "",
+        "File with your certificate chain (PEM, ES256), to sign swapped images with Content "
+        "Credentials; needs the package c2pa-python.",
+    )
+    c2pa_key: str = _knob("", "File with that certificate's key (PEM, PKCS#8).")
+
     # Machines
     devices: Words = _knob(
         ("auto",),
@@ -246,7 +344,21 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = _knob("text", "Log lines as text, or as JSON.")
 
-    @field_validator("allowed_hosts", "devices", "route_fields", mode="before")
+    @field_validator("face_boosts")
+    @classmethod
+    def _whole_tiles(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(side % 128 or not 128 <= side <= 1024 for side in value):
+            raise ValueError("must be a list of multiples of 128 from 128 to 1024")
+        return value
+
+    @field_validator("face_blends", "face_shapes")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 <= share <= 1 for share in value):
+            raise ValueError("must be a list of numbers from 0 to 1")
+        return value
+
+    @field_validator("reference_hosts", "allowed_hosts", "devices", "route_fields", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -369,6 +481,7 @@ GROUPS = {
     "editor": "Editor",
     "strategy": "Search",
     "clip": "Scoring",
+    "face_engine": "Faces",
     "devices": "Machines",
     "host": "Web",
 }

@@ -44,7 +44,6 @@ from backend.jobs.launch import (
 )
 from backend.jobs.lifeline import die_with_supervisor
 from backend.jobs.retention import prune
-from backend.search import budget
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -180,7 +179,7 @@ class Workflows:
                 result = pipeline.search(
                     task,
                     spread.run_batches,
-                    potential_range=pipeline.potential_range(self.settings),
+                    potential_range=pipeline.potential_range(self.settings, task),
                 )
             except Exception as error:
                 failure = failure_of(error)
@@ -358,7 +357,7 @@ class Spread:
             self._best = candidate.potential if best is None else max(best, candidate.potential)
 
     def _report(self) -> None:
-        expected = max(self._finished, budget(self.task.plan))
+        expected = max(self._finished, pipeline.expected_trials(self.task))
         progress = {"finished": self._finished, "expected": expected, "best": self._best}
         DBOS.set_event(names.PROGRESS_EVENT, progress)
 

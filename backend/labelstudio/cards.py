@@ -27,9 +27,15 @@ _FONT = "font-size:12px;line-height:1.45;font-variant-numeric:tabular-nums"
 
 
 def enrichment(
-    result: SearchResult, url_of: UrlOf, *, job_id: str, model_version: str
+    result: SearchResult,
+    url_of: UrlOf,
+    *,
+    job_id: str,
+    model_version: str,
+    references: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The fields that a finished search adds to its task's data."""
+    """The fields that a finished search adds to its task's data; `references` are addresses of
+    the pictures that it was given beside the source."""
     ranked = [candidate.id for candidate in result.usable]
     return {
         "gallery": [url_of(c.image) for c in result.usable if c.image],
@@ -37,7 +43,7 @@ def enrichment(
             _list_item(result, candidate, rank, url_of)
             for rank, candidate in enumerate(result.candidates, start=1)
         ],
-        "report_md": report(result),
+        "report_md": report(result, references),
         META: {
             "job": job_id,
             "key": result.task.key,
@@ -98,25 +104,43 @@ def prediction(data: Any, model_version: str, job_id: str | None = None) -> dict
     }
 
 
-def report(result: SearchResult) -> str:
-    """One line that sums the search up, then a table of its candidates. HTML on one line."""
+def report(result: SearchResult, references: Sequence[str] = ()) -> str:
+    """What was asked, one line that sums the search up, then a table of its candidates. HTML on
+    one line."""
     task = result.task
     head = _route_line(task.route, task.route_reason)
-    facts = [
-        f"strategy <b>{_plain(task.plan.strategy)}</b>",
-        _counted(len(result.candidates), "candidate"),
-        f"{result.nfe} NFE",
-        f"{_number(result.seconds)} s",
-    ]
+    facts = [_counted(len(result.candidates), "candidate")]
+    if task.route == "face_swap":
+        facts.append("no diffusion")
+    else:
+        facts.insert(0, f"strategy <b>{_plain(task.plan.strategy)}</b>")
+        facts.append(f"{result.nfe} NFE")
+    facts.append(f"{_number(result.seconds)} s")
     if result.editor:
-        facts.append(f"editor {_plain(result.editor)}")
+        made_by = "engine" if task.route == "face_swap" else "editor"
+        facts.append(f"{made_by} {_plain(result.editor)}")
     facts.append(_verdict(result))
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in result.notes)
     return (
         f"<div style='{_FONT};font-size:13px;color:{_INK}'>"
         f"<div>{head}</div><div style='color:{_MUTED}'>{' · '.join(facts)}</div>{notes}"
-        f"{_table(result)}</div>"
+        f"{_references(result, references)}{_table(result)}</div>"
     )
+
+
+def _references(result: SearchResult, addresses: Sequence[str]) -> str:
+    """Pictures of the characters, so that reviewers can compare."""
+    if not addresses:
+        return ""
+    title = "Reference" if result.task.route == "edit" else "Character"
+    pictures = "".join(
+        f"<figure style='margin:0'><img src='{escape(address, quote=True)}' "
+        f"style='height:96px;border-radius:6px;border:1px solid {_LINE}'/>"
+        f"<figcaption style='color:{_MUTED}'>{title}"
+        f"{f' {number}' if len(addresses) > 1 else ''}</figcaption></figure>"
+        for number, address in enumerate(addresses, start=1)
+    )
+    return f"<div style='display:flex;gap:10px;margin:6px 0'>{pictures}</div>"
 
 
 def failure_report(failure: Failure, route_line: str = "") -> str:
@@ -171,8 +195,8 @@ def _row(candidate: Candidate, rank: int, names: Sequence[str]) -> str:
         _plain(candidate.id.upper()),
         f"<b>{_number(candidate.potential)}</b>",
         *(_number(values.get(name)) for name in names),
-        _plain(candidate.trial.lineage),
-        str(candidate.trial.noise.seed),
+        _plain(candidate.detail or candidate.trial.lineage),
+        str(candidate.trial.noise.seed) if candidate.trial.swap is None else _ABSENT,
         str(candidate.nfe),
     ]
     weight = f"color:{_BEST};font-weight:600" if rank == 1 and usable else ""
@@ -222,10 +246,7 @@ def _facts(result: SearchResult, candidate: Candidate, rank: int) -> str:
     )
     rows = "".join(_metric(metric) for metric in candidate.metrics)
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in candidate.notes)
-    foot = (
-        f"<div style='color:{_MUTED};margin-top:4px'>{_plain(candidate.trial.lineage)} · "
-        f"seed {candidate.trial.noise.seed} · {candidate.nfe} NFE</div>"
-    )
+    foot = f"<div style='color:{_MUTED};margin-top:4px'>{_made_by(candidate)}</div>"
     table = f"<table style='border-collapse:collapse;width:100%'>{_metric_head()}{rows}</table>"
     return f"<div style='flex:1;min-width:0'>{top}{table}{notes}{foot}</div>"
 
@@ -277,9 +298,16 @@ def _failed(candidate: Candidate) -> str:
     return (
         f"<div style='flex:1;min-width:0'><b style='color:{_ALARM}'>Failed</b> "
         f"{_plain(failure.message)}<div style='color:{_MUTED};margin-top:4px'>"
-        f"{_plain(candidate.trial.lineage)} · seed {candidate.trial.noise.seed} · "
-        f"{candidate.nfe} NFE</div></div>"
+        f"{_made_by(candidate)}</div></div>"
     )
+
+
+def _made_by(candidate: Candidate) -> str:
+    """What it takes to make a candidate again; a face swap involves no noise and no denoiser."""
+    if candidate.trial.swap is not None:
+        return _plain(candidate.detail or candidate.trial.lineage)
+    seed = candidate.trial.noise.seed
+    return f"{_plain(candidate.trial.lineage)} · seed {seed} · {candidate.nfe} NFE"
 
 
 def _outdated(item: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.errors import EacpsError, LabelStudioError
+from backend.faces.readiness import CONSENT, readiness
 from backend.labelstudio.client import SSRF, LabelStudioClient, open_client
 from backend.labelstudio.label_config import label_config, same_config
 from backend.labelstudio.review_tab import TAB, review_tab
@@ -68,6 +69,8 @@ def connect(
         _connect_backend(client, int(found["id"]), url, settings, report)
         _connect_webhook(client, int(found["id"]), url, settings, report)
         _add_tab(client, int(found["id"]), settings, report)
+        if readiness(settings).engine:
+            report.add("warn", f"Faces can be swapped here. {CONSENT}")
     except EacpsError as error:
         report.add("fail", str(error))
     return report.lines

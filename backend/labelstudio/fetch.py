@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 import time
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -184,14 +185,7 @@ class Fetcher:
         return ".." not in path and _SERVES_FILES.match(path) is not None
 
     def _listed(self, address: Address, *, exactly: bool = False) -> bool:
-        names = (address.host, f"{_bracketed(address.host)}:{address.port}")
-        for entry in self._settings.allowed_hosts:
-            pattern = entry.lower().rstrip(".")
-            if pattern.strip("[]") in names or pattern in names:
-                return True
-            if not exactly and "*" in pattern and any(fnmatchcase(n, pattern) for n in names):
-                return True
-        return False
+        return _is_listed(address, self._settings.allowed_hosts, exactly=exactly)
 
     def _content(self, address: Address, reply: Reply) -> bytes:
         if reply.status == 200:
@@ -206,6 +200,43 @@ class Fetcher:
         if self._is_own(address) and reply.status in (401, 403):
             hint = "Set LABEL_STUDIO_API_KEY to a token that may see the project."
         raise FetchError(f"{address.host} answered {reply.status} instead of the image.", hint=hint)
+
+
+def require_allowed_reference(reference: Any, settings: Settings) -> None:
+    """Raise FetchError if a character's picture lies where EACPS_REFERENCE_HOSTS does not allow.
+
+    Redirects are the affair of the host that is listed.
+    """
+    if not settings.reference_hosts:
+        return
+    text = reference.strip() if isinstance(reference, str) else ""
+    if text.startswith("file:"):  # only `eacps run` opens these, for its own user
+        return
+    if text.startswith("/") and not text.startswith("//"):
+        text = settings.label_studio_url + text
+    host = text.split(":", 1)[0] + ":"
+    if text.startswith(("http://", "https://")):
+        address = network.parse_address(text)
+        if _is_listed(address, settings.reference_hosts):
+            return
+        host = address.host
+    raise FetchError(
+        f"Characters' pictures may not come from {host[:80]!r}.",
+        hint="Use a picture from a host in EACPS_REFERENCE_HOSTS, or add its host there if its "
+        "owner has consented.",
+        code="reference_refused",
+    )
+
+
+def _is_listed(address: Address, hosts: Sequence[str], *, exactly: bool = False) -> bool:
+    names = (address.host, f"{_bracketed(address.host)}:{address.port}")
+    for entry in hosts:
+        pattern = entry.lower().rstrip(".")
+        if pattern.strip("[]") in names or pattern in names:
+            return True
+        if not exactly and "*" in pattern and any(fnmatchcase(n, pattern) for n in names):
+            return True
+    return False
 
 
 def _bracketed(host: str) -> str:

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from PIL import Image
 
 from backend import images
-from backend.artifacts import ArtifactStore, UrlSigner, open_signer, open_store
-from backend.domain import EditTask, Failure, SearchResult, digest
-from backend.errors import LabelStudioDownError, LabelStudioError, TaskError
+from backend.artifacts import (
+    ArtifactStore,
+    MissingArtifactError,
+    UrlSigner,
+    open_signer,
+    open_store,
+)
+from backend.domain import EditTask, FaceMapping, Failure, SearchResult, digest
+from backend.errors import FaceError, LabelStudioDownError, LabelStudioError, TaskError
+from backend.faces.choices import plan_of
 from backend.labelstudio import cards
 from backend.labelstudio.client import MISSING, LabelStudioClient, open_client
-from backend.labelstudio.fetch import Fetcher
-from backend.labelstudio.masks import draw_mask
+from backend.labelstudio.fetch import Fetcher, require_allowed_reference
+from backend.labelstudio.masks import draw_masks, united
 from backend.labelstudio.origins import Origin, origin_of, read_origin, relevant_data
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 MAX_INSTRUCTION_CHARACTERS = 4000
+MAX_REFERENCES = 8
+FACE_SWAP_INSTRUCTION = "Swap the face."
 
 
 @dataclass(frozen=True)
@@ -55,20 +64,21 @@ class LabelStudioHooks:
         asked = self._completed(read_origin(origin))
         instruction = self._instruction(asked)
         source = self._image(asked, self._settings.image_field)
-        reference_field = self._settings.reference_field
-        reference = None
-        if asked.data.get(reference_field):
-            reference = self._put(self._image(asked, reference_field))
-        mask = self._mask(asked, source.size)
+        references = self._references(asked)
+        masks = self._masks(asked, source.size)
+        several = asked.route != "edit" and len(references) > 1
         return EditTask(
             image=self._put(source),
             instruction=instruction,
             route=asked.route,
             route_reason=asked.route_reason,
-            mask=self._put(mask) if mask else None,
-            reference=reference,
-            plan=self._settings.plan,
+            mask=self._put(united(masks)) if masks else None,
+            references=tuple(map(self._put, references)),
+            plan=plan_of(self._settings) if asked.route == "face_swap" else self._settings.plan,
             fingerprint=self._settings.fingerprint,
+            regions=tuple(map(self._put, masks)) if several else (),
+            mapping=self._mapping(asked) if several else "auto",
+            model_version=self._settings.model_version,
         )
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
@@ -79,10 +89,17 @@ class LabelStudioHooks:
 
     def _deliver(self, target: _Target, result: SearchResult) -> None:
         asked = self._completed(target.asked, target.current)
-        urls = self._hosted(target, result)
+        pictures = self._pictures(result)
+        urls = self._hosted(target, result, pictures)
         # Settings may have changed since the task was asked; the result knows what made it.
-        version = f"{result.task.plan.strategy}-{result.task.fingerprint}"
-        new = cards.enrichment(result, urls.__getitem__, job_id=asked.job_id, model_version=version)
+        version = result.task.model_version or asked.model_version
+        new = cards.enrichment(
+            result,
+            urls.__getitem__,
+            job_id=asked.job_id,
+            model_version=version,
+            references=[urls[name] for name in pictures],
+        )
         data = cards.merged(target.current["data"], new)
         stored = target.client.update_data(target.task, data)
         prediction = cards.prediction(data, version)
@@ -151,6 +168,8 @@ class LabelStudioHooks:
     def _instruction(self, asked: Origin) -> str:
         field = self._settings.instruction_field
         instruction = asked.data.get(field)
+        if instruction is None and asked.route == "face_swap":
+            return FACE_SWAP_INSTRUCTION
         if not isinstance(instruction, str) or not instruction.strip():
             raise TaskError(
                 f"The task's field `{field}` holds no instruction.",
@@ -169,13 +188,54 @@ class LabelStudioHooks:
         content = self._fetcher.fetch(asked.data.get(field), field=field, task=asked.task)
         return images.decode(content, self._limits, what=field)
 
-    def _mask(self, asked: Origin, size: tuple[int, int]) -> Image.Image | None:
+    def _references(self, asked: Origin) -> list[Image.Image]:
+        field = self._settings.reference_field
+        given = asked.data.get(field) or []
+        addresses = given if isinstance(given, list) else [given]
+        if not addresses and asked.route != "edit":
+            raise FaceError(
+                f"The task's field `{field}` holds no picture of a character.",
+                hint=f"Put the address of a picture, or a list of them, into `{field}`, or label "
+                "the task as an edit.",
+                code="no_character",
+            )
+        if len(addresses) > MAX_REFERENCES:
+            raise TaskError(
+                f"The task's field `{field}` holds {len(addresses)} pictures; at most "
+                f"{MAX_REFERENCES} are used.",
+                hint="Split the task.",
+            )
+        return [self._reference(address, asked) for address in addresses]
+
+    def _reference(self, address: Any, asked: Origin) -> Image.Image:
+        field = self._settings.reference_field
+        require_allowed_reference(address, self._settings)
+        content = self._fetcher.fetch(address, field=field, task=asked.task)
+        return images.decode(content, self._limits, what=field)
+
+    def _mapping(self, asked: Origin) -> FaceMapping:
+        field = self._settings.face_mapping_field
+        given = asked.data.get(field, self._settings.face_mapping)
+        if given not in get_args(FaceMapping):
+            known = ", ".join(get_args(FaceMapping))
+            raise TaskError(
+                f"The task's field `{field}` says {str(given)[:40]!r}.",
+                hint=f"Use one of: {known}.",
+                code="bad_mapping",
+            )
+        return cast(FaceMapping, given)
+
+    def _masks(self, asked: Origin, size: tuple[int, int]) -> list[Image.Image]:
+        """One mask per drawn region, or per mask image that the task names."""
         if asked.regions:
-            return draw_mask(asked.regions, size, self._limits)
+            return draw_masks(asked.regions, size, self._limits)
+        given = asked.data.get(self._settings.mask_field) or []
+        addresses = given if isinstance(given, list) else [given]
+        return [self._mask(address, asked, size) for address in addresses[:MAX_REFERENCES]]
+
+    def _mask(self, address: Any, asked: Origin, size: tuple[int, int]) -> Image.Image:
         field = self._settings.mask_field
-        if not asked.data.get(field):
-            return None
-        content = self._fetcher.fetch(asked.data[field], field=field, task=asked.task)
+        content = self._fetcher.fetch(address, field=field, task=asked.task)
         mask = images.decode_mask(content, self._limits)
         if mask.point(lambda value: 255 * (value >= 128)).getbbox() is None:
             raise TaskError(
@@ -188,10 +248,20 @@ class LabelStudioHooks:
     def _put(self, image: Image.Image) -> str:
         return self._store.put(images.encode_png(image), "png")
 
-    def _hosted(self, target: _Target, result: SearchResult) -> dict[str, str]:
-        names = [
-            name for c in result.candidates for name in (c.image, c.thumbnail) if name is not None
-        ]
+    def _pictures(self, result: SearchResult) -> list[str]:
+        """Thumbnails of the task's references, to show beside its candidates."""
+        with suppress(MissingArtifactError):
+            return [
+                self._store.put(images.thumbnail(images.decode(content, self._limits)), "jpg")
+                for content in map(self._store.get, result.task.references)
+            ]
+        return []
+
+    def _hosted(
+        self, target: _Target, result: SearchResult, pictures: Sequence[str]
+    ) -> dict[str, str]:
+        shown = [name for c in result.candidates for name in (c.image, c.thumbnail)]
+        names = [name for name in (*shown, *pictures) if name is not None]
         if self._settings.image_hosting == "backend":
             signer: UrlSigner = open_signer(self._settings)
             return {name: signer.url(name) for name in names}

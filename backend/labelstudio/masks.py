@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
@@ -18,6 +19,8 @@ MAX_POINTS = 20_000
 MAX_RLE_BYTES = 1_000_000
 """Of all strokes of a task together: decoding takes seconds and hundreds of megabytes."""
 ELLIPSE_POINTS = 180
+MOST_SINGLE_MASKS = 16
+"""More shapes than that are one scribble, not one per face."""
 _KEPT = ("type", "original_width", "original_height")
 _KEPT_VALUES = (
     *("x", "y", "width", "height", "rotation", "radiusX", "radiusY"),
@@ -48,10 +51,37 @@ def draw_mask(
     shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
 ) -> Image.Image:
     """The union of the shapes as a mask of the given size; raises TaskError on a broken one."""
-    mask = Image.new("L", size, 0)
+    return united(draw_masks(shapes, size, limits))
+
+
+def draw_masks(
+    shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
+) -> list[Image.Image]:
+    """Each shape as a mask, in the order drawn; those that cover no pixel are left out."""
     drawn = [Region(shape, "") for shape in shapes]
     _require_simple(drawn)
-    for region in drawn:
+    if len(drawn) > MOST_SINGLE_MASKS:
+        masks = [_drawn(drawn, size, limits)]
+    else:
+        masks = [_drawn([region], size, limits) for region in drawn]
+    visible = [mask for mask in masks if mask.getbbox() is not None]
+    if not visible:
+        raise TaskError(
+            "The regions on the image cover none of its pixels.",
+            hint="Draw the region over the part to edit, or delete it to edit everywhere.",
+            code="empty_mask",
+        )
+    return visible
+
+
+def united(masks: Sequence[Image.Image]) -> Image.Image:
+    """What any of the masks covers."""
+    return reduce(ImageChops.lighter, masks)
+
+
+def _drawn(regions: Sequence[Region], size: tuple[int, int], limits: ImageLimits) -> Image.Image:
+    mask = Image.new("L", size, 0)
+    for region in regions:
         try:
             mask = _with(region, mask, limits)
         except TaskError:
@@ -62,12 +92,6 @@ def draw_mask(
                 hint="Delete that region and draw it again.",
                 code="bad_mask",
             ) from None
-    if mask.getbbox() is None:
-        raise TaskError(
-            "The regions on the image cover none of its pixels.",
-            hint="Draw the region over the part to edit, or delete it to edit everywhere.",
-            code="empty_mask",
-        )
     return mask
 
 

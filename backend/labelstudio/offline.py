@@ -31,7 +31,7 @@ from backend.jobs.supervisor import RefusedError
 from backend.labelstudio.fetch import Fetcher
 from backend.labelstudio.hooks import LabelStudioHooks
 from backend.labelstudio.offline_tasks import LOCAL, OfflineTask
-from backend.labelstudio.origins import origin_of
+from backend.labelstudio.origins import Origin, origin_of
 from backend.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
@@ -120,7 +120,7 @@ def run_offline(
     """Search every task, showing progress; returns how many failed. Safe to repeat."""
     folder = folder.resolve()
     local = at_home(settings, folder)
-    with _alone(folder):
+    with alone(folder):
         jobs = [_job(local, task) for task in tasks]
         client = JobClient(local)
         try:
@@ -144,7 +144,8 @@ def at_home(settings: Settings, folder: Path) -> Settings:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, command: str = "eacps run") -> Iterator[None]:
+    """Make the folder, and keep other commands from writing into it meanwhile."""
     try:
         (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
         lock = (folder / DATA_FOLDER / "run.lock").open("w")
@@ -157,16 +158,26 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError(
-                f"Another `eacps run` works in {folder}.",
+                f"Another `{command}` works in {folder}.",
                 hint="Wait for it, stop it, or choose another --out.",
             ) from None
         yield
 
 
-def _job(settings: Settings, task: OfflineTask) -> Job:
-    origin = replace(origin_of(task.content, settings), label_studio="", task=None)
+def offline_origin(settings: Settings, task: OfflineTask) -> Origin:
+    """Where a task of a file comes from: nothing of it goes back into Label Studio."""
+    return replace(origin_of(task.content, settings), label_studio="", task=None)
+
+
+def input_digest(origin: Origin) -> str:
+    """Stands for everything that a task's result follows from, its files' content too."""
     files = [_file_digest(value) for _, value in sorted(origin.data.items())]
-    identity = f"{digest([origin.job_id, files])}-{task.name}"
+    return digest([origin.job_id, files])
+
+
+def _job(settings: Settings, task: OfflineTask) -> Job:
+    origin = offline_origin(settings, task)
+    identity = f"{input_digest(origin)}-{task.name}"
     content = {
         "origin": to_json(origin),
         "name": task.name,
@@ -176,8 +187,10 @@ def _job(settings: Settings, task: OfflineTask) -> Job:
     return Job(identity, content)
 
 
-def _file_digest(value: Any) -> str:
+def _file_digest(value: Any) -> Any:
     """A file that was changed since makes another job, although its name is the same."""
+    if isinstance(value, list):
+        return [_file_digest(item) for item in value]
     if not (isinstance(value, str) and value.startswith(LOCAL)):
         return ""
     try:

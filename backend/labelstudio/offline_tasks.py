@@ -43,9 +43,13 @@ def one_task(settings: Settings, image: str, prompt: str, mask: str | None) -> O
     return OfflineTask(_file_name(Path(image.split("?", 1)[0]).stem) or "task", content)
 
 
-def tasks_of_file(settings: Settings, path: Path, task_ids: str) -> list[OfflineTask]:
-    """The tasks of an export or of JSON Lines, only those that `task_ids` names."""
-    tasks = [_named(entry, number) for number, entry in enumerate(_entries(path), start=1)]
+def tasks_of_file(
+    settings: Settings, path: Path, task_ids: str, *, option: str = "--from-file"
+) -> list[OfflineTask]:
+    """The tasks of an export or of JSON Lines, only those that `task_ids` names; `option` is what
+    named the file."""
+    entries = enumerate(_entries(path, option), start=1)
+    tasks = [_named(entry, number) for number, entry in entries]
     if not tasks:
         raise TaskError(f"{path} holds no task.", hint="Export the project as JSON again.")
     repeated = [name for name, count in Counter(task.name for task in tasks).items() if count > 1]
@@ -58,15 +62,15 @@ def tasks_of_file(settings: Settings, path: Path, task_ids: str) -> list[Offline
     return [OfflineTask(task.name, _with_paths(task.content, settings, base)) for task in chosen]
 
 
-def _entries(path: Path) -> list[Any]:
+def _entries(path: Path, option: str) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TaskError(
-            f"{path} cannot be read: {error.strerror}.", hint="Correct --from-file."
+            f"{path} cannot be read: {error.strerror}.", hint=f"Correct {option}."
         ) from None
     except UnicodeDecodeError:
-        raise TaskError(f"{path} is not UTF-8 text.", hint="Correct --from-file.") from None
+        raise TaskError(f"{path} is not UTF-8 text.", hint=f"Correct {option}.") from None
     try:
         content = json.loads(text)
     except json.JSONDecodeError:
@@ -136,9 +140,17 @@ def _with_paths(task: dict[str, Any], settings: Settings, base: Path) -> dict[st
     data = dict(task["data"])
     for field in (settings.image_field, settings.mask_field, settings.reference_field):
         value = data.get(field)
-        if isinstance(value, str) and value.strip() and _is_path(value):
-            data[field] = f"{LOCAL}{(base / value).resolve()}"
+        if isinstance(value, list):
+            data[field] = [_with_path(item, base) for item in value]
+        elif value is not None:
+            data[field] = _with_path(value, base)
     return {**task, "data": data}
+
+
+def _with_path(value: Any, base: Path) -> Any:
+    if isinstance(value, str) and value.strip() and _is_path(value):
+        return f"{LOCAL}{(base / value).resolve()}"
+    return value
 
 
 def _is_path(value: str) -> bool:

@@ -93,6 +93,7 @@ def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]
         settings.instruction_field,
         settings.mask_field,
         settings.reference_field,
+        settings.face_mapping_field,
         *settings.route_fields,
     )
     return {name: data[name] for name in names if data.get(name) not in (None, "")}

@@ -191,7 +191,13 @@ def _full_answer(
 def whole_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
     """A prediction with everything a client needs that has no Label Studio task to look into."""
     url_of = open_signer(settings).url
-    data = cards.enrichment(result, url_of, job_id=job_id, model_version=settings.model_version)
+    data = cards.enrichment(
+        result,
+        url_of,
+        job_id=job_id,
+        model_version=settings.model_version,
+        references=[url_of(name) for name in result.task.references],
+    )
     candidates = [
         to_json(candidate)
         | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backend.settings import Settings
@@ -30,16 +31,25 @@ _OF_LABEL_STUDIO = (
 
 def review_tab(settings: Settings) -> dict[str, Any]:
     """The tab's content, as Label Studio stores it; everything can be shown again by hand."""
-    hidden = [f"tasks:{name}" for name in (*_OF_NO_USE_IN_A_LIST, *_OF_LABEL_STUDIO)]
-    beside_a_task = ["tasks:id", "tasks:predictions_score"]
-    beside_a_task += [f"tasks:data.{name}" for name in ("gallery", settings.instruction_field)]
+    of_faces = [f"data.{settings.mask_field}", f"data.{settings.face_mapping_field}"]
+    hidden = [*_OF_NO_USE_IN_A_LIST, *of_faces, *_OF_LABEL_STUDIO]
+    shown = ["gallery", settings.instruction_field, settings.reference_field]
+    beside_a_task = ["id", "predictions_score"]
+    beside_a_task += [f"data.{name}" for name in (*shown, *settings.route_fields)]
     return {
         "title": TAB,
         "type": "list",
         "target": "tasks",
-        "hiddenColumns": {"explore": hidden, "labeling": [*hidden, *beside_a_task]},
-        # Of a list of pictures, the Data Manager shows the first: here the best edit.
-        "columnsDisplayType": {"tasks:data.gallery": "Image"},
+        "hiddenColumns": {
+            "explore": _columns(hidden),
+            "labeling": _columns([*hidden, *beside_a_task]),
+        },
+        # Of a list of pictures, the Data Manager shows the first: here the best edit,
+        # or the first character.
+        "columnsDisplayType": {
+            "tasks:data.gallery": "Image",
+            f"tasks:data.{settings.reference_field}": "Image",
+        },
         "columnsWidth": {
             "tasks:id": 80,
             "tasks:predictions_score": 160,
@@ -48,3 +58,7 @@ def review_tab(settings: Settings) -> dict[str, Any]:
         "gridWidth": 4,
         "filters": {"conjunction": "and", "items": []},
     }
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    return [f"tasks:{name}" for name in names]

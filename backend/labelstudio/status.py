@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from backend.errors import EacpsError
+from backend.faces.readiness import readiness
 from backend.jobs.contract import STATES, JobState
 from backend.labelstudio.regions import mapping
 from backend.settings import Settings
@@ -71,6 +72,7 @@ def status_facts(services: Services) -> dict[str, Any]:
             "url": settings.label_studio_url,
             "state": _probe.state(settings),
         },
+        "faces": _faces(settings),
     }
     try:
         facts |= _queue_facts(services)
@@ -79,6 +81,17 @@ def status_facts(services: Services) -> dict[str, Any]:
         told = str(error) if isinstance(error, EacpsError) else type(error).__name__
         facts["queue_error"] = f"The queue cannot be reached: {told}"
     return facts
+
+
+def _faces(settings: Settings) -> dict[str, str]:
+    """The engine as far as this machine's files tell; workers may run on another one."""
+    found = readiness(settings)
+    problem = found.insightface if settings.face_engine == "insightface" else found.basic
+    return {
+        "setting": settings.face_engine,
+        "engine": found.engine,
+        "problem": "" if found.engine else str(problem),
+    }
 
 
 def _queue_facts(services: Services) -> dict[str, Any]:
@@ -125,7 +138,8 @@ def status_page(facts: Mapping[str, Any]) -> str:
     site = str(label_studio["url"])
     parts = [
         f"<p>Model version <b>{_text(facts['model_version'])}</b> · Label Studio "
-        f"{_text(site or 'address')}: <b>{_text(label_studio['state'])}</b></p>"
+        f"{_text(site or 'address')}: <b>{_text(label_studio['state'])}</b> · "
+        f"faces: <b>{_text(facts['faces']['engine'] or 'no engine')}</b></p>"
     ]
     if "queue_error" in facts:
         parts.append(f"<p class='alarm'>{_text(facts['queue_error'])}</p>")

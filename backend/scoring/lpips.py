@@ -11,9 +11,9 @@ from PIL import Image
 from backend.domain import EditTask
 from backend.errors import ScoringError, SettingsError
 from backend.images import TaskImages
+from backend.metric_range import MetricRange
 from backend.scoring import masks
 from backend.scoring.clip import ClipScorer
-from backend.scoring.metric_range import MetricRange
 from backend.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Self
 
 from backend.domain import Metric
 from backend.errors import SettingsError
-from backend.scoring.metric_range import MetricRange
+from backend.metric_range import MetricRange
 from backend.scoring.registry import known_ranges
 from backend.settings import Settings
 
@@ -42,15 +45,35 @@ class Potential:
     on_raw_values: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Potential:
-        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS ask for."""
-        ranges = known_ranges()
+    def of(cls, settings: Settings, more: Mapping[str, MetricRange] = MappingProxyType({})) -> Self:
+        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS ask for, over the metrics of all
+        scorers and `more`."""
+        ranges = {**known_ranges(), **more}
         if settings.potential == "eacps":
             return cls(EACPS_WEIGHTS, ranges, EACPS_RANGE, on_raw_values=True)
-        weights = _checked(settings.weights, ranges)
-        lowest = sum(min(0.0, weight) for weight in weights.values())
-        highest = sum(max(0.0, weight) for weight in weights.values())
-        return cls(weights, ranges, (lowest, highest))
+        return cls.weighted(settings.weights, ranges)
+
+    @classmethod
+    def weighted(
+        cls,
+        weights: Mapping[str, float],
+        ranges: Mapping[str, MetricRange],
+        *,
+        setting: str = "EACPS_WEIGHTS",
+    ) -> Self:
+        """A weighted sum of normalised metrics; `setting` is where the weights come from."""
+        used = _checked(weights, ranges, setting)
+        lowest = sum(min(0.0, weight) for weight in used.values())
+        highest = sum(max(0.0, weight) for weight in used.values())
+        return cls(used, ranges, (lowest, highest))
+
+    def and_also(self, name: str, weight: float) -> Self:
+        """The same with one metric more, weighed as if it were normalised."""
+        if weight == 0:
+            return self
+        low, high = self.range
+        wider = (low + min(0.0, weight), high + max(0.0, weight))
+        return replace(self, weights={**self.weights, name: weight}, range=wider)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -105,25 +128,22 @@ class Potential:
 
 
 def _checked(
-    weights: Mapping[str, float], ranges: Mapping[str, MetricRange]
+    weights: Mapping[str, float], ranges: Mapping[str, MetricRange], setting: str
 ) -> Mapping[str, float]:
-    known = ", ".join(sorted(ranges))
-    hint = f'Set EACPS_WEIGHTS to something like {{"pf": 1, "lpips": 0.3}}; known: {known}.'
+    known = sorted(ranges)
+    example = json.dumps(dict.fromkeys(known[:2], 1))
+    hint = f"Set {setting} to something like {example}; known: {', '.join(known)}."
     unknown = sorted(weights.keys() - ranges.keys())
     if unknown:
-        raise SettingsError(
-            f"EACPS_WEIGHTS names unknown metrics: {', '.join(unknown)}.", hint=hint
-        )
+        raise SettingsError(f"{setting} names unknown metrics: {', '.join(unknown)}.", hint=hint)
     if not all(math.isfinite(weight) for weight in weights.values()):
-        raise SettingsError("EACPS_WEIGHTS holds a weight that is no number.", hint=hint)
+        raise SettingsError(f"{setting} holds a weight that is no number.", hint=hint)
     # A weight far below the others decides nothing, but would be scaled up beyond all bounds
     # where they are missing.
     floor = 1e-6 * max(map(abs, weights.values()), default=0.0)
     used = {name: float(weight) for name, weight in weights.items() if abs(weight) > floor}
     if not used:
-        raise SettingsError(
-            "EACPS_POTENTIAL is weighted, but EACPS_WEIGHTS weighs nothing.", hint=hint
-        )
+        raise SettingsError(f"{setting} weighs nothing.", hint=hint)
     return used
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from backend.domain import EditTask
 from backend.images import TaskImages
+from backend.metric_range import MetricRange
 from backend.scoring import masks
-from backend.scoring.metric_range import MetricRange
 from backend.settings import Settings
 
 

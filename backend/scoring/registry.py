@@ -7,9 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Protocol
 
 from backend.errors import SettingsError
+from backend.metric_range import MetricRange
 from backend.scoring.clip import ClipScorer
 from backend.scoring.lpips import LpipsScorer
-from backend.scoring.metric_range import MetricRange
 from backend.scoring.protocol import Scorer
 from backend.scoring.region import RegionScorer
 from backend.settings import Settings

@@ -17,6 +17,8 @@ from werkzeug.serving import make_server
 from backend.artifacts import open_store
 from backend.domain import Candidate, Failure, Metric, Noise, SearchResult, Trial, to_json
 from backend.errors import LabelStudioDownError, LabelStudioError
+from backend.faces.download import MODELS
+from backend.faces.readiness import CONSENT
 from backend.images import encode_png, thumbnail
 from backend.labelstudio.client import LabelStudioClient, open_client
 from backend.labelstudio.connect import Line, connect, diagnose
@@ -44,6 +46,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
         label_studio_api_key=server.token,
         public_url=f"http://127.0.0.1:{free_port()}",
         predict_wait_seconds=0,
+        face_models=tmp_path / "faces",
     )
 
 
@@ -118,6 +121,16 @@ def test_connect_installs_everything_and_a_second_time_changes_nothing(
     assert {line.level for line in connect(settings, project)} == {"ok"}
 
 
+def test_connect_asks_for_consent_where_faces_can_be_swapped_and_only_there(
+    settings: Settings, queue: Queue, project: int
+) -> None:
+    assert not texts(connect(settings, project), "warn")
+    settings.face_models.mkdir()
+    for model in MODELS:
+        (settings.face_models / model.name).touch()
+    assert CONSENT in texts(connect(settings, project), "warn")
+
+
 def test_the_data_manager_lists_edits_and_the_scores_of_the_current_settings(
     server: LabelStudioServer, settings: Settings, queue: Queue, project: int
 ) -> None:
@@ -128,7 +141,8 @@ def test_the_data_manager_lists_edits_and_the_scores_of_the_current_settings(
     found = server.call("GET", f"/api/projects/{project}/")
     assert found["model_version"] == row["title"] == changed.model_version
     [tab] = server.call("GET", f"/api/dm/views/?project={project}")
-    assert tab["data"]["columnsDisplayType"] == {"tasks:data.gallery": "Image"}
+    pictures = {"tasks:data.gallery": "Image", "tasks:data.reference": "Image"}
+    assert tab["data"]["columnsDisplayType"] == pictures
     assert "tasks:data.candidates" in tab["data"]["hiddenColumns"]["explore"]
     assert "tasks:predictions_score" not in tab["data"]["hiddenColumns"]["explore"]
 

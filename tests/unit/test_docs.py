@@ -14,6 +14,9 @@ import pytest
 import typer
 
 from backend.cli import app
+from backend.errors import FaceError
+from backend.faces.download import MODELS
+from backend.faces.readiness import CONSENT
 from backend.settings import Settings, settings_table, variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +158,42 @@ def test_files_that_the_documents_name_exist() -> None:
     for document in DOCUMENTS:
         for name in re.findall(patterns, document.read_text()):
             assert (ROOT / name).exists(), f"{ids(document)} names {name}"
+
+
+def test_every_code_of_a_face_error_is_explained() -> None:
+    sources = [
+        *(ROOT / "backend" / "faces").rglob("*.py"),
+        *(ROOT / "backend" / "labelstudio").glob("*.py"),
+    ]
+    raised = {
+        code
+        for path in sources
+        for error in re.findall(r"FaceError\(.*?\n    *\)", path.read_text(), flags=re.DOTALL)
+        for code in re.findall(r"code=\"([a-z_]+)\"", error)
+    }
+    assert {"no_face", "licence_not_accepted"} <= raised
+    text = (ROOT / "docs" / "faces.md").read_text()
+    assert {code for code in raised | {FaceError.code} if f"| `{code}` |" not in text} == set()
+
+
+def test_every_setting_of_faces_is_explained() -> None:
+    text = (ROOT / "docs" / "faces.md").read_text()
+    rows = [row for row in settings_table(Settings()) if row.group == "Faces"]
+    assert [row.variable for row in rows if f"`{row.variable}`" not in text] == []
+
+
+def test_the_notice_on_consent_is_where_people_begin() -> None:
+    for document in (ROOT / "README.md", ROOT / "docs" / "faces.md"):
+        quoted = re.sub(r"\s+", " ", document.read_text().replace("\n> ", " "))
+        assert CONSENT in quoted
+
+
+def test_the_licences_of_the_free_models_are_named() -> None:
+    text = (ROOT / "docs" / "faces.md").read_text()
+    for model in MODELS:
+        name = re.search(r"\((?:MediaPipe )?([\w ]+)\)", model.purpose)
+        assert name, model.purpose
+        assert f"{name[1]} ({model.licence})" in text
 
 
 def requirements(name: str) -> set[str]:

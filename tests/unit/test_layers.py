@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUND = {"artifacts", "settings", "domain", "errors", "images", "log", "weights", "version"}
+GROUND = {
+    *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "version"),
+    "metric_range",
+}
 SIBLINGS = {"search", "editors", "scoring", "faces", "learning"}
 HEIGHT = (
     dict.fromkeys(GROUND, 0)
@@ -24,6 +27,8 @@ HOMES = {
     "lpips": {"scoring"},
     "insightface": {"faces"},
     "onnxruntime": {"faces"},
+    "cv2": {"faces"},
+    "c2pa": {"faces"},
     "dbos": {"jobs"},
     "label_studio_sdk": {"labelstudio"},
     "label_studio_ml": {"labelstudio"},

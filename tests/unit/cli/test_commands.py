@@ -12,8 +12,8 @@ import pytest
 Eacps = Any
 
 COMMANDS = (
-    "demo", "serve", "worker", "run", "doctor", "connect", "label-config", "settings",
-    "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
+    "demo", "serve", "worker", "run", "faceswap", "face-models", "doctor", "connect",
+    "label-config", "settings", "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def test_every_command_explains_itself(eacps: Eacps, command: str) -> None:
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "worker", "connect"])
+@pytest.mark.parametrize("command", ["run", "faceswap", "serve", "worker", "connect"])
 def test_commands_with_several_options_show_examples(eacps: Eacps, command: str) -> None:
     assert f"eacps {command}" in eacps(command, "--help").out.split("Examples:")[1]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.settings import DEMO_PACK
+from backend.settings import DEMO_PACK, FACE_MODELS
 from tests.label_studio_server import free_port
 
 Eacps = Any
@@ -26,6 +26,61 @@ def test_a_fresh_folder_is_ready_and_stays_empty(eacps: Eacps, tmp_path: Path) -
     assert "eacps serve" in line(shown.out, "Workers")
     assert "LABEL_STUDIO_URL" in line(shown.out, "Label Studio")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("face_models")
+def test_the_engine_for_faces_is_named_and_why_it_is_not_the_other(eacps: Eacps) -> None:
+    told = line(eacps("doctor").out, "Faces")
+    assert "ok" in told
+    assert "basic" in told
+    assert "Not insightface" in told
+    assert "EACPS_FACE_LICENSE_ACCEPTED=true" in told
+
+
+@pytest.mark.parametrize(
+    ("engine", "state", "code", "words"),
+    [
+        ("auto", "warn", 0, "`eacps face-models`"),
+        ("basic", "fail", 1, "`eacps face-models`"),
+        ("insightface", "fail", 1, "EACPS_FACE_LICENSE_ACCEPTED=true"),
+    ],
+)
+def test_a_missing_engine_for_faces_is_a_fault_only_where_it_is_named(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, engine: str, state: str, code: int, words: str
+) -> None:
+    monkeypatch.setenv("EACPS_FACE_MODELS", "nowhere")
+    monkeypatch.setenv("EACPS_FACE_ENGINE", engine)
+    shown = eacps("doctor")
+    assert shown.code == code
+    assert state in line(shown.out, "Faces")
+    assert words in line(shown.out, "Faces")
+
+
+def test_a_users_own_insightface_is_named_with_its_licence(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    (models / "buffalo_l").mkdir(parents=True)
+    (models / "buffalo_l" / "w600k_r50.onnx").touch()
+    (models / "inswapper_128.onnx").touch()
+    monkeypatch.setenv("EACPS_INSIGHTFACE_ROOT", str(tmp_path))
+    monkeypatch.setenv("EACPS_FACE_LICENSE_ACCEPTED", "true")
+    told = line(eacps("doctor").out, "Faces")
+    assert "insightface (buffalo_l, inswapper_128.onnx)" in told
+    assert "non-commercial research only" in told
+
+
+@pytest.mark.usefixtures("face_models")
+def test_damaged_face_models_are_noticed(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(FACE_MODELS, tmp_path / "faces")
+    (tmp_path / "faces" / "face_landmark.tflite").write_bytes(b"damaged")
+    monkeypatch.setenv("EACPS_FACE_MODELS", str(tmp_path / "faces"))
+    shown = eacps("doctor")
+    assert shown.code == 1
+    assert "face_landmark.tflite" in line(shown.out, "Faces")
+    assert "make face-models" in line(shown.out, "Faces")
 
 
 def test_damaged_weights_are_noticed(

@@ -125,7 +125,7 @@ def test_a_strip_that_the_pipeline_would_refuse_is_refused_in_words(editors: Any
 @pytest.mark.parametrize("name", ["qwen_edit_plus", "flux2_klein"])
 def test_a_reference_picture_is_seen(name: str, folders: Any, editors: Any) -> None:
     reference = picture().rotate(180)
-    session = editors[name].open(task(), TaskImages(picture(), reference=reference))
+    session = editors[name].open(task(), TaskImages(picture(), references=(reference,)))
     seen = session.denoise(trials(2)).images[0]
     plain = plain_call(folders[name], name, seed=2, image=[picture(), reference])
     assert float((seen - plain).abs().max()) < 1e-4

@@ -42,7 +42,7 @@ def test_a_task_becomes_an_edit_task_with_its_images_stored(plain: Settings) -> 
     assert (task.plan, task.fingerprint) == (plain.plan, plain.fingerprint)
     assert stored(plain, task.image).size == (40, 30)
     assert stored(plain, task.mask).size == (40, 30)
-    assert stored(plain, task.reference).size == (9, 9)
+    assert [stored(plain, name).size for name in task.references] == [(9, 9)]
 
 
 def test_preparing_twice_gives_the_same_key(plain: Settings) -> None:

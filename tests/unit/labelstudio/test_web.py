@@ -12,6 +12,7 @@ from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
 from backend.artifacts import open_signer, open_store
 from backend.domain import Failure
+from backend.faces.download import MODELS
 from backend.labelstudio.web import create_app
 from backend.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result, png
@@ -206,6 +207,23 @@ def test_the_status_page_names_failures_and_workers(
     assert f"{settings.label_studio_url}/projects/" in page
 
 
+def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path: Path) -> None:
+    def status(folder: Path) -> Any:
+        changed = Settings(**{**settings.model_dump(), "face_models": folder})
+        web = create_app(changed, open_jobs=lambda _: Queue()).test_client()
+        return web.get("/status.json").json["faces"], web.get("/status").text
+
+    facts, page = status(tmp_path / "nowhere")
+    assert facts["engine"] == ""
+    assert "make face-models" in facts["problem"]
+    assert "faces: <b>no engine</b>" in page
+    for model in MODELS:
+        (tmp_path / model.name).touch()
+    facts, page = status(tmp_path)
+    assert facts == {"setting": "auto", "engine": "basic", "problem": ""}
+    assert "faces: <b>basic</b>" in page
+
+
 def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:
     def unreachable(_: Settings) -> Any:
         raise RuntimeError("no database")
@@ -219,7 +237,9 @@ def test_the_web_process_stays_light(tmp_path: Path) -> None:
     script = """
 import sys, _wsgi, model
 assert _wsgi.app.test_client().get("/health").status_code == 200
+assert _wsgi.app.test_client().get("/status").status_code == 200
 heavy = {"torch", "pandas", "label_studio_sdk", "diffusers", "transformers", "numpy"}
+heavy |= {"cv2", "onnxruntime", "insightface"}
 print(sorted(heavy & {name for name, module in sys.modules.items() if module}))
 import importlib.util
 print(importlib.util.find_spec("torch") is None or "importable")

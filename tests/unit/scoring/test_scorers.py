@@ -319,7 +319,7 @@ def test_another_package_can_bring_a_scorer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Image.Image
 ) -> None:
     (tmp_path / "strange_scorer.py").write_text(
-        "from backend.scoring.metric_range import MetricRange\n"
+        "from backend.metric_range import MetricRange\n"
         "class Red:\n"
         "    ranges = {'red': MetricRange(worst=0, best=255)}\n"
         "    names = ('red',)\n"

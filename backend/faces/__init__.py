@@ -1,0 +1,1 @@
+"""Faces: found, told apart, swapped. See docs/faces.md."""

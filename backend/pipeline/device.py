@@ -1,0 +1,224 @@
+"""One device: what it does with a batch of trials, whatever the task's route."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from PIL.Image import Image
+
+from backend import images as pixels
+from backend.artifacts import ArtifactStore
+from backend.domain import Candidate, EditTask, Failure, Trial, to_json
+from backend.errors import CancelledError, EacpsError
+from backend.images import TaskImages
+from backend.pipeline.faces import FaceBench
+from backend.pipeline.inputs import finish, load_images
+from backend.pipeline.judging import potential_of
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.editors import Editor, EditSession, Render
+    from backend.scoring import Potential, Scorer
+
+log = logging.getLogger(__name__)
+
+Tick = Callable[[], None]
+KEPT_SESSIONS = 4
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A task on the editor: `images` as they came, `start` as the editor and scorers see them."""
+
+    session: EditSession
+    images: TaskImages
+    start: TaskImages
+    notes: tuple[str, ...] = ()
+
+
+class Device:
+    """One device with its editor, scorers and face engine: turns trials into candidates."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        scorers: Sequence[Scorer],
+        potential: Potential,
+        store: ArtifactStore,
+        settings: Settings,
+        faces: FaceBench | None = None,
+    ) -> None:
+        self.editor = editor
+        self.faces = faces or FaceBench(settings, store, "cpu")
+        self._scorers = scorers
+        self._potential = potential
+        self._store = store
+        self._settings = settings
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
+
+    def run_batch(
+        self, task: EditTask, trials: Sequence[Trial], tick: Tick = lambda: None
+    ) -> list[Candidate]:
+        """One candidate per trial, in order; failures are candidates too. Only cancelling
+        raises."""
+        started = time.perf_counter()
+        try:
+            if task.route == "face_swap":
+                candidates = self.faces.run_batch(task, trials, tick)
+            else:
+                candidates = self._edited(task, trials, tick)
+        except CancelledError:
+            raise
+        except EacpsError as error:
+            log.warning("batch failed: %s", error)
+            candidates = _all_failed(trials, Failure(error.code, str(error)))
+        except Exception as error:
+            log.exception("batch failed")
+            reason = f"The editor failed: {type(error).__name__}: {error}"
+            candidates = _all_failed(trials, Failure("editor_failed", reason[:400]))
+        each = round((time.perf_counter() - started) / max(1, len(trials)), 4)
+        return [
+            replace(candidate, seconds=each, editor=candidate.editor or self.editor.name)
+            for candidate in candidates
+        ]
+
+    def _edited(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
+        opened = self._session(task)
+        return self._judge(task, opened, opened.session.advance(trials, tick))
+
+    def _session(self, task: EditTask) -> _Opened:
+        if task.key not in self._open:
+            self._open[task.key] = self._opened(task)
+            while len(self._open) > KEPT_SESSIONS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(task.key)
+        return self._open[task.key]
+
+    def _opened(self, task: EditTask) -> _Opened:
+        images = load_images(task, self._store, self._settings)
+        if task.route != "character":
+            return _Opened(self.editor.open(task, images), images, images)
+        # The search heals the swapped face, so it starts from it, and keeps to it.
+        prior = self.faces.prior(task, images)
+        start = replace(images, source=prior.image)
+        return _Opened(self.editor.open(task, start), images, start, prior.notes)
+
+    def _judge(self, task: EditTask, opened: _Opened, renders: Sequence[Render]) -> list[Candidate]:
+        images = opened.start
+        rendered = [render for render in renders if render.image is not None]
+        finished = [finish(images, render) for render in rendered]
+        as_rendered = [finish(TaskImages(images.source), render) for render in rendered]
+        scores, notes = self._score(task, images, finished, as_rendered)
+        for merged, identity in zip(
+            scores, self._identities(task, opened.images, finished), strict=True
+        ):
+            merged.update(identity)
+        remaining = iter(zip(finished, scores, strict=True))
+        candidates = []
+        for render in renders:
+            if render.image is None:
+                failure = render.failure or Failure("editor_failed", "The editor gave no image.")
+                candidates.append(Candidate(render.trial, nfe=render.nfe, failure=failure))
+                continue
+            image, raw = next(remaining)
+            candidates.append(self._candidate(task, render, image, raw, (*opened.notes, *notes)))
+        return candidates
+
+    def _identities(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
+    ) -> Sequence[Mapping[str, float]]:
+        if not task.references:
+            return [{} for _ in edited]
+        return self.faces.identities(task, images, edited)
+
+    def _score(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image],
+        as_rendered: Sequence[Image],
+    ) -> tuple[list[dict[str, float]], tuple[str, ...]]:
+        scores: list[dict[str, float]] = [{} for _ in edited]
+        notes: list[str] = []
+        for scorer in self._scorers if edited else ():
+            # Once the outside of the mask is restored, nobody can see what was done to it.
+            seen = as_rendered if getattr(scorer, "judges_as_rendered", False) else edited
+            try:
+                for merged, new in zip(scores, scorer.score(task, images, seen), strict=True):
+                    merged.update(new)
+            except Exception as error:
+                log.exception("scorer %s failed", type(scorer).__name__)
+                notes.append(f"{', '.join(scorer.names)} missing: {error}"[:300])
+        return scores, tuple(notes)
+
+    def _candidate(
+        self,
+        task: EditTask,
+        render: Render,
+        image: Image,
+        raw: Mapping[str, float],
+        notes: tuple[str, ...],
+    ) -> Candidate:
+        judged = self._potential_for(task).judge(raw)
+        recipe = {
+            "task_key": task.key,
+            "instruction": task.instruction,
+            "editor": self.editor.name,
+            "fingerprint": task.fingerprint,
+            "trial": to_json(render.trial),
+            "scores": dict(raw),
+            "potential": judged.value,
+        }
+        name, thumbnail = self._put(task, image, recipe)
+        failure = None
+        if judged.value is None:
+            failure = Failure("scoring_failed", "; ".join((*judged.notes, *notes)))
+        return Candidate(
+            trial=render.trial,
+            image=name,
+            thumbnail=thumbnail,
+            metrics=judged.metrics,
+            potential=judged.value,
+            nfe=render.nfe,
+            failure=failure,
+            notes=(*render.notes, *notes, *judged.notes),
+        )
+
+    def _put(self, task: EditTask, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
+        if task.route == "character":
+            return self.faces.put(image, recipe)
+        return (
+            self._store.put(pixels.encode_png(image, json.dumps(recipe)), "png"),
+            self._store.put(pixels.thumbnail(image), "jpg"),
+        )
+
+    def _potential_for(self, task: EditTask) -> Potential:
+        if not task.references:
+            return self._potential
+        return potential_of(self._settings, task.route)
+
+
+def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:
+    return [Candidate(trial, failure=failure) for trial in trials]
+
+
+def open_device(settings: Settings, store: ArtifactStore, device: str) -> Device:
+    """Load editor and scorers onto a device: seconds to minutes, once per process."""
+    from backend.editors import open_editor
+    from backend.scoring import open_scorers
+
+    potential = potential_of(settings, "edit", with_reference=False)
+    return Device(
+        editor=open_editor(settings, device),
+        scorers=open_scorers(settings, device, potential.metric_names),
+        potential=potential,
+        store=store,
+        settings=settings,
+        faces=FaceBench(settings, store, device),
+    )

@@ -1,0 +1,147 @@
+"""What a device does with faces: swaps them, makes the identity prior, judges identity."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL.Image import Image
+
+from backend import images as pixels
+from backend.artifacts import ArtifactStore
+from backend.domain import Candidate, EditTask, Failure, Swap, Trial, to_json
+from backend.errors import FaceError
+from backend.faces.choices import NO_SUCH_CHOICE, swaps_of
+from backend.images import TaskImages
+from backend.pipeline.inputs import load_images
+from backend.pipeline.judging import potential_of
+from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.faces.identity import IdentityJudge
+    from backend.faces.registry import OpenedEngine
+    from backend.faces.session import Swapped, SwapSession
+
+Tick = Callable[[], None]
+T = TypeVar("T")
+KEPT = 4
+NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
+
+
+class FaceBench:
+    """The face engine of one device, opened when a task first needs it."""
+
+    def __init__(self, settings: Settings, store: ArtifactStore, device: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._device = device
+        self._opened: OpenedEngine | None = None
+        self._sessions: OrderedDict[str, SwapSession] = OrderedDict()
+        self._judges: OrderedDict[str, IdentityJudge] = OrderedDict()
+
+    def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
+        """One candidate per trial of route face_swap, in order."""
+        session = self._session(task, load_images(task, self._store, self._settings))
+        recipes = _distinct(session, task)
+        candidates = []
+        for trial in trials:
+            tick()
+            recipe = recipes.get(trial.swap) if trial.swap else None
+            swapped = session.swap(recipe) if recipe else None
+            if swapped is None:
+                candidates.append(Candidate(trial, failure=NO_CHOICE))
+            else:
+                candidates.append(self._candidate(task, trial, swapped))
+        return candidates
+
+    def prior(self, task: EditTask, images: TaskImages) -> Swapped:
+        """The scene with the character's face swapped in: where a search of it starts."""
+        session = self._session(task, images)
+        swapped = session.swap(session.usual(Swap()))
+        if swapped is None:
+            raise FaceError("The engine offers no swap to start from.")
+        return swapped
+
+    def identities(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """How much the characters are themselves, before and after; nothing without an engine."""
+        try:
+            engine = self._engine().engine
+        except FaceError:
+            # An edit with a reference needs no face engine: its reference may be a dress.
+            return [{} for _ in edited]
+        from backend.faces.identity import IdentityJudge
+
+        judge = _kept(
+            self._judges,
+            task.key,
+            lambda: IdentityJudge(engine, images.references, images.mask),
+        )
+        return judge.scores(images.source, edited)
+
+    def put(self, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
+        """Store an image that shows a swapped face, and its thumbnail, so that it says so."""
+        from backend.faces.marking import marked
+
+        shown, png = marked(image, recipe, self._engine().engine, self._settings)
+        return self._store.put(png, "png"), self._store.put(pixels.thumbnail(shown), "jpg")
+
+    def _engine(self) -> OpenedEngine:
+        if self._opened is None:
+            from backend.faces.registry import open_engine
+
+            self._opened = open_engine(self._settings, self._device)
+        return self._opened
+
+    def _session(self, task: EditTask, images: TaskImages) -> SwapSession:
+        from backend.faces.session import SwapSession
+
+        opened = self._engine()
+        return _kept(
+            self._sessions,
+            task.key,
+            lambda: SwapSession(opened.engine, task, images, notes=opened.notes),
+        )
+
+    def _candidate(self, task: EditTask, trial: Trial, swapped: Swapped) -> Candidate:
+        judged = potential_of(self._settings, "face_swap").judge(swapped.scores)
+        recipe = {
+            "task_key": task.key,
+            "instruction": task.instruction,
+            "fingerprint": task.fingerprint,
+            "trial": to_json(trial),
+            "scores": dict(swapped.scores),
+            "potential": judged.value,
+        }
+        image, thumbnail = self.put(swapped.image, recipe)
+        return Candidate(
+            trial=trial,
+            image=image,
+            thumbnail=thumbnail,
+            metrics=judged.metrics,
+            potential=judged.value,
+            notes=(*swapped.notes, *judged.notes),
+            editor=self._engine().words,
+            detail=swapped.detail,
+        )
+
+
+def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:
+    """What each recipe comes to on this engine; of those that come to the same, the first."""
+    meant: dict[Swap, Swap] = {}
+    for swap in swaps_of(task.plan):
+        usual = session.usual(swap)
+        if usual not in meant.values():
+            meant[swap] = usual
+    return meant
+
+
+def _kept(store: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
+    if key not in store:
+        store[key] = make()
+        while len(store) > KEPT:
+            store.popitem(last=False)
+    store.move_to_end(key)
+    return store[key]

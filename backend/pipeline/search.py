@@ -1,0 +1,121 @@
+"""A task's strategy from its first question to the ranking of all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from backend.errors import SearchError
+from backend.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
+from backend.search import Strategy, budget, create
+from backend.search import ranked as rank_outcomes
+
+RunBatches = Callable[[Sequence[Sequence[Trial]]], Sequence[Candidate]]
+OnProgress = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is."""
+
+    finished: int
+    expected: int
+    best: float | None
+
+
+def search(
+    task: EditTask,
+    run_batches: RunBatches,
+    *,
+    on_progress: OnProgress | None = None,
+    potential_range: tuple[float, float] = (0.0, 1.0),
+) -> SearchResult:
+    """Run the task's strategy to its end; how batches are run is the caller's affair."""
+    strategy = _strategy(task)
+    expected = expected_trials(task)
+    candidates: list[Candidate] = []
+    while trials := strategy.ask():
+        finished = run_batches(batches(trials, task.plan))
+        strategy.tell([candidate.outcome for candidate in finished])
+        candidates.extend(finished)
+        if on_progress:
+            on_progress(_progress(candidates, expected))
+    return _result(task, candidates, potential_range)
+
+
+def expected_trials(task: EditTask) -> int:
+    """How many trials a task takes when nothing fails."""
+    if task.route == "face_swap":
+        return len(swaps_of(task.plan))
+    return budget(task.plan)
+
+
+def batches(trials: Sequence[Trial], plan: SearchPlan) -> list[Sequence[Trial]]:
+    """Trials cut into batches of the plan's size, in order."""
+    size = plan.batch_size
+    return [trials[start : start + size] for start in range(0, len(trials), size)]
+
+
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Best first, ties in the order in which they were asked, failures last."""
+    by_trial = {candidate.trial: candidate for candidate in candidates}
+    best_first = [
+        by_trial.pop(outcome.trial)
+        for outcome in rank_outcomes([candidate.outcome for candidate in candidates])
+    ]
+    return [*best_first, *by_trial.values()]
+
+
+def _strategy(task: EditTask) -> Strategy:
+    return SwapChoices(task.plan) if task.route == "face_swap" else create(task.plan)
+
+
+def _progress(candidates: Sequence[Candidate], expected: int) -> Progress:
+    potentials = [c.potential for c in candidates if c.potential is not None]
+    return Progress(len(candidates), expected, max(potentials, default=None))
+
+
+def _result(
+    task: EditTask, candidates: Sequence[Candidate], potential_range: tuple[float, float]
+) -> SearchResult:
+    order = _hoisted([c for c in ranked(candidates) if not _no_choice(c)])
+    candidates, notes = order
+    if not candidates or not candidates[0].outcome.usable:
+        raise _without_result(candidates)
+    return SearchResult(
+        task=task,
+        candidates=tuple(candidates),
+        nfe=sum(c.nfe for c in candidates),
+        seconds=round(sum(c.seconds for c in candidates), 3),
+        editor=candidates[0].editor,
+        potential_range=potential_range,
+        notes=notes,
+    )
+
+
+def _no_choice(candidate: Candidate) -> bool:
+    return candidate.failure is not None and candidate.failure.code == NO_SUCH_CHOICE
+
+
+def _hoisted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[str, ...]]:
+    """What holds of every candidate is said once, above them."""
+    alive = [candidate for candidate in candidates if candidate.failure is None]
+    if len(alive) < 2:
+        return list(candidates), ()
+    common = tuple(note for note in alive[0].notes if all(note in c.notes for c in alive))
+    return [
+        replace(c, notes=tuple(note for note in c.notes if note not in common)) for c in candidates
+    ], common
+
+
+def _without_result(candidates: Sequence[Candidate]) -> SearchError:
+    failures = {c.failure.message: c.failure for c in candidates if c.failure}
+    if len(failures) == 1:
+        # One reason for all, such as no face in the mask: it says itself what to change.
+        (only,) = failures.values()
+        return SearchError(only.message, code=only.code)
+    return SearchError(
+        f"None of {len(candidates)} candidates is usable: {'; '.join(sorted(failures)[:3])}",
+        hint="Mend the cause named here, then retry the task.",
+    )

@@ -1,0 +1,70 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from backend.errors import FaceError
+from backend.faces.registry import open_engine
+from backend.faces.selection import cover, face_of_character
+from backend.settings import load_settings
+from demo.faces import NoFacesError, face_tasks, picture_in
+from demo.show import Demo
+
+
+@pytest.fixture(scope="module")
+def engine(face_models):
+    return open_engine(load_settings(face_engine="basic", threads=1), "cpu").engine
+
+
+def test_one_scene_shows_one_face_and_the_masks_of_the_other_mean_one_each(engine):
+    one, two = face_tasks()
+    assert len(engine.detect(np.array(one.scene))) == 1
+    faces = engine.detect(np.array(two.scene))
+    assert len(faces) == 6
+    for mask in two.masks:
+        covers = [cover(face, np.asarray(mask) >= 128) for face in faces]
+        assert sorted(share > 0.25 for share in covers) == [False] * 5 + [True]
+
+
+def test_every_character_can_be_swapped_in(engine):
+    for task in face_tasks():
+        for picture in task.characters:
+            pixels = np.array(picture)
+            face, notes = face_of_character(engine, pixels, "the character")
+            assert not notes
+            assert engine.character(pixels, face, "the character").face.yaw is not None
+
+
+def test_pictures_are_uploaded_once_and_named_in_the_tasks_data():
+    files = []
+
+    def upload(name, image):
+        files.append(name)
+        return f"/data/{name}"
+
+    one, two = (task.data(upload) for task in face_tasks())
+    assert len(files) == len(set(files)) == 2 + 5
+    assert one["route"] == two["route"] == "Face swap"
+    assert "mask" not in one
+    assert [len(two[name]) for name in ("reference", "mask")] == [2, 2]
+
+
+def test_a_package_that_is_missing_or_has_no_such_picture_is_named():
+    with pytest.raises(NoFacesError, match="no_such_package"):
+        picture_in("no_such_package", "a.png")
+    with pytest.raises(NoFacesError, match=r"nothing\.png"):
+        picture_in("demo", "nothing.png")
+
+
+@pytest.mark.parametrize("error", [NoFacesError("no pictures"), FaceError("pip is offline")])
+def test_without_faces_the_demo_says_so_in_one_line_and_shows_its_bears(error):
+    shown = io.StringIO()
+
+    def swaps():
+        raise error
+
+    demo = Demo(Path("label-studio"), Path(), 2, Console(file=shown, width=200), swaps=swaps)
+    assert list(demo.wanted()) == ["bear-01.png", "bear-02.png"]
+    assert shown.getvalue() == f"The demo goes on without face swaps: {error}\n"
