@@ -58,6 +58,10 @@ class InstructPix2Pix(Family):
         grid = self.latent_grid
         return (int(self.pipe.vae.config.latent_channels), height // grid, width // grid)
 
+    def pack(self, noise: Any) -> Any:
+        """In the UNet's number type: this pipeline does not convert what it is given."""
+        return noise.to(self.pipe.unet.dtype)
+
     @property
     def _guidance(self) -> float:
         return float(self.call_settings.get("guidance_scale", self.settings.guidance))

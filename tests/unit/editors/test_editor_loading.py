@@ -17,6 +17,7 @@ from backend.editors import open_editor
 from backend.editors.registry import family_of, supported
 from backend.editors.sizing import working_size
 from backend.errors import EacpsError, EditorError, SettingsError
+from tests.tiny_pipelines import BUILDERS
 
 
 @pytest.fixture
@@ -156,10 +157,11 @@ def test_a_lora_that_can_run_code_when_read(folders: Any, tmp_path: Path) -> Non
     assert "safetensors" in refusal(folders["flux2_klein"], lora=str(tmp_path / "lora.bin"))
 
 
-def test_bfloat16_renders(folders: Any) -> None:
-    settings = tiny_settings(folders["qwen_edit_plus"], editor_dtype="bfloat16")
-    editor: Any = open_editor(settings, "cpu")
-    assert editor.family.pipe.transformer.dtype == torch.bfloat16
+@pytest.mark.parametrize("name", BUILDERS)
+def test_bfloat16_renders(name: str, folders: Any) -> None:
+    editor: Any = open_editor(tiny_settings(folders[name], editor_dtype="bfloat16"), "cpu")
+    denoiser = getattr(editor.family.pipe, editor.family.denoiser)
+    assert denoiser.dtype == torch.bfloat16
     assert editor.open(task(), images()).advance(trials(1, 2))[1].image is not None
 
 
