@@ -187,16 +187,31 @@ def _pipeline(source: Path | str, settings: Settings, dtype: torch.dtype) -> Any
 
 
 def _adjust_scheduler(pipe: Any, settings: Settings) -> None:
-    changes = settings.pipeline_args.get("scheduler", {})
+    changes = dict(settings.pipeline_args.get("scheduler", {}))
     if not changes:
         return
+    kind = _scheduler_class(changes.pop("_class_name", None)) or type(pipe.scheduler)
     try:
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **changes)
+        pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)
     except Exception as error:
         raise SettingsError(
             f"The scheduler's settings in EACPS_PIPELINE_ARGS are wrong: {_first_line(error)}",
             hint='Write them as {"scheduler": {"shift": 3.0}}.',
         ) from error
+
+
+def _scheduler_class(name: object) -> Any:
+    import diffusers
+
+    if name is None:
+        return None
+    found = getattr(diffusers, str(name), None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
+        raise SettingsError(
+            f"EACPS_PIPELINE_ARGS names the scheduler {name!r}, which diffusers does not have.",
+            hint='Write it as {"scheduler": {"_class_name": "DDIMScheduler"}}.',
+        )
+    return found
 
 
 def _check_arguments(pipe: Any, settings: Settings) -> None:

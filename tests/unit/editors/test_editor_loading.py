@@ -127,6 +127,8 @@ def test_a_single_step_is_refused(folders: Any) -> None:
         ({"num_inference_steps": 1}, "EACPS_STEPS"),
         ({"no_such_thing": 1}, "no_such_thing"),
         ({"scheduler": {"num_train_timesteps": "many"}}, "scheduler"),
+        ({"scheduler": {"_class_name": "NoSuchScheduler"}}, "NoSuchScheduler"),
+        ({"scheduler": {"_class_name": "UNet2DConditionModel"}}, "UNet2DConditionModel"),
     ],
 )
 def test_wrong_pipeline_arguments(folders: Any, arguments: dict[str, Any], word: str) -> None:
@@ -140,6 +142,17 @@ def test_the_scheduler_can_be_set_for_a_distilled_lora(folders: Any) -> None:
     settings = tiny_settings(folders["qwen_edit_plus"], pipeline_args=arguments)
     editor: Any = open_editor(settings, "cpu")
     assert editor.family.pipe.scheduler.config.shift_terminal is None
+    assert editor.open(task(), images()).advance(trials(1))[0].image is not None
+
+
+def test_another_scheduler_can_be_put_in_place(folders: Any) -> None:
+    arguments = {"scheduler": {"_class_name": "DDIMScheduler", "clip_sample": False}}
+    settings = tiny_settings(folders["instruct_pix2pix"], pipeline_args=arguments)
+    editor: Any = open_editor(settings, "cpu")
+    scheduler = editor.family.pipe.scheduler
+    assert type(scheduler).__name__ == "DDIMScheduler"
+    assert scheduler.config.clip_sample is False
+    assert scheduler.config.beta_schedule == "scaled_linear", "what it shares with the former stays"
     assert editor.open(task(), images()).advance(trials(1))[0].image is not None
 
 
