@@ -85,6 +85,7 @@ class Trial:
     round: int = 0
     parent: str | None = None
     to_step: int | None = None
+    instruction_suffix: str = ""
     swap: Swap | None = None
 
     @property
