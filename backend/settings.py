@@ -193,6 +193,12 @@ class Settings(BaseSettings):
         le=64,
         validation_alias=AliasChoices("EACPS_BATCH_SIZE", "EACPS_EDITOR_BATCH_SIZE"),
     )
+    paused_bytes: int = _knob(
+        256_000_000,
+        "Memory of one worker for paused renders (a megabyte each at 1024 pixels on Qwen). The "
+        "longest unused are dropped; they are resumed from a stored copy, or rendered anew.",
+        ge=0,
+    )
 
     # Search
     strategy: str = _knob("eacps", "Which search: see docs/search.md.", results=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from backend.editors.protocol import Editor, EditSession, Render, Tick, no_tick
+from backend.editors.protocol import Editor, EditSession, Render, States, Tick, no_tick
 from backend.settings import Settings
 
-__all__ = ["EditSession", "Editor", "Render", "Tick", "no_tick", "open_editor"]
+__all__ = ["EditSession", "Editor", "Render", "States", "Tick", "no_tick", "open_editor"]
 
 
 def open_editor(settings: Settings, device: str) -> Editor:

@@ -5,27 +5,43 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 
 from backend.domain import EditTask, Failure, Trial
 from backend.editors import sizing
-from backend.editors.family import Family, Inputs
+from backend.editors.calls import (
+    Generators,
+    Memory,
+    PassCounter,
+    Pixels,
+    StepWatch,
+    encoded_once,
+    is_out_of_memory,
+    states_of,
+)
+from backend.editors.family import Arguments, Family, Inputs
+from backend.editors.legs import Leg, Legs
 from backend.editors.loading import call_arguments
-from backend.editors.noise import materialise_all, step_generator
-from backend.editors.protocol import EditSession, Render, Tick, no_tick
+from backend.editors.noise import materialise_all
+from backend.editors.protocol import EditSession, Render, States, Tick, no_tick
+from backend.editors.states import StateMemory
+from backend.editors.window import require_resumable, window
 from backend.errors import EditorError
 from backend.images import TaskImages
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Memory = list[tuple[torch.Tensor, Any]]
+KEPT_TEXTS = 8
+"""Instructions, with what was appended to them, whose encodings a session keeps."""
 
 
 class DiffusersEditor:
@@ -35,6 +51,8 @@ class DiffusersEditor:
         self.family = family
         self.settings = settings
         self.passes = PassCounter()
+        self.paused = StateMemory(settings.paused_bytes)
+        self.sessions = count()
         self.lock = threading.Lock()
         denoiser = getattr(family.pipe, family.denoiser)
         denoiser.register_forward_pre_hook(self.passes, with_kwargs=True)
@@ -50,19 +68,6 @@ class DiffusersEditor:
             return DiffusersSession(self, task, images)
 
 
-class PassCounter:
-    """Counts the images that go through the denoiser, whatever the pipeline stacks together."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def __call__(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook."""
-        batch = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
-        assert batch is not None, "a denoiser is called with hidden_states or sample"
-        self.rows += int(batch.shape[0])
-
-
 class DiffusersSession:
     """One task on one pipeline."""
 
@@ -71,53 +76,103 @@ class DiffusersSession:
         self._family = editor.family
         self._memory: Memory = []
         self._largest_batch: int | None = None
+        self._legs = Legs(task, editor.settings, editor.paused, next(editor.sessions))
         self.inputs = self._sized(task, images)
         self._shape = tuple(self._family.noise_shape(*self.inputs.source.size))
-        try:
-            with torch.no_grad():
-                self._encoded = self._family.encode(self.inputs)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise EditorError(
-                "There is not enough memory to encode the task.",
-                hint="Lower EACPS_MAX_SIDE, or set EACPS_OFFLOAD.",
-            ) from error
+        # Not a method: a cache that knows its session would keep it on the GPU till a collection.
+        self._encoded = lru_cache(KEPT_TEXTS)(partial(_encode, self._family, self.inputs))
+        self._encoded("")
 
-    def advance(self, trials: Sequence[Trial], tick: Tick = no_tick) -> Sequence[Render]:
-        """Render trials as one batch, or in smaller ones where memory is short."""
-        if any(trial.to_step is not None for trial in trials):
-            raise EditorError(
-                "Pausing a render before its last step is not available in this build.",
-                hint="Use a strategy that renders every trial to the end.",
-            )
+    def advance(
+        self, trials: Sequence[Trial], tick: Tick = no_tick, states: States | None = None
+    ) -> Sequence[Render]:
+        """Render trials, those with the same way to go as one batch, or in smaller ones where
+        memory is short."""
+        if any(self._legs.stop(trial) is not None for trial in trials):
+            require_resumable(self._family.pipe.scheduler)
         with self._editor.lock:
-            return self._in_batches(trials, tick)
+            prepared = [self._prepared(trial, states or {}) for trial in trials]
+            renders = self._by_course([leg for leg in prepared if isinstance(leg, Leg)], tick)
+            # Not before: what is cancelled half-way goes on from where it was before.
+            self._remember(list(renders.values()))
+        return [renders[leg] if isinstance(leg, Leg) else leg for leg in prepared]
 
-    def denoise(self, trials: Sequence[Trial], tick: Tick = no_tick) -> Pixels:
-        """One call of the pipeline: the trials' images as numbers from 0 to 1."""
+    def denoise(self, legs: Sequence[Leg], tick: Tick = no_tick) -> Pixels:
+        """One call of the pipeline, for legs of one course: their images as numbers from 0 to 1,
+        and their states where they pause."""
         family, pipe = self._family, self._family.pipe
+        start, stop, suffix = legs[0].course
         watch = StepWatch(tick)
-        noises = [trial.noise for trial in trials]
+        generators = Generators(legs, self._shape)
         arguments = {
-            **family.arguments(self._encoded, self.inputs, len(trials)),
-            "latents": family.pack(materialise_all(noises, self._shape)),
-            "generator": [step_generator(noise, self._shape) for noise in noises],
+            **family.arguments(self._encoded(suffix), self.inputs, len(legs)),
+            "latents": self._latents(legs),
+            "generator": generators.all,
             "num_inference_steps": self._editor.settings.steps,
             "callback_on_step_end": watch,
             "output_type": "pt",
             **call_arguments(self._editor.settings),
         }
-        with torch.no_grad(), encoded_once(pipe.vae, self._memory):
+        whole = start == 0 and stop is None
+        steps = nullcontext(None) if whole else window(pipe, start, stop)
+        with torch.no_grad(), encoded_once(pipe.vae, self._memory), steps as cut:
             output = pipe(**arguments)
         flagged = getattr(output, "nsfw_content_detected", None)
-        images = output.images.detach().to("cpu", torch.float32)
-        return Pixels(images, watch.finite(), flagged or [False] * len(trials))
+        return Pixels(
+            images=output.images.detach().to("cpu", torch.float32),
+            finite=watch.finite(),
+            flagged=flagged or [False] * len(legs),
+            states=states_of(cut, stop, generators),
+        )
 
-    def _in_batches(self, trials: Sequence[Trial], tick: Tick) -> list[Render]:
-        waiting = deque([list(trials)] if trials else [])
-        wasted = dict.fromkeys((trial.id for trial in trials), 0)
-        renders: list[Render] = []
+    def _latents(self, legs: Sequence[Leg]) -> torch.Tensor:
+        kept = [leg.state.latents for leg in legs if leg.state]
+        latents: torch.Tensor
+        if kept:
+            latents = self._family.repack(torch.stack(kept), *self.inputs.source.size)
+        else:
+            noises = materialise_all([leg.trial.noise for leg in legs], self._shape)
+            latents = self._family.pack(noises)
+        return latents
+
+    def _prepared(self, trial: Trial, states: States) -> Leg | Render:
+        """The trial's leg, or the render that says why it cannot be begun."""
+        try:
+            self._require_readable(trial.instruction_suffix)
+            return self._legs.leg(trial, states)
+        except EditorError as error:
+            return Render(trial, 0, failure=Failure(error.code, str(error)))
+
+    def _require_readable(self, suffix: str) -> None:
+        unread = self._family.unread_tokens(_extended(self.inputs.instruction, suffix))
+        if suffix and unread:
+            raise EditorError(
+                f"With what was appended to it the instruction is {unread} tokens longer than "
+                f"{self._family.title} reads.",
+                hint="Shorten the instruction, or use a strategy that appends nothing to it.",
+                code="instruction_too_long",
+            )
+
+    def _remember(self, renders: Sequence[Render]) -> None:
+        self._legs.remember(
+            paused=[(render.trial, render.state) for render in renders if render.state],
+            finished=[render.trial for render in renders if render.image and not render.state],
+        )
+
+    def _by_course(self, legs: Sequence[Leg], tick: Tick) -> dict[Leg, Render]:
+        groups: dict[tuple[int, int | None, str], list[Leg]] = {}
+        for leg in legs:
+            groups.setdefault(leg.course, []).append(leg)
+        renders: dict[Leg, Render] = {}
+        for group in groups.values():
+            renders |= self._in_batches(group, tick)
+        return renders
+
+    def _in_batches(self, group: list[Leg], tick: Tick) -> dict[Leg, Render]:
+        """Renders of legs of one course, in as many batches as memory makes necessary."""
+        waiting = deque([group])
+        wasted = dict.fromkeys(group, 0)
+        renders: dict[Leg, Render] = {}
         while waiting:
             batch = waiting.popleft()
             if self._largest_batch and len(batch) > self._largest_batch:
@@ -125,14 +180,12 @@ class DiffusersSession:
                 continue
             pixels, passes = self._attempt(batch, tick)
             if pixels is not None:
-                notes = _memory_notes(len(trials), len(batch))
-                renders += [
-                    _render(pixels, row, trial, passes + wasted[trial.id], notes)
-                    for row, trial in enumerate(batch)
-                ]
+                notes = _memory_notes(len(group), len(batch))
+                for row, leg in enumerate(batch):
+                    renders[leg] = self._render(pixels, row, leg, passes + wasted[leg], notes)
                 continue
-            for trial in batch:
-                wasted[trial.id] += passes
+            for leg in batch:
+                wasted[leg] += passes
             if len(batch) > 1:
                 self._largest_batch = (len(batch) + 1) // 2
                 log.warning(
@@ -143,10 +196,11 @@ class DiffusersSession:
                 )
                 waiting.extendleft(reversed(_halves(batch)))
             else:
-                renders.append(Render(batch[0], wasted[batch[0].id], failure=_NO_MEMORY))
+                (leg,) = batch
+                renders[leg] = Render(leg.trial, wasted[leg], failure=_NO_MEMORY, notes=leg.notes)
         return renders
 
-    def _attempt(self, batch: Sequence[Trial], tick: Tick) -> tuple[Pixels | None, int]:
+    def _attempt(self, batch: Sequence[Leg], tick: Tick) -> tuple[Pixels | None, int]:
         """The images, or None when memory ran out; and the passes that each one cost."""
         before = self._editor.passes.rows
         pixels = None
@@ -159,6 +213,17 @@ class DiffusersSession:
         if pixels is None and torch.cuda.is_available():
             torch.cuda.empty_cache()
         return pixels, round((self._editor.passes.rows - before) / len(batch))
+
+    def _render(
+        self, pixels: Pixels, row: int, leg: Leg, nfe: int, notes: tuple[str, ...]
+    ) -> Render:
+        notes = (*leg.notes, *notes)
+        failure = pixels.failure(row)
+        if failure:
+            return Render(leg.trial, nfe, failure=failure, notes=notes)
+        kept = pixels.states[row] if pixels.states else None
+        state = self._legs.stored(leg, kept) if kept else None
+        return Render(leg.trial, nfe, pixels.picture(row), state=state, notes=notes)
 
     def _sized(self, task: EditTask, images: TaskImages) -> Inputs:
         reference = images.reference
@@ -181,91 +246,6 @@ class DiffusersSession:
         return sizing.at_size(image, size)
 
 
-class Pixels:
-    """The images of one batch, and what is wrong with some of them."""
-
-    def __init__(
-        self, images: torch.Tensor, finite: Sequence[bool], flagged: Sequence[bool]
-    ) -> None:
-        self.images = images
-        self._finite = finite
-        self._flagged = flagged
-
-    def failure(self, row: int) -> Failure | None:
-        """Why this image cannot be used, if so."""
-        if not self._finite[row] or not bool(torch.isfinite(self.images[row]).all()):
-            return Failure(
-                "editor_nan",
-                "The editor made numbers that are no colours (NaN or infinite). Set "
-                "EACPS_EDITOR_DTYPE to bfloat16 or float32, or lower EACPS_GUIDANCE.",
-            )
-        if self._flagged[row]:
-            return Failure(
-                "editor_flagged",
-                "The pipeline's own safety checker withheld this image. Change the instruction "
-                "or the image.",
-            )
-        return None
-
-    def picture(self, row: int) -> Image.Image:
-        """One image of the batch."""
-        values = (self.images[row].clamp(0, 1) * 255).round().to(torch.uint8)
-        return Image.fromarray(values.permute(1, 2, 0).numpy(), "RGB")
-
-
-class StepWatch:
-    """Hears of every denoising step: passes it on, and keeps the latents to look for NaN."""
-
-    def __init__(self, tick: Tick) -> None:
-        self._tick = tick
-        self._latents: torch.Tensor | None = None
-
-    def __call__(
-        self, _pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]
-    ) -> dict[str, Any]:
-        """diffusers' callback at a step's end."""
-        self._latents = tensors.get("latents")
-        self._tick()
-        return {}
-
-    def finite(self) -> list[bool]:
-        """Which images' last latents are all numbers. Decoding clamps infinity to white, so it
-        must be seen here."""
-        assert self._latents is not None
-        found: list[bool] = torch.isfinite(self._latents).flatten(1).all(1).tolist()
-        return found
-
-
-@contextmanager
-def encoded_once(vae: Any, memory: Memory) -> Iterator[None]:
-    """While open, `vae.encode` remembers what it made of each input. Most pipelines take no
-    encoded image, and would encode the source again for every batch."""
-    encode: Callable[..., Any] = vae.encode
-
-    def remembered(pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        for known, result in memory:
-            if known.shape == pixels.shape and torch.equal(known, pixels):
-                return result
-        memory.append((pixels, encode(pixels, *args, **kwargs)))
-        return memory[-1][1]
-
-    vae.encode = remembered
-    try:
-        yield
-    finally:
-        del vae.encode
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, ran out of memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
 _NO_MEMORY = Failure(
     "editor_out_of_memory",
     "Not even one image fits into memory. Lower EACPS_BATCH_SIZE or EACPS_MAX_SIDE, or set "
@@ -273,7 +253,24 @@ _NO_MEMORY = Failure(
 )
 
 
-def _halves(batch: list[Trial]) -> list[list[Trial]]:
+def _extended(instruction: str, suffix: str) -> str:
+    return f"{instruction} {suffix}" if suffix else instruction
+
+
+def _encode(family: Family, inputs: Inputs, suffix: str) -> Arguments:
+    try:
+        with torch.no_grad():
+            return family.encode(replace(inputs, instruction=_extended(inputs.instruction, suffix)))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EditorError(
+            "There is not enough memory to encode the task.",
+            hint="Lower EACPS_MAX_SIDE, or set EACPS_OFFLOAD.",
+        ) from error
+
+
+def _halves(batch: list[Leg]) -> list[list[Leg]]:
     middle = (len(batch) + 1) // 2
     return [batch[:middle], batch[middle:]]
 
@@ -282,9 +279,3 @@ def _memory_notes(asked: int, rendered: int) -> tuple[str, ...]:
     if rendered == asked:
         return ()
     return (f"Memory was short: rendered {rendered} at once instead of {asked}.",)
-
-
-def _render(pixels: Pixels, row: int, trial: Trial, nfe: int, notes: tuple[str, ...]) -> Render:
-    failure = pixels.failure(row)
-    image = None if failure else pixels.picture(row)
-    return Render(trial, nfe, image, failure, notes=notes)

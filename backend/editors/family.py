@@ -80,6 +80,14 @@ class Family(ABC):
         """A stack of noises in the layout that the pipeline's `latents` wants."""
         return noise
 
+    def repack(self, latents: Any, width: int, height: int) -> Any:  # noqa: ARG002
+        """Latents as the denoising loop has them, in the layout that `latents` wants."""
+        return latents
+
+    def unread_tokens(self, text: str) -> int:  # noqa: ARG002
+        """How many tokens at a text's end are beyond what the text encoder reads."""
+        return 0
+
     @property
     def call_settings(self) -> Mapping[str, Any]:
         """Further arguments of every call, from EACPS_PIPELINE_ARGS."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from backend.editors.family import Arguments, Family, Inputs
 
@@ -33,6 +34,21 @@ class Flux2Klein(Family):
         """Channels, rows, columns of patches of two by two latents."""
         patch = self.latent_grid * 2
         return (int(self.pipe.transformer.config.in_channels), height // patch, width // patch)
+
+    def repack(self, latents: Any, width: int, height: int) -> Any:
+        """The loop has a row of patches; `latents` wants them as a grid."""
+        return latents.permute(0, 2, 1).unflatten(2, self.noise_shape(width, height)[1:])
+
+    def unread_tokens(self, text: str) -> int:
+        """Beyond `max_sequence_length`, counted with the chat template around the text."""
+        asked = self.pipe.tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        longest = int(self.call_settings.get("max_sequence_length", 512))
+        return max(0, len(self.pipe.tokenizer(asked).input_ids) - longest)
 
     @property
     def _guidance(self) -> float:

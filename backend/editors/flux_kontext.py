@@ -45,7 +45,14 @@ class FluxKontext(Family):
         """Patches of two by two latents, one after the other."""
         return self.pipe._pack_latents(noise, *noise.shape)
 
+    def unread_tokens(self, text: str) -> int:
+        """Beyond what T5 is given; CLIP's pooled text only sets the tone."""
+        return max(0, len(self.pipe.tokenizer_2(text).input_ids) - self._longest)
+
+    @property
+    def _longest(self) -> int:
+        return int(self.call_settings.get("max_sequence_length", 512))
+
     def _embedded(self, text: str) -> tuple[Any, Any]:
-        longest = int(self.call_settings.get("max_sequence_length", 512))
-        embeds, pooled, _ = self.pipe.encode_prompt(text, None, max_sequence_length=longest)
+        embeds, pooled, _ = self.pipe.encode_prompt(text, None, max_sequence_length=self._longest)
         return embeds, pooled

@@ -62,6 +62,15 @@ class InstructPix2Pix(Family):
         """In the UNet's number type: this pipeline does not convert what it is given."""
         return noise.to(self.pipe.unet.dtype)
 
+    def repack(self, latents: Any, width: int, height: int) -> Any:  # noqa: ARG002
+        """As for noise."""
+        return self.pack(latents)
+
+    def unread_tokens(self, text: str) -> int:
+        """Beyond the tokenizer's length."""
+        tokenizer = self.pipe.tokenizer
+        return max(0, len(tokenizer(text).input_ids) - int(tokenizer.model_max_length))
+
     @property
     def _guidance(self) -> float:
         return float(self.call_settings.get("guidance_scale", self.settings.guidance))

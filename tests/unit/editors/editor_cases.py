@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from backend.domain import EditTask, Noise, Trial
+from backend.editors.legs import Leg
 from backend.images import TaskImages
 from backend.settings import Settings
 
@@ -49,3 +50,8 @@ def images(size: tuple[int, int] = (SIDE, SIDE)) -> TaskImages:
 def trials(*seeds: int) -> list[Trial]:
     """One trial per seed."""
     return [Trial(f"c{index}", Noise(seed)) for index, seed in enumerate(seeds)]
+
+
+def legs(*seeds: int) -> list[Leg]:
+    """One whole render per seed."""
+    return [Leg(trial) for trial in trials(*seeds)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from editor_cases import images, task, tiny_settings, trials
+from editor_cases import images, legs, task, tiny_settings, trials
 
 from backend.editors import open_editor
 from backend.editors.registry import family_of, supported
@@ -247,5 +247,5 @@ def test_a_lora_changes_the_image(folders: Any, tmp_path: Path) -> None:
     for lora in (tmp_path, file):
         settings = tiny_settings(folders["qwen_edit_plus"], lora=str(lora))
         changed: Any = open_editor(settings, "cpu").open(task(), images())
-        before = plain.open(task(), images()).denoise(trials(1)).images
-        assert float((changed.denoise(trials(1)).images - before).abs().max()) > 1e-3
+        before = plain.open(task(), images()).denoise(legs(1)).images
+        assert float((changed.denoise(legs(1)).images - before).abs().max()) > 1e-3
