@@ -76,6 +76,8 @@ class Swap:
 class Trial:
     """One noise to advance to step `to_step` (None: to the end); what a strategy asks for.
 
+    The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
+    judge against the instruction alone.
     On route `face_swap` the trial is its `swap`; no noise is involved.
     """
 
@@ -95,9 +97,10 @@ class Trial:
             return self.swap.words
         if self.parent is None:
             return "global"
+        told = f", told: {self.instruction_suffix}" if self.instruction_suffix else ""
         if self.noise.moves:
-            return f"child of {self.parent} at angle {self.noise.moves[-1].angle:.2g}"
-        return f"child of {self.parent} by seed offset"
+            return f"child of {self.parent} at angle {self.noise.moves[-1].angle:.2g}{told}"
+        return f"child of {self.parent} by seed offset{told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +171,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """Which strategy, with which settings, from which seed, in batches of which size."""
+    """Which strategy, with which settings, from which seed, in batches of which size.
+
+    `steps` is how many a full render takes: strategies that pause trials count in them.
+    """
 
     strategy: str = "eacps"
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 4
+    steps: int = 12
 
 
 @dataclass(frozen=True, slots=True)

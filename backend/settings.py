@@ -404,7 +404,9 @@ class Settings(BaseSettings):
     @property
     def plan(self) -> SearchPlan:
         """The search that these settings ask for."""
-        return SearchPlan(self.strategy, self.strategy_params, self.seed, self.editor_batch_size)
+        return SearchPlan(
+            self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -36,6 +36,10 @@ def test_environment_wins_over_the_file_and_the_table_says_so(
     assert origin_of("EACPS_STRATEGY") == "default"
 
 
+def test_the_search_counts_in_the_steps_that_the_editor_takes() -> None:
+    assert Settings(steps=30).plan.steps == 30
+
+
 def test_label_studios_own_variable_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://labels:8080/")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret")
