@@ -1,11 +1,12 @@
 """Search strategies: pure, one per file; `create` makes one from a plan."""
 
 from backend.search.protocol import AskTellError, Strategy
-from backend.search.ranking import best, rankable, ranked
+from backend.search.ranking import best, finished, rankable, ranked
 from backend.search.registry import (
     Description,
     Parameter,
     budget,
+    cost,
     create,
     describe,
     names,
@@ -18,8 +19,10 @@ __all__ = [
     "Strategy",
     "best",
     "budget",
+    "cost",
     "create",
     "describe",
+    "finished",
     "names",
     "rankable",
     "ranked",

@@ -17,14 +17,22 @@ def rankable(outcome: Outcome) -> bool:
     )
 
 
+def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes of trials that went to the end; those of paused trials are left out."""
+    return [outcome for outcome in outcomes if outcome.trial.to_step is None]
+
+
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The rankable outcomes, best first; the order in which they were told plays no part."""
+    """The rankable outcomes, best first; the order in which they were told plays no part.
+
+    Previews rank like results: what mixes the two should pass only the `finished` ones.
+    """
     return sorted(filter(rankable, outcomes), key=_place)
 
 
 def best(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """The first of `ranked`, or None when every trial failed."""
-    return min(filter(rankable, outcomes), key=_place, default=None)
+    """The best of the finished outcomes, or None when there is no rankable one."""
+    return min(filter(rankable, finished(outcomes)), key=_place, default=None)
 
 
 def _place(outcome: Outcome) -> tuple[float, int, str]:

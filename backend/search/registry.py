@@ -12,20 +12,35 @@ from pydantic import TypeAdapter, ValidationError
 
 from backend.domain import SearchPlan
 from backend.errors import SettingsError
+from backend.search.ade_cot import AdeCot
 from backend.search.best_of_n import BestOfN
 from backend.search.eacps import Eacps
+from backend.search.halving import Halving
 from backend.search.protocol import Params, Strategy, StrategyClass
 from backend.search.random_rounds import RandomRounds
+from backend.search.refine import Refine
+from backend.search.zero_order import ZeroOrder
 
 STRATEGIES: Final[dict[str, StrategyClass]] = {
     "best_of_n": BestOfN,
     "random": RandomRounds,
     "eacps": Eacps,
+    "zero_order": ZeroOrder,
+    "halving": Halving,
+    "ade_cot": AdeCot,
+    "refine": Refine,
 }
 ENTRY_POINT_GROUP: Final = "eacps.strategies"
 MAXIMUM_TRIALS: Final = 1_000_000
 SEED_LIMIT: Final = 2**63
-KINDS: Final = {"integer": "whole number", "number": "number", "string": "text"}
+KINDS: Final = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "list",
+    "object": "names with numbers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,8 @@ class Parameter:
     help: str
     minimum: float | None = None
     maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
     choices: tuple[Any, ...] = ()
 
     @property
@@ -46,13 +63,16 @@ class Parameter:
         if self.choices:
             return " or ".join(f"`{choice}`" for choice in self.choices)
         kind = KINDS.get(self.kind, self.kind)
-        if self.minimum is None and self.maximum is None:
-            return kind
-        if self.maximum is None:
-            return f"{kind}, at least {self.minimum}"
-        if self.minimum is None:
-            return f"{kind}, at most {self.maximum}"
-        return f"{kind}, {self.minimum} to {self.maximum}"
+        if self.minimum is not None and self.maximum is not None:
+            return f"{kind}, {self.minimum} to {self.maximum}"
+        limits = {
+            "at least": self.minimum,
+            "above": self.above,
+            "at most": self.maximum,
+            "below": self.below,
+        }
+        stated = [f"{words} {limit}" for words, limit in limits.items() if limit is not None]
+        return ", ".join([kind, *stated])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +94,7 @@ def describe(name: str) -> Description:
     """What the strategy does and which settings it takes."""
     strategy = _strategy(name)
     summary = (getdoc(strategy) or name).splitlines()[0]
-    return Description(name, summary, _parameters(strategy))
+    return Description(name, summary, _parameters(strategy.Params))
 
 
 def budget(plan: SearchPlan) -> int:
@@ -82,15 +102,31 @@ def budget(plan: SearchPlan) -> int:
     return _params(plan).budget
 
 
+def cost(plan: SearchPlan) -> float:
+    """What the plan spends on denoising, in full renders: at most, and when nothing fails.
+
+    Strategies that may stop early spend less; at equal NFE they are compared by what they spent.
+    """
+    params = _params(plan)
+    own = getattr(params, "cost", None)
+    return float(own(plan.steps)) if own else float(params.budget)
+
+
 def create(plan: SearchPlan) -> Strategy:
     """A new search as planned; raises SettingsError when the plan makes no sense."""
     params = _params(plan)
+    if not isinstance(plan.steps, int) or plan.steps < 1:
+        raise SettingsError(
+            f"A render of {_short(plan.steps)} steps is none.", hint="Set EACPS_STEPS to 2 or more."
+        )
     if not isinstance(plan.seed, int) or not -SEED_LIMIT <= plan.seed < SEED_LIMIT:
         raise SettingsError(
             f"The search's seed is {_short(plan.seed)}, which is not a 64-bit whole number.",
             hint="Set EACPS_SEED, or the task's own seed, to a number such as 0.",
         )
-    return _strategy(plan.strategy)(params, seed=plan.seed, batch_size=plan.batch_size)
+    return _strategy(plan.strategy)(
+        params, seed=plan.seed, batch_size=plan.batch_size, steps=plan.steps
+    )
 
 
 def _strategy(name: str) -> StrategyClass:
@@ -126,7 +162,7 @@ def _params(plan: SearchPlan) -> Params:
     strategy = _strategy(plan.strategy)
     if not isinstance(plan.params, Mapping):
         raise _refusal(plan, f"They are {_short(plan.params)}, not names with values.")
-    allowed = {parameter.name for parameter in _parameters(strategy)}
+    allowed = {parameter.name for parameter in _parameters(strategy.Params)}
     for name in plan.params:
         if name not in allowed:
             raise _refusal(plan, f"There is no parameter {_short(name)}.")
@@ -148,7 +184,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _refusal(plan: SearchPlan, problem: str) -> SettingsError:
-    parameters = _parameters(_strategy(plan.strategy))
+    parameters = _parameters(_strategy(plan.strategy).Params)
     allowed = "; ".join(f"{parameter.name}: {parameter.allowed}" for parameter in parameters)
     return SettingsError(
         f"The parameters of strategy '{plan.strategy}' are wrong. {problem}",
@@ -156,9 +192,15 @@ def _refusal(plan: SearchPlan, problem: str) -> SettingsError:
     )
 
 
-def _parameters(strategy: StrategyClass) -> tuple[Parameter, ...]:
-    schema = TypeAdapter(strategy.Params).json_schema()
-    return tuple(_parameter(name, facts) for name, facts in schema.get("properties", {}).items())
+_described: dict[type[Any], tuple[Parameter, ...]] = {}
+
+
+def _parameters(params: type[Any]) -> tuple[Parameter, ...]:
+    # A schema costs milliseconds, and every plan is checked against it.
+    if params not in _described:
+        facts = TypeAdapter(params).json_schema().get("properties", {})
+        _described[params] = tuple(_parameter(name, each) for name, each in facts.items())
+    return _described[params]
 
 
 def _parameter(name: str, facts: Mapping[str, Any]) -> Parameter:
@@ -169,6 +211,8 @@ def _parameter(name: str, facts: Mapping[str, Any]) -> Parameter:
         help=facts.get("description", ""),
         minimum=facts.get("minimum"),
         maximum=facts.get("maximum"),
+        above=facts.get("exclusiveMinimum"),
+        below=facts.get("exclusiveMaximum"),
         choices=tuple(facts.get("enum", ())),
     )
 

@@ -16,7 +16,7 @@ import pytest
 import backend.search
 from backend.domain import SearchPlan
 from backend.errors import SettingsError
-from backend.search import budget, create, describe, names
+from backend.search import budget, cost, create, describe, names
 from backend.search.protocol import Strategy
 
 ROOT = Path(backend.search.__file__).parents[2]
@@ -36,12 +36,35 @@ def test_the_default_plan_is_the_reference_search_of_eight_candidates() -> None:
         ("best_of_n", {"n": 5}, 5),
         ("random", {"rounds": 3}, 14),
         ("eacps", {"k": 8, "k_local": 4, "m": 3}, 20),
+        ("zero_order", {"rounds": 3, "num_neighbors": 4}, 15),
+        ("halving", {"n": 16}, 16),
+        ("ade_cot", {"n": 12}, 12),
+        ("refine", {"n": 3, "max_steps": 2, "per_step": 4}, 11),
     ],
 )
 def test_a_budget_is_known_before_the_search(
     strategy: str, params: dict[str, Any], expected: int
 ) -> None:
     assert budget(SearchPlan(strategy, params)) == expected
+
+
+@pytest.mark.parametrize(
+    ("strategy", "params", "expected"),
+    [
+        ("best_of_n", {"n": 5}, 5.0),
+        # 8 to step 6 of 12, then 2 to the end.
+        ("halving", {"n": 8, "rungs": [[0.5, 2], [1, 1]]}, 8 * 0.5 + 2 * 0.5),
+        # 4 children to step 3 of 12, then 2 to the end.
+        ("eacps", {"local_rungs": [[0.25, 2]]}, 4 + 4 * 0.25 + 2 * 0.75),
+        # 1 to the end; 8 to step 3, 4 to step 7, 2 to the end.
+        ("ade_cot", {"n": 9}, 1 + (8 * 3 + 4 * 4 + 2 * 5) / 12),
+        ("ade_cot", {"n": 9, "prune": False}, 9.0),
+    ],
+)
+def test_a_cost_in_full_renders_is_known_before_the_search(
+    strategy: str, params: dict[str, Any], expected: float
+) -> None:
+    assert cost(SearchPlan(strategy, params, steps=12)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["", "EACPS", "halvin", None, ["eacps"], "x" * 10_000])
@@ -86,6 +109,42 @@ def test_a_wrong_parameter_names_the_setting_and_every_range(params: Any, proble
 
 
 @pytest.mark.parametrize(
+    ("strategy", "params", "problem"),
+    [
+        ("eacps", {"rungs": [[0.3, 1]]}, "m (2) must not be greater than what rungs keep (1)"),
+        ("eacps", {"adaptive": 1}, "adaptive is 1"),
+        ("eacps", {"least_gain": -1}, "least_gain is -1"),
+        ("halving", {"rungs": [[0.5, 4], [0.5, 2]]}, "the share 0.5 does not come after 0.5"),
+        ("halving", {"rungs": [[0.5, 2], [0.6, 4]]}, "4 cannot be kept of 2"),
+        ("halving", {"rungs": [[0, 2]]}, "rungs is 0"),
+        ("halving", {"rungs": [[0.5, 0]]}, "rungs is 0"),
+        ("halving", {"rungs": [0.5, 2]}, "rungs is 0.5"),
+        ("halving", {"rungs": "0.5:2"}, "rungs is '0.5:2'"),
+        ("zero_order", {"threshold": 1.0}, "threshold is 1.0"),
+        ("ade_cot", {"n": 2, "n_min": 3}, "n_min (3) must not be greater than n (2)"),
+        ("ade_cot", {"early": 0.6, "late": 0.5}, "early (0.6) must be less than late (0.5)"),
+        ("ade_cot", {"early": 0}, "early is 0"),
+        ("ade_cot", {"at_least": {"pf": "high"}}, "at_least is 'high'"),
+        ("ade_cot", {"at_most": {"lpips": math.nan}}, "at_most is nan"),
+        ("ade_cot", {"lowest": 5.0, "highest": 5.0}, "lowest (5.0) must be less than highest"),
+        ("refine", {"tau_low": 0.9, "tau_high": 0.5}, "tau_low (0.9) must not be greater than"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    strategy: str, params: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        create(SearchPlan(strategy, params))
+    assert problem in caught.value.message
+
+
+@pytest.mark.parametrize("steps", [0, -1, None, "12"])
+def test_a_render_without_steps_is_refused(steps: Any) -> None:
+    with pytest.raises(SettingsError, match="EACPS_STEPS"):
+        create(SearchPlan(steps=steps))
+
+
+@pytest.mark.parametrize(
     "seed", [2**63, -(2**63) - 1, pytest.param(10**5000, id="5001 digits"), "0", None, 0.5]
 )
 def test_a_seed_that_is_no_64_bit_number_is_refused(seed: Any) -> None:
@@ -109,7 +168,9 @@ class One:
 
     Params = OneParams
 
-    def __init__(self, params, *, seed, batch_size):
+    notes = ()
+
+    def __init__(self, params, *, seed, batch_size, steps):
         self.left = [Trial("c1", Noise(seed + params.shift))]
 
     def ask(self):
@@ -143,10 +204,11 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_another_package_adds_a_strategy_but_replaces_none() -> None:
-    assert names() == ("best_of_n", "random", "eacps", "broken", "empty", "one")
+    assert names() == (*backend.search.registry.STRATEGIES, "broken", "empty", "one")
     assert describe("one").summary == "Tries one noise."
     plan = SearchPlan("one", {"shift": 2}, seed=40)
-    assert budget(plan) == 1
+    assert (budget(plan), cost(plan)) == (1, 1.0)
+    assert isinstance(create(plan), Strategy)
     assert create(plan).ask()[0].noise.seed == 42
     assert len(create(SearchPlan("eacps")).ask()) == 4
     with pytest.raises(SettingsError, match=r"no parameter 'k'.*shift: whole number"):
@@ -177,6 +239,14 @@ def test_the_docs_show_every_strategy_and_parameter_as_it_is(name: str) -> None:
             f"| {parameter.allowed} | {parameter.help} |"
         )
         assert row in section
+
+
+@pytest.mark.parametrize("name", backend.search.registry.STRATEGIES)
+def test_the_docs_state_what_every_strategy_costs_by_default(name: str) -> None:
+    lines = (ROOT / "docs" / "search.md").read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| [`{name}`](#{name}) |"))
+    stated = row.split("|")[3].removeprefix(" at most").strip()
+    assert stated == f"{cost(SearchPlan(name)):.1f}".removesuffix(".0")
 
 
 @pytest.mark.parametrize("module", MODULES)

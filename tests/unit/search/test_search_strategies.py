@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,13 +14,26 @@ from hypothesis import strategies as st
 
 from backend.domain import Failure, Outcome, SearchPlan, Trial
 from backend.errors import SettingsError
-from backend.search import AskTellError, best, budget, create, describe, names, ranked
+from backend.search import (
+    AskTellError,
+    best,
+    budget,
+    cost,
+    create,
+    describe,
+    finished,
+    names,
+    ranked,
+)
 from backend.search.best_of_n import BestOfNParams
 from backend.search.roundwise import Course, RoundwiseStrategy
+from tests.unit.search import landscape
 
 EVERY_STRATEGY = pytest.mark.parametrize("name", names())
-UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FAILURE = Failure("editor_failed", "out of memory")
+STOPS_EARLY = ("zero_order", "ade_cot", "refine")
+SCORES = ("satisfied", "preserved", "intact", "region", "caption", "pf", "nearest_similarity")
 Judge = Callable[[Trial], Outcome]
 Rounds = list[list[Outcome]]
 
@@ -46,12 +60,15 @@ def by_noise(trial: Trial) -> Outcome:
 
 
 def failing(seed: int, share: float) -> Judge:
-    """Fails a random share of the trials, in every way in which a trial can fail."""
+    """Fails a random share of the trials, in every way in which a trial can fail, and gives the
+    others some of the scores that strategies read."""
 
     def judge(trial: Trial) -> Outcome:
-        chance = random.Random(f"{seed}{trial.id}")
+        chance = random.Random(f"{seed}{trial.id}{trial.to_step}")
         if chance.random() >= share:
-            return by_noise(trial)
+            named = chance.sample(SCORES, chance.randint(0, len(SCORES)))
+            scores = {name: chance.choice([0.0, 0.9, 1.0, math.nan]) for name in named}
+            return replace(by_noise(trial), scores=scores)
         return chance.choice(
             [
                 Outcome(trial, failure=FAILURE),
@@ -65,15 +82,44 @@ def failing(seed: int, share: float) -> Judge:
     return judge
 
 
+def rung_lists() -> st.SearchStrategy[list[list[float]]]:
+    """Rungs as people write them: shares rise, and what is kept falls."""
+
+    def paired(drawn: tuple[set[float], list[int]]) -> list[list[float]]:
+        shares, keeps = drawn
+        return [
+            [share, keep]
+            for share, keep in zip(sorted(shares), sorted(keeps, reverse=True), strict=False)
+        ]
+
+    shares = st.sets(st.sampled_from([0.01, 0.2, 0.3, 0.5, 0.6, 0.9, 1.0]), max_size=4)
+    return st.tuples(shares, st.lists(st.integers(1, 6), max_size=4)).map(paired)
+
+
 def plans(name: str) -> st.SearchStrategy[SearchPlan]:
     """Small plans, drawn from the ranges that the strategy itself describes."""
 
     def values(parameter: Any) -> st.SearchStrategy[Any]:
         if parameter.choices:
             return st.sampled_from(parameter.choices)
+        if parameter.kind == "boolean":
+            return st.booleans()
+        if parameter.kind == "array":
+            return rung_lists()
+        if parameter.kind == "object":
+            return st.dictionaries(st.sampled_from(["potential", "pf"]), st.floats(-1, 9))
         if parameter.kind == "integer":
             return st.integers(parameter.minimum, min(parameter.maximum, parameter.minimum + 5))
-        return st.floats(parameter.minimum, parameter.maximum)
+        low = parameter.minimum if parameter.above is None else parameter.above
+        high = parameter.maximum if parameter.below is None else parameter.below
+        return st.floats(
+            low,
+            high,
+            exclude_min=parameter.above is not None,
+            exclude_max=parameter.below is not None,
+            allow_nan=False,
+            allow_infinity=False,
+        )
 
     parameters = {each.name: values(each) for each in describe(name).parameters}
     return st.builds(
@@ -81,6 +127,8 @@ def plans(name: str) -> st.SearchStrategy[SearchPlan]:
         strategy=st.just(name),
         params=st.fixed_dictionaries({}, optional=parameters),
         seed=st.integers(-(2**63), 2**63 - 1),
+        batch_size=st.sampled_from([1, 2, 4, 64]),
+        steps=st.sampled_from([1, 2, 3, 12, 50]),
     ).filter(sensible)
 
 
@@ -94,9 +142,18 @@ def sensible(plan: SearchPlan) -> bool:
 @EVERY_STRATEGY
 @UNHURRIED
 @given(data=st.data())
-def test_a_search_without_failures_uses_exactly_its_budget(name: str, data: st.DataObject) -> None:
+def test_a_search_without_failures_spends_what_it_says_or_says_why_it_spent_less(
+    name: str, data: st.DataObject
+) -> None:
     plan = data.draw(plans(name))
-    assert len(flat(play(plan, by_noise))) == budget(plan)
+    done = landscape.run(plan, by_noise)
+    assert done.candidates <= budget(plan)
+    assert done.cost <= cost(plan) + 1e-9
+    if name in STOPS_EARLY or plan.params.get("adaptive"):
+        assert done.candidates == budget(plan) or done.notes
+    else:
+        assert done.candidates == budget(plan)
+        assert done.cost == pytest.approx(cost(plan))
 
 
 @EVERY_STRATEGY
@@ -106,8 +163,10 @@ def test_any_trials_may_fail_and_the_search_still_ends_within_its_budget(
     name: str, data: st.DataObject, share: float, luck: int
 ) -> None:
     plan = data.draw(plans(name))
-    outcomes = flat(play(plan, failing(luck, share)))
-    assert 0 < len(outcomes) <= budget(plan)
+    done = landscape.run(plan, failing(luck, share))
+    outcomes = done.outcomes
+    assert 0 < done.candidates <= budget(plan)
+    assert done.cost <= done.candidates, "no trial is paid for twice"
     usable = [o for o in outcomes if o.usable and math.isfinite(o.potential or 0.0)]
     assert set(map(id, ranked(outcomes))) == set(map(id, usable))
 
@@ -116,7 +175,7 @@ def test_any_trials_may_fail_and_the_search_still_ends_within_its_budget(
 @UNHURRIED
 @given(data=st.data(), luck=st.integers(0, 99))
 def test_the_best_candidate_ever_seen_wins(name: str, data: st.DataObject, luck: int) -> None:
-    outcomes = flat(play(data.draw(plans(name)), failing(luck, 0.2)))
+    outcomes = finished(flat(play(data.draw(plans(name)), failing(luck, 0.2))))
     usable = [o for o in outcomes if o.failure is None and math.isfinite(o.potential or math.nan)]
     assume(usable)
     first = max(usable, key=lambda outcome: outcome.potential or 0.0)
@@ -142,7 +201,9 @@ def test_the_same_seed_repeats_the_search_and_another_does_not(
 @UNHURRIED
 @given(data=st.data(), luck=st.integers(0, 99))
 def test_no_trial_and_no_noise_is_asked_twice(name: str, data: st.DataObject, luck: int) -> None:
-    trials = [o.trial for o in flat(play(data.draw(plans(name)), failing(luck, 0.2)))]
+    asked = [o.trial for o in flat(play(data.draw(plans(name)), failing(luck, 0.2)))]
+    assert len({(trial.id, trial.to_step) for trial in asked}) == len(asked)
+    trials = list({trial.id: trial for trial in asked}.values())
     assert [trial.id for trial in trials] == [f"c{i + 1}" for i in range(len(trials))]
     assert len({trial.noise for trial in trials}) == len(trials)
     latest = [
@@ -155,22 +216,59 @@ def test_no_trial_and_no_noise_is_asked_twice(name: str, data: st.DataObject, lu
 @EVERY_STRATEGY
 @UNHURRIED
 @given(data=st.data(), luck=st.integers(0, 99))
+def test_a_paused_trial_goes_on_unchanged_to_later_steps_and_never_after_it_failed(
+    name: str, data: st.DataObject, luck: int
+) -> None:
+    plan = data.draw(plans(name))
+    before: dict[str, Outcome] = {}
+    for outcomes in play(plan, failing(luck, 0.3)):
+        assert len({outcome.trial.id for outcome in outcomes}) == len(outcomes)
+        for trial in (outcome.trial for outcome in outcomes):
+            assert trial.to_step is None or 1 <= trial.to_step < plan.steps
+            if trial.id in before:
+                earlier = before[trial.id]
+                assert ranked([earlier])
+                assert earlier.trial.to_step is not None
+                assert earlier.trial.to_step < (trial.to_step or plan.steps)
+                assert replace(earlier.trial, to_step=trial.to_step) == trial
+        before |= {outcome.trial.id: outcome for outcome in outcomes}
+
+
+@EVERY_STRATEGY
+@UNHURRIED
+@given(data=st.data(), luck=st.integers(0, 99))
+def test_a_search_ends_without_a_result_only_if_everything_that_it_tried_failed(
+    name: str, data: st.DataObject, luck: int
+) -> None:
+    outcomes = flat(play(data.draw(plans(name)), failing(luck, 0.5)))
+    last = {outcome.trial.id: outcome for outcome in outcomes}
+    assert best(outcomes) or not ranked(last.values())
+
+
+@EVERY_STRATEGY
+@UNHURRIED
+@given(data=st.data(), luck=st.integers(0, 99))
 def test_lineage_is_true(name: str, data: st.DataObject, luck: int) -> None:
     told: dict[str, Outcome] = {}
     for outcomes in play(data.draw(plans(name)), failing(luck, 0.3)):
-        for trial in (outcome.trial for outcome in outcomes):
+        together = {outcome.trial.id: outcome.trial for outcome in outcomes}
+        for trial in together.values():
             if trial.parent is None:
                 assert (trial.stage, trial.noise.moves) == ("global", ())
                 continue
-            parent = told[trial.parent]
-            assert parent in ranked([parent]), "a failed candidate has no children"
+            if trial.parent in told:
+                assert ranked([told[trial.parent]]), "a failed candidate has no children"
+                assert told[trial.parent].trial.to_step is None, "nor has a paused one"
+                parent = told[trial.parent].trial
+            else:
+                parent = together[trial.parent]
             assert trial.stage == "local"
-            assert trial.round > parent.trial.round
+            assert trial.round > parent.round or parent.id in together
             move = trial.noise.moves[-1:]
             if move:
-                assert trial.noise == parent.trial.noise.moved(move[0].angle, move[0].seed)
+                assert trial.noise == parent.noise.moved(move[0].angle, move[0].seed)
             else:
-                assert trial.noise.seed > parent.trial.noise.seed
+                assert trial.noise.seed > parent.noise.seed
         told |= {outcome.trial.id: outcome for outcome in outcomes}
 
 
@@ -206,7 +304,7 @@ def wrong_calls_are_refused(
         search.tell([*waiting, Outcome(Trial("c0", trials[0].noise))])
     with pytest.raises(ValueError, match="told before"):
         search.tell([*waiting, chance.choice(waiting)])
-    forged = Trial(waiting[0].trial.id, waiting[0].trial.noise.moved(0.1, 1))
+    forged = replace(waiting[0].trial, noise=waiting[0].trial.noise.moved(0.1, 1))
     with pytest.raises(AskTellError, match="not the trial that was asked"):
         search.tell([Outcome(forged, potential=1.0)])
     done = {trial.id for trial in trials} - {outcome.trial.id for outcome in waiting}
@@ -247,9 +345,11 @@ def test_plans_of_different_size_and_strategy_start_with_the_same_noises() -> No
         SearchPlan("best_of_n", {"n": 8}, seed=3),
         SearchPlan("eacps", seed=3),
         SearchPlan("random", seed=3),
+        SearchPlan("halving", seed=3),
+        SearchPlan("ade_cot", seed=3),
     ]
     starts = [[trial.noise for trial in create(plan).ask()][:4] for plan in plans]
-    assert starts[1:] == starts[:1] * 3
+    assert starts[1:] == starts[:1] * 5
 
 
 def test_random_doubles_its_rounds() -> None:
@@ -296,14 +396,15 @@ def test_eacps_with_fewer_usable_candidates_than_elites_uses_those() -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        SearchPlan("best_of_n", {"n": 200_000}),
-        SearchPlan("random", {"rounds": 16}),
-        SearchPlan("eacps", {"k": 1000, "m": 50, "k_local": 20, "rounds": 60}),
+        SearchPlan("best_of_n", {"n": 100_000}),
+        SearchPlan("random", {"rounds": 15}),
+        SearchPlan("eacps", {"k": 1000, "m": 50, "k_local": 20, "rounds": 40}),
         SearchPlan("eacps", {"k": 1, "m": 1, "k_local": 600, "rounds": 100, "moves": "seed"}),
+        SearchPlan("halving", {"n": 50_000, "rungs": [[0.3, 10_000], [0.6, 1000]]}),
+        SearchPlan("ade_cot", {"n": 30_000, "difficulty": False}, batch_size=1),
     ],
     ids=lambda plan: plan.strategy,
 )
 def test_huge_searches_are_feasible(plan: SearchPlan) -> None:
     outcomes = flat(play(plan, lambda trial: Outcome(trial, float(trial.noise.seed % 997))))
-    assert len(outcomes) == budget(plan)
-    assert len({outcome.trial.noise for outcome in outcomes}) == len(outcomes)
+    assert len({outcome.trial.noise for outcome in outcomes}) == budget(plan)

@@ -1,0 +1,105 @@
+"""Searches that move on from what they found: zero-order steps, and re-edits with a critique."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from backend.domain import Failure, Outcome, SearchPlan, Trial
+from tests.unit.search.landscape import run
+
+FAILURE = Failure("editor_failed", "out of memory")
+
+
+def by_id(worth: Mapping[str, float]) -> Callable[[Trial], Outcome]:
+    return lambda trial: Outcome(trial, worth.get(trial.id, 0.0))
+
+
+def zero_order(**params: object) -> SearchPlan:
+    return SearchPlan("zero_order", {"num_neighbors": 2, **params})
+
+
+def test_zero_order_moves_to_a_better_neighbour_and_draws_a_new_base_otherwise() -> None:
+    done = run(zero_order(rounds=4), by_id({"c1": 5.0, "c3": 6.0, "c8": 1.0}))
+    parents = [[o.trial.parent for o in outcomes] for outcomes in done.asks]
+    assert parents == [
+        [None, "c1", "c1"],
+        ["c3", "c3"],  # c3 beat c1; it is not rendered again
+        [None, "c6", "c6"],  # nothing beat c3
+        ["c8", "c8"],
+    ]
+    assert done.notes == ("In 2 of 4 rounds a neighbour beat its base.",)
+
+
+def test_zero_order_neighbours_keep_the_threshold_as_cosine() -> None:
+    done = run(zero_order(threshold=0.8, rounds=1), by_id({}))
+    angles = [move.angle for o in done.outcomes for move in o.trial.noise.moves]
+    assert [math.cos(angle) for angle in angles] == pytest.approx([0.8, 0.8])
+
+
+def test_zero_order_angles_shrink_along_a_line_and_start_anew_with_a_new_base() -> None:
+    plan = zero_order(num_neighbors=1, rounds=4, threshold=0.0, angle_decay=0.5)
+    done = run(plan, by_id({"c2": 1.0, "c3": 2.0}))
+    last = [outcomes[-1].trial.noise.moves[-1].angle for outcomes in done.asks]
+    assert last == pytest.approx([math.pi / 2 * share for share in (1, 0.5, 0.25, 1)])
+
+
+def test_zero_order_goes_on_from_a_neighbour_when_the_base_failed() -> None:
+    def judge(trial: Trial) -> Outcome:
+        return Outcome(trial, 1.0, failure=None if trial.id == "c3" else FAILURE)
+
+    done = run(zero_order(), judge)
+    assert [o.trial.parent for o in done.asks[1]] == ["c3", "c3"]
+
+
+def test_zero_order_by_seed_offset() -> None:
+    base, *neighbours = run(zero_order(moves="seed", rounds=1), by_id({})).outcomes
+    assert [o.trial.noise.seed - base.trial.noise.seed for o in neighbours] == [1, 2]
+
+
+def refined(qualities: Mapping[str, float], **params: object) -> list[list[Trial]]:
+    """The trials of a search whose candidates preserve the rest so well, c1 0.1 and others 0.2."""
+
+    def judge(trial: Trial) -> Outcome:
+        value = qualities.get(trial.id, 0.1)
+        return Outcome(trial, value, {"satisfied": 1.0, "preserved": value})
+
+    plan = SearchPlan("refine", {"n": 1, "per_step": 1, "angle": 0.8, **params})
+    return [[o.trial for o in outcomes] for outcomes in run(plan, judge).asks]
+
+
+def test_refine_tells_the_editor_what_the_best_attempt_got_wrong() -> None:
+    (first,), (second,), (third,), (fourth,) = refined({"c2": 0.5})
+    assert (first.instruction_suffix, first.lineage) == ("", "global")
+    assert second.instruction_suffix == "Change nothing else."
+    assert second.lineage == "child of c1 at angle 0.8, told: Change nothing else."
+    assert [trial.parent for trial in (second, third, fourth)] == ["c1", "c2", "c2"]
+    angles = [trial.noise.moves[-1].angle for trial in (second, third, fourth)]
+    assert angles == [0.8, 0.4, 0.2]
+
+
+def test_refine_stops_once_the_best_is_good() -> None:
+    assert len(refined({"c1": 0.95})) == 1
+    assert len(refined({"c2": 0.99})) == 2
+
+
+def test_refine_has_nothing_to_say_between_its_thresholds_and_only_moves_the_noise() -> None:
+    (_,), (plain,), *_ = refined({"c1": 0.9})
+    assert (plain.parent, plain.instruction_suffix) == ("c1", "")
+    (_,), (told,), (kept,), *_ = refined({"c2": 0.9})
+    assert told.instruction_suffix == kept.instruction_suffix == "Change nothing else."
+
+
+def test_refine_by_metrics_where_there_is_no_verifier() -> None:
+    params = {"at_least": {"pf": 0.3}, "at_most": {"lpips": 0.2}, "lowest": 0.0, "highest": 1.0}
+    plan = SearchPlan("refine", {"n": 1, "per_step": 1, "max_steps": 1, **params})
+    scores = {"pf": 0.2, "lpips": 0.4}
+    done = run(plan, lambda trial: Outcome(trial, 0.5, scores))
+    suffix = done.outcomes[1].trial.instruction_suffix
+    assert suffix == "Carry it out fully. Change nothing else."
+
+
+def test_refine_asks_for_a_whole_step_at_once() -> None:
+    assert [len(trials) for trials in refined({}, n=3, per_step=4, max_steps=2)] == [3, 4, 4]

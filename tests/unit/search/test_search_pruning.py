@@ -1,0 +1,273 @@
+"""Early feedback: who is paused, who goes on, who comes back, and when a search stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from backend.domain import Failure, Outcome, SearchPlan, Trial
+from backend.search import best
+from backend.search.gain import expected_gain
+from tests.unit.search.landscape import Run, run
+
+FAILURE = Failure("editor_failed", "out of memory")
+PASSED = {"satisfied": 0.9, "preserved": 0.95, "intact": 1.0}
+Asks = list[list[tuple[str, int | None]]]
+
+
+def later_is_better(trial: Trial) -> Outcome:
+    """c9 beats c8."""
+    return Outcome(trial, potential=float(trial.id[1:]))
+
+
+def scored(scores: Mapping[str, Mapping[str, float]]) -> Callable[[Trial], Outcome]:
+    """c9 beats c8; scores by id."""
+    return lambda trial: Outcome(trial, float(trial.id[1:]), scores.get(trial.id, {}))
+
+
+def without(*failed: tuple[str, int | None]) -> Callable[[Trial], Outcome]:
+    """c9 beats c8, but some trials fail on their way to some step."""
+
+    def judge(trial: Trial) -> Outcome:
+        if (trial.id, trial.to_step) in failed:
+            return Outcome(trial, failure=FAILURE)
+        return later_is_better(trial)
+
+    return judge
+
+
+def asked(done: Run) -> Asks:
+    return [[(o.trial.id, o.trial.to_step) for o in outcomes] for outcomes in done.asks]
+
+
+def halving(n: int, *rungs: tuple[float, int], steps: int = 12) -> SearchPlan:
+    return SearchPlan("halving", {"n": n, "rungs": [list(rung) for rung in rungs]}, steps=steps)
+
+
+def ade_cot(batch_size: int = 4, **params: Any) -> SearchPlan:
+    return SearchPlan("ade_cot", params, batch_size=batch_size)
+
+
+def test_halving_keeps_the_best_previews_of_every_rung() -> None:
+    done = run(halving(5, (0.25, 3), (0.5, 2)), later_is_better)
+    assert asked(done) == [
+        [("c1", 3), ("c2", 3), ("c3", 3), ("c4", 3), ("c5", 3)],
+        [("c5", 6), ("c4", 6), ("c3", 6)],
+        [("c5", None), ("c4", None)],
+    ]
+    assert done.notes == (
+        "Step 3: c5, c4, c3 of 5 previews went on.",
+        "Step 6: c5, c4 of 3 previews went on.",
+    )
+
+
+def test_rungs_that_fall_on_the_same_step_become_one() -> None:
+    done = run(halving(4, (0.3, 3), (0.4, 2), (0.5, 1), steps=3), later_is_better)
+    assert [[step for _, step in ask] for ask in asked(done)] == [[1] * 4, [2] * 2, [None]]
+
+
+def test_a_render_too_short_to_pause_is_finished_at_once() -> None:
+    done = run(halving(4, (0.5, 1), steps=1), later_is_better)
+    assert [[step for _, step in ask] for ask in asked(done)] == [[None] * 4]
+
+
+def test_a_pruned_candidate_comes_back_when_everything_that_was_kept_failed() -> None:
+    judge = without(("c3", 6), ("c4", None), ("c2", None))
+    done = run(halving(4, (0.25, 2), (0.5, 1)), judge)
+    assert asked(done)[1:] == [
+        [("c4", 6), ("c3", 6)],
+        [("c4", None)],
+        [("c2", None)],
+        [("c1", None)],
+    ]
+    winner = best(done.outcomes)
+    assert winner is not None
+    assert winner.trial.id == "c1"
+
+
+def test_the_closing_rung_says_how_many_results_there_must_be() -> None:
+    done = run(halving(6, (0.5, 3), (1.0, 2)), without(("c6", None), ("c5", None)))
+    assert asked(done)[1:] == [[("c6", None), ("c5", None), ("c4", None)], [("c3", None)]]
+
+
+def test_a_preview_never_wins() -> None:
+    paused = Outcome(
+        Trial("c1", run(halving(1), later_is_better).results[0].trial.noise, to_step=3), 9
+    )
+    assert best([paused]) is None
+
+
+def test_eacps_prunes_its_global_and_its_local_stage_by_previews() -> None:
+    params = {"k": 4, "m": 1, "k_local": 2, "rungs": [[0.5, 2]], "local_rungs": [[0.25, 1]]}
+    done = run(SearchPlan("eacps", params), later_is_better)
+    assert asked(done) == [
+        [("c1", 6), ("c2", 6), ("c3", 6), ("c4", 6)],
+        [("c4", None), ("c3", None)],
+        [("c5", 3), ("c6", 3)],
+        [("c6", None)],
+    ]
+    assert {o.trial.parent for o in done.asks[2]} == {"c4"}
+
+
+def spread_out(width: float) -> Callable[[Trial], Outcome]:
+    """Scores that lie so far apart, whatever comes later."""
+    return lambda trial: Outcome(trial, width * (int(trial.id[1:]) * 7 % 5))
+
+
+@pytest.mark.parametrize(("width", "candidates"), [(0.0, 4), (0.01, 4), (1.0, 16 + 3 * 4)])
+def test_adaptive_eacps_spends_where_scores_are_spread(width: float, candidates: int) -> None:
+    params = {"k": 16, "rounds": 3, "adaptive": True, "least_gain": 0.01}
+    done = run(SearchPlan("eacps", params), spread_out(width))
+    assert done.candidates == candidates
+    stopped = [note.split(":")[0] for note in done.notes]
+    if candidates == 4:
+        assert stopped == [
+            "The global stage stopped after 4 of 16 candidates",
+            "Local search stopped before round 1 of 3",
+        ]
+    else:
+        assert stopped == []
+
+
+def test_adaptive_eacps_draws_whole_batches() -> None:
+    params = {"k": 40, "adaptive": True, "least_gain": 0.0}
+    done = run(SearchPlan("eacps", params, batch_size=16), spread_out(1.0))
+    assert [len(ask) for ask in done.asks] == [16, 16, 8, 4]
+
+
+def test_adaptive_eacps_decides_by_first_previews_when_it_has_rungs() -> None:
+    params = {"k": 12, "adaptive": True, "rungs": [[0.25, 2]]}
+    done = run(SearchPlan("eacps", params), spread_out(0.0))
+    assert [[step for _, step in ask] for ask in asked(done)] == [[3] * 4, [None] * 2]
+
+
+def test_a_wide_spread_and_a_modest_best_promise_more() -> None:
+    narrow, wide = [0.4, 0.5, 0.6], [0.0, 0.5, 1.0]
+    assert expected_gain(wide, 1.0) > expected_gain(narrow, 0.6) > 0
+    assert expected_gain(narrow, 0.6) > expected_gain(narrow, 0.9) >= 0
+    assert expected_gain([0.3], 0.3) == math.inf
+    assert expected_gain([1e308, -1e308, 1e308], 1e308) > 0
+    assert math.isfinite(expected_gain([1e308, -1e308, 1e308], 1e308))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_ade_cot_fills_the_first_edits_batch_with_candidates_that_come_next(
+    batch_size: int,
+) -> None:
+    first, *_ = asked(run(ade_cot(batch_size), later_is_better))
+    assert first[0] == ("c1", None)
+    assert first[1:] == [(f"c{i + 1}", 3) for i in range(1, min(8, batch_size))]
+
+
+def test_ade_cot_begins_fewer_candidates_where_the_first_edit_is_good() -> None:
+    def quality(value: float) -> Callable[[Trial], Outcome]:
+        return lambda trial: Outcome(trial, 1.0, {"satisfied": value})
+
+    begun = [
+        run(ade_cot(stop=False, gamma=1.0), quality(value)).candidates for value in (0.0, 0.3, 0.5)
+    ]
+    assert begun == [8, 6, 5]
+
+
+def test_ade_cot_reads_the_first_edits_quality_from_the_potential_without_a_verifier() -> None:
+    plan = ade_cot(1, gamma=1.0, lowest=0.0, highest=10.0)
+    done = run(plan, lambda trial: Outcome(trial, 5.0))
+    assert done.candidates == 5
+    assert done.notes[0] == "First quality 0.50: 5 of 8 candidates."
+
+
+def test_ade_cot_begins_all_where_the_first_edit_failed() -> None:
+    done = run(ade_cot(), without(("c1", None)))
+    assert done.candidates == 8
+    assert best(done.outcomes) is not None
+
+
+def test_ade_cot_looks_twice_and_finishes_in_order_of_promise() -> None:
+    done = run(ade_cot(batch_size=1, difficulty=False, n=8), later_is_better)
+    assert asked(done) == [
+        [(f"c{i}", 3) for i in range(1, 9)],
+        [("c8", 7), ("c7", 7), ("c6", 7), ("c5", 7)],
+        [("c8", None)],
+        [("c7", None)],
+    ]
+
+
+def test_ade_cot_stops_as_soon_as_enough_results_pass_the_verifiers_questions() -> None:
+    plan = ade_cot(batch_size=1, difficulty=False, prune=False, n=5, enough=2)
+    flawed = {**PASSED, "preserved": 0.5}
+    done = run(plan, scored({"c1": PASSED, "c2": flawed, "c3": PASSED, "c4": PASSED}))
+    assert asked(done) == [[("c1", None)], [("c2", None)], [("c3", None)]]
+    assert done.notes[-1] == "Stopped when 2 results had passed; 2 were left unfinished."
+
+
+def test_ade_cot_stops_by_calibrated_thresholds_where_there_is_no_verifier() -> None:
+    plan = ade_cot(
+        1, difficulty=False, prune=False, n=5, at_least={"potential": 2.0}, at_most={"lpips": 0.2}
+    )
+    scores = {"c1": {"lpips": 0.1}, "c2": {"lpips": 0.3}, "c4": {"lpips": 0.2}}
+    assert asked(run(plan, scored(scores)))[-1] == [("c4", None)]
+
+
+def test_ade_cot_finishes_a_batch_at_a_time() -> None:
+    plan = ade_cot(batch_size=3, difficulty=False, prune=False, n=8)
+    assert [len(ask) for ask in asked(run(plan, later_is_better))] == [3, 3, 2]
+
+
+def test_ade_cot_with_nothing_to_judge_by_finishes_what_it_kept() -> None:
+    done = run(ade_cot(batch_size=1, difficulty=False, prune=False), later_is_better)
+    assert len(done.results) == 8
+
+
+def test_ade_cot_needs_no_more_once_the_first_edit_passes() -> None:
+    done = run(ade_cot(), scored({"c1": PASSED}))
+    assert len(done.asks) == 1
+
+
+def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
+    plan = ade_cot(difficulty=False, n=4, early_keep=1.0, late_keep=1.0)
+    alike = {"c4": {"nearest_similarity": 0.99}, "c2": {"nearest_similarity": 0.99}}
+    done = run(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
+    # c4 is the best of all, so whatever it resembles is not better.
+    assert asked(done)[1] == [("c4", 7), ("c3", 7), ("c1", 7)]
+    assert done.notes[0] == "Left out as near-duplicates of better previews: c2."
+
+
+def test_ade_cot_calls_a_near_duplicate_back_when_the_better_one_fails() -> None:
+    plan = ade_cot(difficulty=False, n=2)
+    done = run(
+        plan,
+        lambda trial: Outcome(
+            trial,
+            float(trial.id[1:]),
+            {"nearest_similarity": 0.99} if trial.id == "c1" else {},
+            failure=FAILURE if (trial.id, trial.to_step) == ("c2", None) else None,
+        ),
+    )
+    assert asked(done)[-1] == [("c1", None)]
+
+
+def test_ade_cot_prunes_by_region_and_caption_besides_the_potential() -> None:
+    scores = {
+        "c1": {"region": 1.0, "caption": 1.0},
+        "c2": {"region": 0.9, "caption": 0.0},
+        "c3": {"region": 0.0, "caption": 0.0},
+    }
+    plan = ade_cot(difficulty=False, n=3, early_keep=0.34)
+    assert asked(run(plan, scored(scores)))[1] == [("c1", 7), ("c2", 7)]
+    alone = ade_cot(difficulty=False, n=3, early_keep=0.34, region_weight=0.0, caption_weight=0.0)
+    assert asked(run(alone, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
+
+
+def test_ade_cot_leaves_out_a_score_that_some_previews_lack() -> None:
+    scores = {"c1": {"region": 1.0}, "c2": {"region": 0.5}}
+    plan = ade_cot(difficulty=False, n=3)
+    assert asked(run(plan, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
+
+
+def test_every_part_of_ade_cot_can_be_switched_off() -> None:
+    plan = ade_cot(difficulty=False, prune=False, stop=False)
+    done = run(plan, scored(dict.fromkeys((f"c{i}" for i in range(1, 9)), PASSED)))
+    assert asked(done) == [[(f"c{i}", None) for i in range(1, 9)]]
