@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from demo.faces import FaceTask, picture_in
 from demo.label_studio import PASSWORD, USERNAME
 from demo.show import Demo
 from demo.tasks import demo_tasks
@@ -26,6 +27,8 @@ COUNT = 12
 MORE_SEED = 8
 LIMIT_SECONDS = 120
 LIMIT_BYTES = 400_000
+MARGIN = 14
+BAR = 52
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
@@ -61,7 +64,7 @@ def main() -> None:
 def running_demo(program: Path) -> Iterator[tuple[Demo, int]]:
     """The demo with all its predictions, and its project."""
     with tempfile.TemporaryDirectory(prefix="eacps-pictures-") as folder:
-        demo = Demo(program, Path(folder), COUNT, console)
+        demo = Demo(program, Path(folder), COUNT, console, swaps=free_swaps)
         try:
             demo.label_studio.wait(demo.check_alive)
             demo.start_backend()
@@ -77,6 +80,16 @@ def running_demo(program: Path) -> Iterator[tuple[Demo, int]]:
             demo.stop()
 
 
+def free_swaps() -> list[FaceTask]:
+    """A face swap between two portraits in the public domain: these pictures are published."""
+    astronaut = picture_in("skimage", "data/astronaut.png").crop((60, 0, 390, 330))
+    admiral = picture_in("matplotlib", "mpl-data/sample_data/grace_hopper.jpg").crop(
+        (120, 40, 420, 400)
+    )
+    instruction = "Swap the face for the character's"
+    return [FaceTask("face-free", astronaut, instruction, (admiral,))]
+
+
 def take_pictures(demo: Demo, project: int, browser: str, out: Path) -> None:
     """One picture of each screen."""
     site = f"{demo.label_studio.url}/projects/{project}/data"
@@ -87,10 +100,11 @@ def take_pictures(demo: Demo, project: int, browser: str, out: Path) -> None:
         page.goto(site)
         page.wait_for_selector(".lsf-table__row-wrapper img")
         keep(page, out / "manager.png", (1400, 780))
-        page.goto(f"{site}?task={first_task(demo, project)}")
-        page.wait_for_selector("button[name=submit]")
-        page.wait_for_selector(".htx-ranker-item img")
+        first, *_, swap = tasks(demo, project)
+        open_task(page, f"{site}?task={first}")
         keep(page, out / "review.png", (1400, 1100))
+        open_task(page, f"{site}?task={swap}")
+        keep(page, out / "faces.png", (1400, 1132), only=".review")
         import_more(demo, project)
         wait_for_work(page, demo)
         keep(page, out / "status.png", (1100, 620))
@@ -106,26 +120,28 @@ def log_in(page: Page, url: str) -> None:
     page.wait_for_url(lambda address: "/login" not in address)
 
 
-def first_task(demo: Demo, project: int) -> int:
-    """The number of the task that was imported first."""
+def tasks(demo: Demo, project: int) -> list[int]:
+    """The numbers of all tasks, in the order of their import."""
     answer = demo.label_studio.api("GET", f"/api/tasks?project={project}&page_size=500").json()
-    return min(int(task["id"]) for task in answer["tasks"])
+    return sorted(int(task["id"]) for task in answer["tasks"])
+
+
+def open_task(page: Page, address: str) -> None:
+    """Open a task's review screen."""
+    page.goto(address)
+    page.wait_for_selector("button[name=submit]")
+    page.wait_for_selector(".htx-ranker-item img")
 
 
 def import_more(demo: Demo, project: int) -> None:
     """Work for the status page to show, and one task that cannot succeed."""
-    tasks = [{"image": "http://127.0.0.1/private.png", "prompt": "add a hat"}]
+    more = [{"image": "http://127.0.0.1/private.png", "prompt": "add a hat"}]
     for number, bear in enumerate(demo_tasks(COUNT, MORE_SEED)):
         content = io.BytesIO()
         bear.image.save(content, "PNG")
-        upload = demo.label_studio.api(
-            "POST",
-            f"/api/projects/{project}/import?commit_to_project=false",
-            files={"file": (f"more-{number}.png", content.getvalue(), "image/png")},
-        ).json()["file_upload_ids"][0]
-        file = demo.label_studio.api("GET", f"/api/import/file-upload/{upload}").json()["file"]
-        tasks.append({"image": f"/data/{file}", "prompt": bear.instruction})
-    demo.label_studio.api("POST", f"/api/projects/{project}/import", json=tasks)
+        image = demo.label_studio.upload(project, f"more-{number}.png", content.getvalue())
+        more.append({"image": image, "prompt": bear.instruction})
+    demo.label_studio.api("POST", f"/api/projects/{project}/import", json=more)
 
 
 def wait_for_work(page: Page, demo: Demo) -> None:
@@ -142,17 +158,27 @@ def wait_for_work(page: Page, demo: Demo) -> None:
     raise RuntimeError("the status page never showed work and a failure at once")
 
 
-def keep(page: Page, path: Path, size: tuple[int, int]) -> None:
-    """Save what the page shows, as a small file."""
+def keep(page: Page, path: Path, size: tuple[int, int], *, only: str = "") -> None:
+    """Save what the page, or the visible part of one element, shows, as a small file."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
     if path.name != "status.png":
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(1500)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    if only:
+        picture = picture.crop(around(page, only, picture.height))
     picture.save(path, optimize=True)
     if path.stat().st_size > LIMIT_BYTES:
         picture.quantize(256, kmeans=4, dither=Image.Dither.NONE).save(path, optimize=True)
     console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def around(page: Page, selector: str, height: int) -> tuple[int, int, int, int]:
+    """The box of an element with a margin, as far as it is above the bar with the buttons."""
+    box = page.locator(selector).bounding_box()
+    assert box
+    left, top, right = box["x"], box["y"], box["x"] + box["width"]
+    return (int(left - MARGIN), int(top - MARGIN), int(right + MARGIN), height - BAR)
 
 
 if __name__ == "__main__":

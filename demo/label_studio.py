@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -37,19 +39,22 @@ def free_port(preferred: int = 0) -> int:
 
 @dataclass
 class LabelStudioServer:
-    """One Label Studio process: its program, its folder, its port and its API token."""
+    """One Label Studio process: its program, its folder, its port and its first user."""
 
     program: Path
     folder: Path
     token: str
     port: int = 0
+    host: str = "localhost"
+    username: str = USERNAME
+    password: str = PASSWORD
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://localhost:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -63,12 +68,12 @@ class LabelStudioServer:
         command = [
             str(self.program), "start", "--no-browser", "--port", str(self.port),
             "--internal-host", "127.0.0.1", "--data-dir", str(self.folder),
-            "--username", USERNAME, "--password", PASSWORD, "--user-token", self.token,
+            "--username", self.username, "--password", self.password, "--user-token", self.token,
             "--enable-legacy-api-token", "--log-level", "WARNING",
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=self._environment(), start_new_session=True,
             )  # fmt: skip
 
@@ -107,9 +112,16 @@ class LabelStudioServer:
 
     def stop(self, grace_seconds: float = 8.0) -> None:
         """End the process and everything that it started."""
+        self._end((signal.SIGTERM, signal.SIGKILL), grace_seconds)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self._end((signal.SIGKILL,), 30.0)
+
+    def _end(self, signs: Sequence[signal.Signals], grace_seconds: float) -> None:
         if self.process is None:
             return
-        for sign in (signal.SIGTERM, signal.SIGKILL):
+        for sign in signs:
             try:
                 os.killpg(self.process.pid, sign)
             except ProcessLookupError:
@@ -121,17 +133,24 @@ class LabelStudioServer:
                 continue
         self.process = None
 
-    def api(self, method: str, path: str, **arguments: object) -> requests.Response:
-        """Call the API with the demo's token; raises when Label Studio refuses."""
-        response = requests.request(
-            method,
-            f"{self.url}{path}",
-            headers={"Authorization": f"Token {self.token}"},
-            timeout=60,
-            **arguments,  # type: ignore[arg-type]
-        )
+    def response(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Call the API as the first user, whatever the status."""
+        headers = {"Authorization": f"Token {self.token}"}
+        return requests.request(method, self.url + path, headers=headers, timeout=60, **arguments)
+
+    def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Call the API as the first user; raises when Label Studio refuses."""
+        response = self.response(method, path, **arguments)
         if not response.ok:
             raise LabelStudioError(
                 f"{method} {path} answered {response.status_code}: {response.text[:300]}"
             )
         return response
+
+    def upload(self, project: int, name: str, content: bytes) -> str:
+        """Upload a file without making a task of it; returns its `/data/upload/...` path."""
+        path = f"/api/projects/{project}/import?commit_to_project=false"
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        sent = self.api("POST", path, files={"file": (name, content, kind)}).json()
+        number = sent["file_upload_ids"][0]
+        return f"/data/{self.api('GET', f'/api/import/file-upload/{number}').json()['file']}"

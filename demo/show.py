@@ -1,7 +1,8 @@
-"""`eacps demo`: a real Label Studio, workers and a project of bears, ready for review."""
+"""`eacps demo`: a real Label Studio, workers, and a project of bears and faces to review."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,18 +12,24 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import requests
+from PIL import Image
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from backend.errors import FaceError
+from backend.faces.download import fetch_models, missing_models
+from backend.settings import FACE_MODELS
+from demo.faces import FaceTask, NoFacesError, face_tasks
 from demo.label_studio import (
     PASSWORD,
     USERNAME,
@@ -30,12 +37,12 @@ from demo.label_studio import (
     LabelStudioServer,
     free_port,
 )
-from demo.tasks import demo_tasks
+from demo.tasks import DemoTask, demo_tasks
 
 PROJECT_TITLE = "Bear studio"
 TASK_SEED = 7
 FINISH_LIMIT_SECONDS = 1800
-BEAR_FILE = re.compile(r"bear-\d+\.png$")
+OWN_FILE = re.compile(r"(?:bear-\d+|face-\w+)\.png$")
 
 
 class DemoError(RuntimeError):
@@ -50,6 +57,7 @@ class Demo:
     folder: Path
     count: int
     console: Console
+    swaps: Callable[[], list[FaceTask]] = face_tasks
     backend: subprocess.Popen[bytes] | None = None
     backend_port: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -90,7 +98,9 @@ class Demo:
             # (docs/scoring.md); a variable of the caller still wins.
             "EACPS_POTENTIAL": "weighted",
             "EACPS_WEIGHTS": '{"pf_dir": 1, "lpips": 0.3}',
+            "EACPS_FACE_ENGINE": "basic",
             **os.environ,
+            "EACPS_FACE_MODELS": str(_face_models()),
             "EACPS_DATA_DIR": str(self.folder / "eacps"),
             "EACPS_PORT": str(self.backend_port),
             "EACPS_HOST": "127.0.0.1",
@@ -155,36 +165,53 @@ class Demo:
             raise DemoError(f"Connecting failed:\n{finished.stdout}{finished.stderr}")
 
     def import_tasks(self, project: int) -> int:
-        """Upload the bears and import one task each, unless that is done; how many there are."""
-        known = len(self.bears(project))
-        if known:
-            return known
-        tasks = []
-        for number, task in enumerate(demo_tasks(self.count, TASK_SEED)):
-            path = self.folder / "images" / f"bear-{number + 1:02d}.png"
-            path.parent.mkdir(exist_ok=True)
-            task.image.save(path)
-            tasks.append({"image": self._upload(project, path), "prompt": task.instruction})
-        self.label_studio.api("POST", f"/api/projects/{project}/import", json=tasks)
-        return len(tasks)
+        """Import the demo's tasks, unless that is done; how many there are."""
+        known = {_file_name(task) for task in self.own_tasks(project)}
+        new = [task for name, task in self.wanted().items() if name not in known]
+        if new:
+            tasks = [task(project) for task in new]
+            self.label_studio.api("POST", f"/api/projects/{project}/import", json=tasks)
+        return len(known) + len(new)
 
-    def _upload(self, project: int, path: Path) -> str:
-        with path.open("rb") as file:
-            answer = self.label_studio.api(
-                "POST",
-                f"/api/projects/{project}/import?commit_to_project=false",
-                files={"file": (path.name, file, "image/png")},
-            ).json()
-        upload = self.label_studio.api(
-            "GET", f"/api/import/file-upload/{answer['file_upload_ids'][0]}"
-        ).json()
-        return f"/data/{upload['file']}"
+    def wanted(self) -> dict[str, Callable[[int], dict[str, Any]]]:
+        """By the name of its picture, what uploads a task's pictures and returns its data."""
+        bears = demo_tasks(self.count, TASK_SEED)
+        wanted = {
+            f"bear-{number:02d}.png": partial(self._bear, f"bear-{number:02d}.png", task)
+            for number, task in enumerate(bears, start=1)
+        }
+        return wanted | {f"{task.name}.png": partial(self._swap, task) for task in self._faces()}
 
-    def bears(self, project: int) -> list[dict[str, Any]]:
+    def _bear(self, name: str, task: DemoTask, project: int) -> dict[str, Any]:
+        return {"image": self._upload(project, name, task.image), "prompt": task.instruction}
+
+    def _swap(self, task: FaceTask, project: int) -> dict[str, Any]:
+        return task.data(partial(self._upload, project))
+
+    def _faces(self) -> list[FaceTask]:
+        """The face swaps; none, and a line that says why, where they cannot be done."""
+        folder = _face_models()
+        try:
+            tasks = self.swaps()
+            fetch_models(folder, self._say if missing_models(folder) else _say_nothing)
+        except (FaceError, NoFacesError) as error:
+            self.console.print("[yellow]The demo goes on without face swaps:[/]", error)
+            return []
+        return tasks
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, style="dim", highlight=False)
+
+    def _upload(self, project: int, name: str, image: Image.Image) -> str:
+        content = io.BytesIO()
+        image.save(content, "PNG")
+        return self.label_studio.upload(project, name, content.getvalue())
+
+    def own_tasks(self, project: int) -> list[dict[str, Any]]:
         """The demo's own tasks with their predictions; what users imported is theirs."""
         path = f"/api/tasks?project={project}&page_size=1000&fields=all"
         tasks: list[dict[str, Any]] = self.label_studio.api("GET", path).json()["tasks"]
-        return [task for task in tasks if BEAR_FILE.search(str(task["data"].get("image")))]
+        return [task for task in tasks if _file_name(task)]
 
     def watch(self, project: int, total: int, progress: Progress) -> None:
         """Return when every task has its prediction, showing how far it is."""
@@ -207,7 +234,7 @@ class Demo:
         raise DemoError(f"Not finished after {FINISH_LIMIT_SECONDS} s: {self._status()}")
 
     def _stop_at_failures(self, project: int, total: int) -> None:
-        if failures := [task for task in self.bears(project) if _failed(task)]:
+        if failures := [task for task in self.own_tasks(project) if _failed(task)]:
             raise DemoError(
                 f"{len(failures)} of {total} tasks failed; the first says:\n"
                 f"{failures[0]['data']['report_md']}"
@@ -222,7 +249,7 @@ class Demo:
 
     def check(self, project: int) -> str:
         """Prove what the screen promises: predictions, rankings, images; or raise."""
-        tasks = self.bears(project)
+        tasks = self.own_tasks(project)
         images = 0
         for task in tasks:
             predictions = task.get("predictions") or []
@@ -233,7 +260,11 @@ class Demo:
                     "model versions; there must be one of each."
                 )
             images += self._check_task(task, predictions[-1])
-        return f"{len(tasks)} tasks, one prediction each, {images} images served"
+        faces = sum(str(_file_name(task)).startswith("face") for task in tasks)
+        return (
+            f"{len(tasks)} tasks ({len(tasks) - faces} bears, {faces} face swaps), one prediction "
+            f"each, {images} images served"
+        )
 
     def _check_task(self, task: dict[str, Any], prediction: dict[str, Any]) -> int:
         rankings = [r["value"]["ranker"] for r in prediction["result"] if r["type"] == "ranker"]
@@ -255,6 +286,20 @@ def _detail(status: dict[str, Any]) -> str:
     running = status.get("running") or []
     parts = [f"{job.get('finished', 0)}/{job.get('expected', '?')}" for job in running[:4]]
     return f"candidates of running tasks: {', '.join(parts)}" if parts else "workers are loading"
+
+
+def _file_name(task: dict[str, Any]) -> str | None:
+    """The name under which the demo uploaded a task's picture; None if it did not."""
+    found = OWN_FILE.search(str(task["data"].get("image")))
+    return found and found.group()
+
+
+def _say_nothing(_line: str) -> None:
+    """Nobody needs to read that nothing was to be done."""
+
+
+def _face_models() -> Path:
+    return Path(os.environ.get("EACPS_FACE_MODELS") or FACE_MODELS).expanduser().absolute()
 
 
 def _failed(task: dict[str, Any]) -> bool:
@@ -310,7 +355,7 @@ def _bring_up(demo: Demo, console: Console) -> int:
         progress.update(row, advance=1, detail="project and connection")
         project = demo.project()
         demo.connect(project)
-        progress.update(row, advance=1, detail="importing bears")
+        progress.update(row, advance=1, detail="importing bears and faces")
         total = demo.import_tasks(project)
         progress.update(row, advance=1, detail=f"{total} tasks")
         demo.watch(project, total, progress)
@@ -324,7 +369,7 @@ def _explain(demo: Demo, project: int, console: Console) -> None:
             f"[bold]Open[/]      {address}/projects/{project}/data\n"
             f"[bold]Log in[/]    {USERNAME}   [bold]password[/] {PASSWORD}\n\n"
             "[bold]Three things to try[/]\n"
-            " 1. Open a task: the original, the best edit, every candidate with its scores.\n"
+            " 1. Open a task: the original, the best result, every candidate with its scores.\n"
             " 2. Drag a better candidate to the top, or into Rejected, and submit.\n"
             " 3. Import an image of your own with a `prompt`: its prediction comes by itself.\n\n"
             f"[dim]Jobs and workers: http://localhost:{demo.backend_port}/status · "

@@ -30,6 +30,15 @@ def backend(server: LabelStudioServer) -> Iterator[Backend]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def face_models() -> None:
+    """The files of engine `basic`, where the product looks for them."""
+    from backend.faces.download import fetch_models
+    from backend.settings import FACE_MODELS
+
+    fetch_models(FACE_MODELS, print)
+
+
 @pytest.fixture
 def project(server: LabelStudioServer, backend: Backend) -> int:
     """A project that is connected to the shared backend."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from typing import Any
 
 import psutil
 import requests
+from PIL.Image import Image
 
+from backend.settings import FACE_MODELS
 from demo.tasks import demo_tasks
 from tests.label_studio_server import LabelStudioServer, free_port
 
@@ -41,6 +44,8 @@ class Backend:
             "EACPS_DEVICES": "cpu",
             "EACPS_THREADS": "1",
             "EACPS_RETRY_FAILED_AFTER_SECONDS": "0",
+            "EACPS_FACE_ENGINE": "basic",
+            "EACPS_FACE_MODELS": str(FACE_MODELS),
             **environment,
         }
         if server is not None:
@@ -173,15 +178,18 @@ def bear_tasks(
     server: LabelStudioServer, project: int, count: int, seed: int = 5
 ) -> list[dict[str, Any]]:
     """Tasks with uploaded bears, ready to import."""
-    import io
-
     tasks = []
     for number, bear in enumerate(demo_tasks(count, seed)):
-        buffer = io.BytesIO()
-        bear.image.save(buffer, "PNG")
-        path = server.upload(project, f"bear-{seed}-{number}.png", buffer.getvalue())
+        path = uploaded(server, project, f"bear-{seed}-{number}.png", bear.image)
         tasks.append({"image": path, "prompt": bear.instruction})
     return tasks
+
+
+def uploaded(server: LabelStudioServer, project: int, name: str, image: Image) -> str:
+    """Where Label Studio has an image after uploading it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return server.upload(project, name, buffer.getvalue())
 
 
 def connected_project(server: LabelStudioServer, backend: Backend) -> int:

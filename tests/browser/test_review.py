@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints
+from tests.browser.screen import (
+    LIMIT,
+    OpenTask,
+    cards,
+    drag,
+    order,
+    ranker,
+    save,
+    saved,
+    searched,
+    wait_for_pictures,
+)
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, bear_tasks, connected_project, wait_until
-
-LIMIT = 120.0
-OpenTask = Callable[[int, int], Page]
 
 
 @pytest.fixture(scope="module")
@@ -25,82 +32,9 @@ def studio(server: LabelStudioServer, backend: Backend) -> int:
     return connected_project(server, backend)
 
 
-def searched(
-    server: LabelStudioServer, backend: Backend, project: int, tasks: list[dict[str, Any]]
-) -> list[int]:
-    """Import tasks and wait for their predictions."""
-    ids = server.import_tasks(project, tasks)
-    wait_until(lambda: all(server.predictions(task) for task in ids), LIMIT, backend.log)
-    return ids
-
-
 @pytest.fixture(scope="module")
 def task(server: LabelStudioServer, backend: Backend, studio: int) -> int:
     return searched(server, backend, studio, bear_tasks(server, studio, 1, seed=7))[0]
-
-
-def cards(page: Page, bucket: str = "ranked") -> Locator:
-    return page.locator(f'[data-rbd-droppable-id="{bucket}"] .htx-ranker-item')
-
-
-def order(page: Page, bucket: str = "ranked") -> list[str]:
-    """The names of a bucket's cards, top first."""
-    expect(page.locator(".htx-ranker-item")).to_have_count(8)
-    names = cards(page, bucket).evaluate_all("all => all.map(card => card.dataset.rbdDraggableId)")
-    return list(names)
-
-
-def drag(page: Page, card: Locator, target: Locator) -> None:
-    """Drag with the mouse, as slowly as the screen needs to follow."""
-    start, end = card.locator("h5").bounding_box(), target.bounding_box()
-    assert start
-    assert end
-    page.mouse.move(start["x"] + 20, start["y"] + 8)
-    page.mouse.down()
-    page.mouse.move(start["x"] + 26, start["y"] + 14, steps=4)
-    page.mouse.move(end["x"] + 40, end["y"] + 12, steps=25)
-    page.wait_for_timeout(400)
-    page.mouse.up()
-    page.wait_for_timeout(600)
-
-
-def save(page: Page, button: str) -> None:
-    """Press `submit` or `update` and wait until Label Studio stored the annotation."""
-    stored = re.compile(r"/api/(tasks/\d+/annotations|annotations/\d+)")
-    with page.expect_response(
-        lambda answer: (
-            bool(stored.search(answer.url))
-            and answer.request.method in ("POST", "PATCH", "PUT")
-            and answer.ok
-        )
-    ):
-        page.get_by_test_id(f"bottombar-{button}-button").click()
-
-
-def saved(server: LabelStudioServer, task: int) -> dict[str, Any]:
-    """The only annotation of a task."""
-    (annotation,) = server.call("GET", f"/api/tasks/{task}/annotations/")
-    found: dict[str, Any] = annotation
-    return found
-
-
-def ranker(holder: dict[str, Any]) -> dict[str, list[str]]:
-    """The order that an annotation or a prediction holds."""
-    (value,) = [r["value"]["ranker"] for r in holder["result"] if r["type"] == "ranker"]
-    found: dict[str, list[str]] = value
-    return found
-
-
-def wait_for_pictures(page: Page, selector: str) -> int:
-    """Return how many pictures there are when all have loaded."""
-    page.wait_for_function(
-        """selector => {
-            const all = [...document.querySelectorAll(selector)];
-            return all.length && all.every(image => image.complete && image.naturalWidth > 0);
-        }""",
-        arg=selector,
-    )
-    return page.locator(selector).count()
 
 
 def test_the_original_and_the_best_edit_stand_side_by_side_uncropped(
@@ -259,13 +193,13 @@ def test_a_failed_task_says_why_and_what_to_do(
     page = open_task(studio, task)
     report = page.locator(".report")
     expect(report).to_contain_text("No edit was made.")
-    expect(report).to_contain_text("EACPS_ROUTE_LABELS")
+    expect(report).to_contain_text("Put the address of a picture")
     expect(page.get_by_text("Edits, best first")).to_be_visible()
     assert not complaints.errors
 
     page.goto(f"{backend.url}/status")
     failure = page.locator("tr", has_text=f"task {task} ")
-    expect(failure).to_contain_text("not available in this build")
+    expect(failure).to_contain_text("holds no picture of a character")
     assert failure.locator("a").get_attribute("href") == (
         f"{server.url}/projects/{studio}/data?task={task}"
     )

@@ -180,7 +180,7 @@ def test_bad_tasks_are_explained_and_the_good_ones_are_done(shell: Shell) -> Non
     assert f"✓ {shell.results}/good/best.png" in shown
     codes = [shell.report(f"task-{number}")["error"]["code"] for number in range(1, 7)]
     assert codes[0] == "image_animated"
-    assert codes[3:5] == ["no_instruction", "not_available"]
+    assert codes[3:5] == ["no_instruction", "no_character"]
     for number in range(1, 7):
         assert f"✗ task-{number}: " in shown
         assert not (shell.results / f"task-{number}").exists()
