@@ -77,8 +77,8 @@ class Trial:
     """One noise to advance to step `to_step` (None: to the end); what a strategy asks for.
 
     The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
-    judge against the instruction alone.
-    On route `face_swap` the trial is its `swap`; no noise is involved.
+    judge against the instruction alone. `state` names the artifact from which a paused trial goes
+    on: the pipeline fills it in. On route `face_swap` the trial is its `swap`, without noise.
     """
 
     id: str
@@ -88,6 +88,7 @@ class Trial:
     parent: str | None = None
     to_step: int | None = None
     instruction_suffix: str = ""
+    state: str | None = None
     swap: Swap | None = None
 
     @property
@@ -109,6 +110,10 @@ class Failure:
 
     code: str
     message: str
+
+
+PRUNED = "pruned"
+"""Code of a candidate that was stopped early in favour of others: no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ class Candidate:
     """A finished trial: artifact names of its image and thumbnail, its metrics, its cost.
 
     `notes` are warnings; `detail` is what else was decided, such as which face was swapped.
+    A paused trial's image is a preview, and `state` names the artifact from which it can go on.
     """
 
     trial: Trial
@@ -156,11 +162,17 @@ class Candidate:
     notes: tuple[str, ...] = ()
     editor: str = ""
     detail: str = ""
+    state: str | None = None
 
     @property
     def id(self) -> str:
         """The candidate's name on cards and in rankings (`c1`)."""
         return self.trial.id
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it was stopped early in favour of others."""
+        return self.failure is not None and self.failure.code == PRUNED
 
     @property
     def outcome(self) -> Outcome:
@@ -214,7 +226,10 @@ class EditTask:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The ranked end of a search: best first, failed candidates last."""
+    """The ranked end of a search: best first, then the pruned, then the failed.
+
+    `notes` are warnings, `decisions` what the strategy says it did and why.
+    """
 
     task: EditTask
     candidates: tuple[Candidate, ...]
@@ -223,6 +238,7 @@ class SearchResult:
     editor: str = ""
     potential_range: tuple[float, float] = (0.0, 1.0)
     notes: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
     @property
     def usable(self) -> tuple[Candidate, ...]:

@@ -66,6 +66,11 @@ class SwapChoices:
             for number, swap in enumerate(swaps_of(plan), start=1)
         ]
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Nothing is decided on the way."""
+        return ()
+
     def ask(self) -> Sequence[Trial]:
         """All trials the first time, none after that."""
         trials, self._trials = self._trials, []

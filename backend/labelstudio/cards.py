@@ -121,6 +121,9 @@ def report(result: SearchResult, references: Sequence[str] = ()) -> str:
         facts.append(f"{made_by} {_plain(result.editor)}")
     facts.append(_verdict(result))
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in result.notes)
+    notes += "".join(
+        f"<div style='color:{_MUTED}'>{_plain(words)}</div>" for words in result.decisions
+    )
     return (
         f"<div style='{_FONT};font-size:13px;color:{_INK}'>"
         f"<div>{head}</div><div style='color:{_MUTED}'>{' · '.join(facts)}</div>{notes}"
@@ -200,10 +203,16 @@ def _row(candidate: Candidate, rank: int, names: Sequence[str]) -> str:
         str(candidate.nfe),
     ]
     weight = f"color:{_BEST};font-weight:600" if rank == 1 and usable else ""
-    if candidate.failure:
+    if candidate.pruned:
+        cells[-3] += f"<br>{_plain(_message(candidate))}"
+    elif candidate.failure:
         cells[-3] += f"<br><span style='color:{_ALARM}'>{_plain(candidate.failure.message)}</span>"
     row = "".join(_cell(cell, style=weight) for cell in cells)
     return f"<tr>{row}</tr>"
+
+
+def _message(candidate: Candidate) -> str:
+    return candidate.failure.message if candidate.failure else ""
 
 
 def _cell(content: str, *, tag: str = "td", style: str = "") -> str:
@@ -220,6 +229,8 @@ def _list_item(
 ) -> dict[str, str]:
     usable = candidate.failure is None
     potential = f" · {_number(candidate.potential)}" if usable else " · failed"
+    if candidate.pruned:
+        potential = " · stopped early"
     picture = candidate.thumbnail or candidate.image
     body = _facts(result, candidate, rank) if usable else _failed(candidate)
     image = ""
@@ -295,8 +306,11 @@ def _metric(metric: Metric) -> str:
 
 def _failed(candidate: Candidate) -> str:
     failure = candidate.failure or Failure("error", "")
+    head = f"<b style='color:{_ALARM}'>Failed</b>"
+    if candidate.pruned:
+        head = f"<b style='color:{_MUTED}'>Preview {_number(candidate.potential)}.</b>"
     return (
-        f"<div style='flex:1;min-width:0'><b style='color:{_ALARM}'>Failed</b> "
+        f"<div style='flex:1;min-width:0'>{head} "
         f"{_plain(failure.message)}<div style='color:{_MUTED};margin-top:4px'>"
         f"{_made_by(candidate)}</div></div>"
     )

@@ -8,12 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
 from backend import images as pixels
-from backend.artifacts import ArtifactStore
+from backend.artifacts import ArtifactStore, MissingArtifactError
 from backend.domain import Candidate, EditTask, Failure, Trial, to_json
 from backend.errors import CancelledError, EacpsError
 from backend.images import TaskImages
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 Tick = Callable[[], None]
 KEPT_SESSIONS = 4
+NEAREST = "nearest_similarity"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,15 @@ class Device:
 
     def _edited(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         opened = self._session(task)
-        return self._judge(task, opened, opened.session.advance(trials, tick))
+        states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
+        return self._judge(task, opened, opened.session.advance(trials, tick, states))
+
+    def _state(self, name: str) -> bytes | None:
+        """A paused render's state; None if it is lost, and the trial has to start anew."""
+        try:
+            return self._store.get(name)
+        except MissingArtifactError:
+            return None
 
     def _session(self, task: EditTask) -> _Opened:
         if task.key not in self._open:
@@ -119,6 +129,7 @@ class Device:
             scores, self._identities(task, opened.images, finished), strict=True
         ):
             merged.update(identity)
+        self._add_likeness(task, renders, finished, scores)
         remaining = iter(zip(finished, scores, strict=True))
         candidates = []
         for render in renders:
@@ -157,6 +168,26 @@ class Device:
                 notes.append(f"{', '.join(scorer.names)} missing: {error}"[:300])
         return scores, tuple(notes)
 
+    def _add_likeness(
+        self,
+        task: EditTask,
+        renders: Sequence[Render],
+        edited: Sequence[Image],
+        scores: Sequence[dict[str, float]],
+    ) -> None:
+        """To each preview its likeness to the nearest better preview of the batch, by which a
+        strategy finds duplicates (see search.protocol)."""
+        paused = [render.trial.to_step for render in renders if render.image is not None]
+        comparing = next((one for one in self._scorers if hasattr(one, "likeness")), None)
+        if comparing is None or len(edited) < 2 or None in paused:
+            return
+        likeness = comparing.likeness(edited)
+        potential = self._potential_for(task)
+        judged = [potential.judge(raw).value for raw in scores]
+        order = sorted(range(len(edited)), key=lambda one: -_or_worst(judged[one]))
+        for place, one in enumerate(order[1:], start=1):
+            scores[one][NEAREST] = max(likeness[one][better] for better in order[:place])
+
     def _candidate(
         self,
         task: EditTask,
@@ -188,6 +219,7 @@ class Device:
             nfe=render.nfe,
             failure=failure,
             notes=(*render.notes, *notes, *judged.notes),
+            state=self._store.put(render.state, "safetensors") if render.state else None,
         )
 
     def _put(self, task: EditTask, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
@@ -202,6 +234,10 @@ class Device:
         if not task.references:
             return self._potential
         return potential_of(self._settings, task.route)
+
+
+def _or_worst(potential: float | None) -> float:
+    return -inf if potential is None else potential
 
 
 def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:

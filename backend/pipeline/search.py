@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from backend.domain import (
+    PRUNED,
+    Candidate,
+    EditTask,
+    Failure,
+    Outcome,
+    SearchPlan,
+    SearchResult,
+    Trial,
+)
 from backend.errors import SearchError
 from backend.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
 from backend.search import Strategy, budget, create
@@ -34,14 +43,59 @@ def search(
     """Run the task's strategy to its end; how batches are run is the caller's affair."""
     strategy = _strategy(task)
     expected = expected_trials(task)
-    candidates: list[Candidate] = []
+    ledger = Ledger(task.plan.steps)
     while trials := strategy.ask():
-        finished = run_batches(batches(trials, task.plan))
-        strategy.tell([candidate.outcome for candidate in finished])
-        candidates.extend(finished)
+        finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
+        strategy.tell(ledger.entered(trials, finished))
         if on_progress:
-            on_progress(_progress(candidates, expected))
-    return _result(task, candidates, potential_range)
+            on_progress(_progress(ledger.candidates, expected))
+    return _result(task, ledger.closed(), potential_range, tuple(strategy.notes))
+
+
+class Ledger:
+    """All candidates of a search. One that is carried on stays one, and its cost adds up."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._entries: dict[str, Candidate] = {}
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What is known so far, in the order first asked."""
+        return list(self._entries.values())
+
+    def resumed(self, trial: Trial) -> Trial:
+        """The trial with the state from which it goes on, if it was paused before."""
+        known = self._entries.get(trial.id)
+        return replace(trial, state=known.state) if known and known.state else trial
+
+    def entered(self, asked: Sequence[Trial], finished: Sequence[Candidate]) -> list[Outcome]:
+        """Take candidates in; returns what each call alone came to."""
+        outcomes = []
+        for trial, candidate in zip(asked, finished, strict=True):
+            # A strategy knows nothing of states: it is told of the trial that it asked for.
+            own = replace(candidate, trial=trial)
+            outcomes.append(own.outcome)
+            before = self._entries.get(trial.id)
+            if before is not None:
+                own = replace(
+                    own,
+                    nfe=own.nfe + before.nfe,
+                    seconds=round(own.seconds + before.seconds, 4),
+                )
+            self._entries[trial.id] = own
+        return outcomes
+
+    def closed(self) -> list[Candidate]:
+        """All candidates at the end: what is still paused was pruned."""
+        return [self._closed(candidate) for candidate in self.candidates]
+
+    def _closed(self, candidate: Candidate) -> Candidate:
+        step = candidate.trial.to_step
+        if step is None or candidate.failure is not None:
+            return replace(candidate, state=None)
+        words = f"Stopped at step {step} of {self._steps}: others looked better."
+        return replace(candidate, state=None, failure=Failure(PRUNED, words))
 
 
 def expected_trials(task: EditTask) -> int:
@@ -58,13 +112,13 @@ def batches(trials: Sequence[Trial], plan: SearchPlan) -> list[Sequence[Trial]]:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Best first, ties in the order in which they were asked, failures last."""
+    """Best first, ties in the order in which they were asked; then the pruned, then failures."""
     by_trial = {candidate.trial: candidate for candidate in candidates}
     best_first = [
         by_trial.pop(outcome.trial)
         for outcome in rank_outcomes([candidate.outcome for candidate in candidates])
     ]
-    return [*best_first, *by_trial.values()]
+    return [*best_first, *sorted(by_trial.values(), key=lambda one: not one.pruned)]
 
 
 def _strategy(task: EditTask) -> Strategy:
@@ -77,7 +131,10 @@ def _progress(candidates: Sequence[Candidate], expected: int) -> Progress:
 
 
 def _result(
-    task: EditTask, candidates: Sequence[Candidate], potential_range: tuple[float, float]
+    task: EditTask,
+    candidates: Sequence[Candidate],
+    potential_range: tuple[float, float],
+    decisions: tuple[str, ...],
 ) -> SearchResult:
     order = _hoisted([c for c in ranked(candidates) if not _no_choice(c)])
     candidates, notes = order
@@ -91,6 +148,7 @@ def _result(
         editor=candidates[0].editor,
         potential_range=potential_range,
         notes=notes,
+        decisions=decisions,
     )
 
 
@@ -110,7 +168,7 @@ def _hoisted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[st
 
 
 def _without_result(candidates: Sequence[Candidate]) -> SearchError:
-    failures = {c.failure.message: c.failure for c in candidates if c.failure}
+    failures = {c.failure.message: c.failure for c in candidates if c.failure and not c.pruned}
     if len(failures) == 1:
         # One reason for all, such as no face in the mask: it says itself what to change.
         (only,) = failures.values()

@@ -85,6 +85,11 @@ class ClipScorer:
         columns = (following.tolist(), direction.tolist(), staying.tolist())
         return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        """Cosines of all pairs of images, as the model sees them."""
+        features = self._tower.look(images).features
+        return [[float(cosine) for cosine in row] for row in features @ features.T]
+
     def _looks(
         self, images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
     ) -> tuple[Look, Look | None, Look | None]:

@@ -15,7 +15,8 @@ class Scorer(Protocol):
     """Judges edited images of one task by named metrics.
 
     A scorer with the class attribute `judges_as_rendered = True` sees images as the editor made
-    them, before the outside of a mask is restored.
+    them, before the outside of a mask is restored. One with a method `likeness(images)` also tells
+    how alike images are: a square of cosines.
     """
 
     @property

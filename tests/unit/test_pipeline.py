@@ -38,7 +38,9 @@ class Painter:
         self.opened += 1
         return self
 
-    def advance(self, trials: Sequence[Trial], tick: Callable[[], None]) -> list[Render]:
+    def advance(
+        self, trials: Sequence[Trial], tick: Callable[[], None], states: object = None
+    ) -> list[Render]:
         tick()
         return [self._act(trial) for trial in trials]
 

@@ -41,7 +41,9 @@ class Retoucher:
         self.started_from.append(images.source)
         return self
 
-    def advance(self, trials: Sequence[Trial], tick: Callable[[], None]) -> list[Render]:
+    def advance(
+        self, trials: Sequence[Trial], tick: Callable[[], None], states: object = None
+    ) -> list[Render]:
         tick()
         return [Render(trial, nfe=3, image=self._brighter(trial)) for trial in trials]
 

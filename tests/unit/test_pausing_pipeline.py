@@ -1,0 +1,162 @@
+"""Searches that stop some of their trials early, through the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backend.artifacts import ArtifactStore
+from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from backend.editors import Render
+from backend.images import TaskImages, encode_png
+from backend.labelstudio import cards
+from backend.pipeline import Device, search
+from backend.scoring import Potential
+from backend.settings import load_settings
+
+STEPS = 10
+SIZE = (16, 16)
+
+
+@dataclass
+class SlowPainter:
+    """An editor whose picture gets its grey step by step; a state is the step it stands at."""
+
+    name: str = "slow painter"
+    opened: int = 0
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def open(self, task: EditTask, images: TaskImages) -> SlowPainter:
+        self.opened += 1
+        return self
+
+    def advance(
+        self,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        states: Mapping[str, bytes | None] | None = None,
+    ) -> list[Render]:
+        return [self._leg(trial, (states or {}).get(trial.id)) for trial in trials]
+
+    def _leg(self, trial: Trial, state: bytes | None) -> Render:
+        start = int(state) if state else 0
+        end = STEPS if trial.to_step is None else trial.to_step
+        self.calls.append((trial.id, start, end))
+        shade = round((trial.noise.seed % 200) * end / STEPS)
+        image = Image.new("RGB", SIZE, (shade, shade, shade))
+        paused = None if trial.to_step is None else str(end).encode()
+        return Render(trial, nfe=end - start, image=image, state=paused)
+
+
+class Brightness:
+    """A scorer that also tells how alike images are."""
+
+    names = ("pf",)
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> list[Mapping[str, float]]:
+        return [{"pf": image.getpixel((0, 0))[0] / 255} for image in edited]  # type: ignore[index]
+
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        shades = [image.getpixel((0, 0))[0] / 255 for image in images]  # type: ignore[index]
+        return [[1 - abs(one - other) for other in shades] for one in shades]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/store")
+
+
+HALVING = SearchPlan(
+    "halving", {"n": 8, "rungs": [[0.3, 4], [0.6, 2], [1.0, 1]]}, 3, batch_size=4, steps=STEPS
+)
+
+
+def run(store: ArtifactStore, plan: SearchPlan, devices: Sequence[SlowPainter]) -> SearchResult:
+    settings = load_settings(potential="weighted", weights={"pf": 1.0})
+    judge = Potential.of(settings)
+    workers = [Device(one, [Brightness()], judge, store, settings) for one in devices]  # type: ignore[list-item]
+    image = store.put(encode_png(Image.new("RGB", SIZE)), "png")
+    task = EditTask(image, "brighter", plan=plan)
+    turn = 0
+
+    def run_batches(parts: Sequence[Sequence[Trial]]) -> list[Candidate]:
+        nonlocal turn
+        finished = []
+        for part in parts:
+            finished.extend(workers[turn % len(workers)].run_batch(task, part))
+            turn += 1
+        return finished
+
+    return search(task, run_batches)
+
+
+def test_survivors_go_on_where_they_stood_even_on_another_device(store: ArtifactStore) -> None:
+    devices = [SlowPainter(), SlowPainter()]
+    result = run(store, HALVING, devices)
+    calls = [call for device in devices for call in device.calls]
+    spent = {start for name, start, end in calls if name == result.best.id}
+    assert spent == {0, 3, 6}
+    assert result.best.nfe == STEPS, "no step is computed twice"
+    assert result.nfe == sum(end - start for _, start, end in calls) < 8 * STEPS
+
+
+def test_what_was_pruned_is_kept_as_a_preview_after_the_finished(store: ArtifactStore) -> None:
+    result = run(store, HALVING, [SlowPainter()])
+    assert len(result.candidates) == 8
+    pruned = [candidate for candidate in result.candidates if candidate.pruned]
+    assert len(pruned) == 8 - len(result.usable)
+    assert result.candidates[: len(result.usable)] == result.usable
+    assert all(candidate.image and candidate.metrics for candidate in pruned)
+    assert not any(candidate.state for candidate in result.candidates), "nobody goes on now"
+
+
+def test_the_finished_candidate_is_the_one_whose_preview_was_best(store: ArtifactStore) -> None:
+    result = run(store, HALVING, [SlowPainter()])
+    shades = [candidate.trial.noise.seed % 200 for candidate in result.candidates]
+    assert result.best.trial.noise.seed % 200 == max(shades)
+
+
+def test_a_lost_state_costs_steps_and_nothing_else(store: ArtifactStore) -> None:
+    class Forgetful(ArtifactStore):
+        def put(self, content: bytes, suffix: str) -> str:
+            name = super().put(content, suffix)
+            if suffix == "safetensors":
+                self._files.rm_file(self._path(name))
+            return name
+
+    kept = run(store, HALVING, [SlowPainter()])
+    lost = run(Forgetful(store.url), HALVING, [SlowPainter()])
+    assert lost.best.id == kept.best.id
+    assert lost.best.image == kept.best.image
+    assert lost.nfe > kept.nfe
+
+
+def test_a_card_calls_what_was_stopped_early_by_its_name(store: ArtifactStore) -> None:
+    result = run(store, HALVING, [SlowPainter()])
+    data = cards.enrichment(result, lambda name: name, job_id="j", model_version="v")
+    pruned = next(candidate for candidate in result.candidates if candidate.pruned)
+    item = next(item for item in data["candidates"] if item["id"] == pruned.id)
+    assert "stopped early" in item["title"]
+    assert "Preview" in item["html"]
+    assert "Failed" not in item["html"]
+    assert f"Stopped at step {pruned.trial.to_step} of {STEPS}" in item["html"]
+    assert pruned.id in data["eacps"]["rejected"]
+
+
+def test_the_report_says_what_the_strategy_decided(store: ArtifactStore) -> None:
+    result = run(store, HALVING, [SlowPainter()])
+    assert result.decisions
+    assert result.decisions[0] in cards.report(result).replace("&#x27;", "'")
+
+
+def test_previews_are_compared_so_that_duplicates_can_go(store: ArtifactStore) -> None:
+    result = run(store, HALVING, [SlowPainter()])
+    names = {metric.name for one in result.candidates if one.pruned for metric in one.metrics}
+    assert "nearest_similarity" in names
+    assert "nearest_similarity" not in {metric.name for metric in result.best.metrics}
