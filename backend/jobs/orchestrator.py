@@ -309,6 +309,7 @@ class Spread:
     priority: int
     records: Records
     _finished: int = 0
+    _absent: int = 0
     _best: float | None = None
     _task_json: Json = field(init=False)
 
@@ -351,13 +352,16 @@ class Spread:
         return {"status": status, "candidates": row.output["candidates"] if row else []}
 
     def _count(self, candidate: Candidate) -> None:
+        if pipeline.no_such_choice(candidate):
+            self._absent += 1
+            return
         self._finished += 1
         if candidate.outcome.usable and candidate.potential is not None:
             best = self._best
             self._best = candidate.potential if best is None else max(best, candidate.potential)
 
     def _report(self) -> None:
-        expected = max(self._finished, pipeline.expected_trials(self.task))
+        expected = max(self._finished, pipeline.expected_trials(self.task) - self._absent)
         progress = {"finished": self._finished, "expected": expected, "best": self._best}
         DBOS.set_event(names.PROGRESS_EVENT, progress)
 

@@ -22,6 +22,7 @@ UrlOf = Callable[[str], str]
 _ABSENT, _TIMES, _MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 # Text takes the page's colour and lines are translucent: Label Studio has a dark theme.
 _INK, _MUTED, _LINE = "inherit", "#7b8290", "rgba(128,128,128,.28)"
+_BEFORE = "_before"
 _BEST, _GOOD, _ALARM = "#16893f", "#3b6fd4", "#c8321f"
 _FONT = "font-size:12px;line-height:1.45;font-variant-numeric:tabular-nums"
 
@@ -118,7 +119,7 @@ def report(result: SearchResult, references: Sequence[str] = ()) -> str:
     facts.append(f"{_number(result.seconds)} s")
     if result.editor:
         made_by = "engine" if task.route == "face_swap" else "editor"
-        facts.append(f"{made_by} {_plain(result.editor)}")
+        facts.append(f"{made_by} {_plain(_short(result.editor))}")
     facts.append(_verdict(result))
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in result.notes)
     notes += "".join(
@@ -176,9 +177,11 @@ def _verdict(result: SearchResult) -> str:
 
 
 def _table(result: SearchResult) -> str:
-    names = list(dict.fromkeys(m.name for c in result.candidates for m in c.metrics))
-    headings = ["#", "candidate", "potential", *names, "lineage", "seed", "NFE"]
-    head = "".join(_cell(_plain(name), tag="th") for name in headings)
+    names = list(dict.fromkeys(m.name for c in result.candidates for m in _ordered(c.metrics)))
+    headings = ["#", "candidate", "potential", *map(_named, names), "lineage"]
+    if result.task.route != "face_swap":
+        headings += ["seed", "NFE"]
+    head = "".join(_cell(name, tag="th") for name in headings)
     rows = "".join(
         _row(candidate, rank, names) for rank, candidate in enumerate(result.candidates, start=1)
     )
@@ -186,7 +189,7 @@ def _table(result: SearchResult) -> str:
         f"<details style='margin-top:4px'><summary style='color:{_MUTED};cursor:pointer'>"
         f"All scores in one table</summary>"
         f"<table style='border-collapse:collapse;margin-top:6px;{_FONT}'>"
-        f"<tr>{head}</tr>{rows}</table></details>"
+        f"<tr>{head}</tr>{rows}</table>{_made_with(result)}</details>"
     )
 
 
@@ -198,15 +201,18 @@ def _row(candidate: Candidate, rank: int, names: Sequence[str]) -> str:
         _plain(candidate.id.upper()),
         f"<b>{_number(candidate.potential)}</b>",
         *(_number(values.get(name)) for name in names),
-        _plain(candidate.detail or candidate.trial.lineage),
-        str(candidate.trial.noise.seed) if candidate.trial.swap is None else _ABSENT,
-        str(candidate.nfe),
+        _plain(_lineage(candidate)),
     ]
+    told = len(cells) - 1
+    if candidate.trial.swap is None:
+        cells += [str(candidate.trial.noise.seed), str(candidate.nfe)]
     weight = f"color:{_BEST};font-weight:600" if rank == 1 and usable else ""
     if candidate.pruned:
-        cells[-3] += f"<br>{_plain(_message(candidate))}"
+        cells[told] += f"<br>{_plain(_message(candidate))}"
     elif candidate.failure:
-        cells[-3] += f"<br><span style='color:{_ALARM}'>{_plain(candidate.failure.message)}</span>"
+        cells[told] += (
+            f"<br><span style='color:{_ALARM}'>{_plain(candidate.failure.message)}</span>"
+        )
     row = "".join(_cell(cell, style=weight) for cell in cells)
     return f"<tr>{row}</tr>"
 
@@ -255,7 +261,7 @@ def _facts(result: SearchResult, candidate: Candidate, rank: int) -> str:
         f"<b>{result.share(candidate.potential):.0%}</b>"
         f"<span style='color:{_MUTED}'>{_distance(result, candidate)}</span></div>"
     )
-    rows = "".join(_metric(metric) for metric in candidate.metrics)
+    rows = "".join(_metric(metric) for metric in _ordered(candidate.metrics))
     notes = "".join(f"<div style='color:{_ALARM}'>{_plain(note)}</div>" for note in candidate.notes)
     foot = f"<div style='color:{_MUTED};margin-top:4px'>{_made_by(candidate)}</div>"
     table = f"<table style='border-collapse:collapse;width:100%'>{_metric_head()}{rows}</table>"
@@ -289,17 +295,14 @@ def _metric(metric: Metric) -> str:
         f"<div style='background:{colour};height:7px;border-radius:4px;"
         f"width:{share * 100:.0f}%'></div></div>"
     )
-    numbers = (
-        _number(metric.value),
-        _weight(metric.weight),
-        _signed(metric.contribution),
-    )
+    weighed = (_weight(metric.weight), _signed(metric.contribution)) if metric.weight else ("", "")
+    numbers = (_number(metric.value), *weighed)
     cells = "".join(
         f"<td style='padding:0 0 0 8px;text-align:right;white-space:nowrap'>{number}</td>"
         for number in numbers
     )
     return (
-        f"<tr><td style='padding:0 8px 0 0;white-space:nowrap'>{_plain(metric.name)}</td>"
+        f"<tr><td style='padding:0 8px 0 0;white-space:nowrap'>{_named(metric.name)}</td>"
         f"<td style='width:60%'>{bar}</td>{cells}</tr>"
     )
 
@@ -319,9 +322,42 @@ def _failed(candidate: Candidate) -> str:
 def _made_by(candidate: Candidate) -> str:
     """What it takes to make a candidate again; a face swap involves no noise and no denoiser."""
     if candidate.trial.swap is not None:
-        return _plain(candidate.detail or candidate.trial.lineage)
+        return _plain(_lineage(candidate))
     seed = candidate.trial.noise.seed
-    return f"{_plain(candidate.trial.lineage)} · seed {seed} · {candidate.nfe} NFE"
+    return f"{_plain(_lineage(candidate))} · seed {seed} · {candidate.nfe} NFE"
+
+
+def _lineage(candidate: Candidate) -> str:
+    """How a candidate came to be: a swap's choices, a noise's parents, or both."""
+    if candidate.trial.swap is not None:
+        return candidate.detail or candidate.trial.lineage
+    return "; ".join(filter(None, (candidate.trial.lineage, candidate.detail)))
+
+
+def _ordered(metrics: Sequence[Metric]) -> list[Metric]:
+    """What was before stands right below what it became."""
+    before = {metric.name: metric for metric in metrics if metric.name.endswith(_BEFORE)}
+    order: list[Metric] = []
+    for metric in metrics:
+        if metric.name not in before:
+            order += [metric, *filter(None, [before.pop(f"{metric.name}{_BEFORE}", None)])]
+    return [*order, *before.values()]
+
+
+def _named(metric: str) -> str:
+    """A metric's name as people read it."""
+    return _plain(metric.replace(_BEFORE, " before"))
+
+
+def _short(editor: str) -> str:
+    """An engine without the list of its models, which the table's foot holds."""
+    return editor.split(" (", 1)[0]
+
+
+def _made_with(result: SearchResult) -> str:
+    if _short(result.editor) == result.editor:
+        return ""
+    return f"<div style='color:{_MUTED};margin-top:4px'>Made with {_plain(result.editor)}</div>"
 
 
 def _outdated(item: dict[str, Any]) -> dict[str, Any]:

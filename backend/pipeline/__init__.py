@@ -8,6 +8,7 @@ from backend.pipeline.search import (
     RunBatches,
     batches,
     expected_trials,
+    no_such_choice,
     ranked,
     search,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "finish",
     "image_limits",
     "load_images",
+    "no_such_choice",
     "open_device",
     "potential_range",
     "ranked",

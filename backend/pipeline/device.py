@@ -42,6 +42,7 @@ class _Opened:
     images: TaskImages
     start: TaskImages
     notes: tuple[str, ...] = ()
+    detail: str = ""
 
 
 class Device:
@@ -117,7 +118,8 @@ class Device:
         # The search heals the swapped face, so it starts from it, and keeps to it.
         prior = self.faces.prior(task, images)
         start = replace(images, source=prior.image)
-        return _Opened(self.editor.open(task, start), images, start, prior.notes)
+        detail = f"swapped first by {self.faces.engine_name}: {prior.detail}"
+        return _Opened(self.editor.open(task, start), images, start, prior.notes, detail)
 
     def _judge(self, task: EditTask, opened: _Opened, renders: Sequence[Render]) -> list[Candidate]:
         images = opened.start
@@ -138,7 +140,8 @@ class Device:
                 candidates.append(Candidate(render.trial, nfe=render.nfe, failure=failure))
                 continue
             image, raw = next(remaining)
-            candidates.append(self._candidate(task, render, image, raw, (*opened.notes, *notes)))
+            candidate = self._candidate(task, render, image, raw, (*opened.notes, *notes))
+            candidates.append(replace(candidate, detail=opened.detail))
         return candidates
 
     def _identities(

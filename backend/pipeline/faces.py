@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Tick = Callable[[], None]
 T = TypeVar("T")
 KEPT = 4
+Box = tuple[int, int, int, int]
+ROOM = 0.6
+FILLS_MUCH = 0.5
 NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
 
 
@@ -63,6 +66,11 @@ class FaceBench:
             raise FaceError("The engine offers no swap to start from.")
         return swapped
 
+    @property
+    def engine_name(self) -> str:
+        """The engine in use, for cards."""
+        return self._engine().engine.name
+
     def identities(
         self, task: EditTask, images: TaskImages, edited: Sequence[Image]
     ) -> Sequence[Mapping[str, float]]:
@@ -81,12 +89,16 @@ class FaceBench:
         )
         return judge.scores(images.source, edited)
 
-    def put(self, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
-        """Store an image that shows a swapped face, and its thumbnail, so that it says so."""
+    def put(
+        self, image: Image, recipe: Mapping[str, Any], faces: Sequence[Box] = ()
+    ) -> tuple[str, str]:
+        """Store an image that shows a swapped face, and its thumbnail, so that it says so. The
+        thumbnail shows the faces' surroundings, where the whole would hide them."""
         from backend.faces.marking import marked
 
         shown, png = marked(image, recipe, self._engine().engine, self._settings)
-        return self._store.put(png, "png"), self._store.put(pixels.thumbnail(shown), "jpg")
+        close = image.crop(_around(faces, image.size)) if faces else shown
+        return self._store.put(png, "png"), self._store.put(pixels.thumbnail(close), "jpg")
 
     def _engine(self) -> OpenedEngine:
         if self._opened is None:
@@ -111,11 +123,11 @@ class FaceBench:
             "task_key": task.key,
             "instruction": task.instruction,
             "fingerprint": task.fingerprint,
-            "trial": to_json(trial),
+            "swap": to_json(trial.swap),
             "scores": dict(swapped.scores),
             "potential": judged.value,
         }
-        image, thumbnail = self.put(swapped.image, recipe)
+        image, thumbnail = self.put(swapped.image, recipe, swapped.faces)
         return Candidate(
             trial=trial,
             image=image,
@@ -126,6 +138,20 @@ class FaceBench:
             editor=self._engine().words,
             detail=swapped.detail,
         )
+
+
+def _around(faces: Sequence[Box], size: tuple[int, int]) -> Box:
+    """A box with room around all the faces; the whole image where they fill much of it."""
+    left, top, right, bottom = zip(*faces, strict=True)
+    more = ROOM * max(max(right) - min(left), max(bottom) - min(top))
+    box = (
+        max(0, round(min(left) - more)),
+        max(0, round(min(top) - more)),
+        min(size[0], round(max(right) + more)),
+        min(size[1], round(max(bottom) + more)),
+    )
+    small = (box[2] - box[0]) * (box[3] - box[1]) < FILLS_MUCH * size[0] * size[1]
+    return box if small else (0, 0, *size)
 
 
 def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:

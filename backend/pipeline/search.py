@@ -136,8 +136,7 @@ def _result(
     potential_range: tuple[float, float],
     decisions: tuple[str, ...],
 ) -> SearchResult:
-    order = _hoisted([c for c in ranked(candidates) if not _no_choice(c)])
-    candidates, notes = order
+    candidates, notes = _hoisted(ranked(_offered(candidates)))
     if not candidates or not candidates[0].outcome.usable:
         raise _without_result(candidates)
     return SearchResult(
@@ -152,7 +151,19 @@ def _result(
     )
 
 
-def _no_choice(candidate: Candidate) -> bool:
+def _offered(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates without what the engine or scene does not offer; then numbered without gaps."""
+    offered = [one for one in candidates if not no_such_choice(one)]
+    if len(offered) == len(candidates):
+        return offered
+    return [
+        replace(one, trial=replace(one.trial, id=f"c{number}"))
+        for number, one in enumerate(offered, start=1)
+    ]
+
+
+def no_such_choice(candidate: Candidate) -> bool:
+    """Whether a trial of a face swap came to nothing because there is no such choice."""
     return candidate.failure is not None and candidate.failure.code == NO_SUCH_CHOICE
 
 

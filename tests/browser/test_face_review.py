@@ -78,14 +78,15 @@ def test_every_card_shows_identity_before_and_after_and_whose_face_was_replaced(
             name: card.locator("tr", has=page.locator(f'td:text-is("{name}")'))
             .locator("td div div")
             .bounding_box()
-            for name in ("identity", "identity_before")
+            for name in ("identity", "identity before")
         }
-        assert bars["identity"]["width"] > bars["identity_before"]["width"]
+        assert bars["identity"]["width"] > bars["identity before"]["width"]
         expect(card).to_contain_text(re.compile(r"the only face; blend \d+%"))
         expect(card).not_to_contain_text("seed")
     two = open_task(studio, swaps[1])
     expect(cards(two).first).to_contain_text(
-        "character 1: face 1 of 2 from the left, character 2: face 2 of 2 from the left"
+        "character 1: masked face 1 of 2 from the left, "
+        "character 2: masked face 2 of 2 from the left"
     )
 
 

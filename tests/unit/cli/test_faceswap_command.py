@@ -146,11 +146,12 @@ def test_a_visible_mark_is_drawn_where_the_setting_asks_for_it(
 @pytest.mark.parametrize(
     ("options", "faces"),
     [
-        (("--mapping", "order"), ("1 of 2", "2 of 2")),
+        (("--mapping", "order"), ("face 1 of 2", "face 2 of 2")),
         (("--mapping", "regions", "--mask", "right.png", "--mask", "left.png"),
-         ("2 of 2", "1 of 2")),
-        (("--mask", "right.png", "--mask", "left.png"), ("2 of 2", "1 of 2")),
-        (("--mapping", "similarity"), ("2 of 2", "1 of 2")),
+         ("masked face 2 of 2", "masked face 1 of 2")),
+        (("--mask", "right.png", "--mask", "left.png"),
+         ("masked face 2 of 2", "masked face 1 of 2")),
+        (("--mapping", "similarity"), ("face 2 of 2", "face 1 of 2")),
     ],
     ids=["order", "regions", "as many masks as characters", "similarity"],
 )  # fmt: skip
@@ -161,7 +162,7 @@ def test_several_characters_go_where_the_mapping_says(
                   "--character", "bob.png", "--out", "both.png", "--json", *options)  # fmt: skip
     first, second = faces
     assert json.loads(shown.out)["face"] == (
-        f"character 1: face {first} from the left, character 2: face {second} from the left"
+        f"character 1: {first} from the left, character 2: {second} from the left"
     )
 
 

@@ -191,7 +191,7 @@ def test_a_swaps_card_names_the_face_and_neither_seed_nor_nfe() -> None:
     data = enriched(swap_result())
     card = data["candidates"][0]["html"]
     assert "face 2 of 3 from the left; blend 80%" in card
-    assert "identity_before" in card
+    assert "identity before" in card
     assert "seed" not in card
     assert "NFE" not in card
 
@@ -201,7 +201,8 @@ def test_the_report_shows_the_character_beside_engine_and_route() -> None:
     assert "<img src='http://backend/anna.jpg'" in report
     assert "Character" in report
     assert "Route <b>Face swap</b>" in report
-    assert "engine basic (yunet.onnx)" in report
+    assert "engine basic" in report
+    assert "Made with basic (yunet.onnx)" in report, "below the table"
     assert "choices" not in report, "an internal word"
 
 
