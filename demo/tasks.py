@@ -33,6 +33,15 @@ SINGLE_SHARE: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
+class EditorSettings:
+    """Which editor of the pack, and how it samples."""
+
+    editor: str
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True)
 class DemoTask:
     """A picture, an instruction, and what only the generator knows: the scene before and after."""
 
@@ -57,7 +66,41 @@ class DemoTask:
         return render(self.before)
 
 
-def demo_tasks(count: int, seed: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A difficulty: which tasks, and which editor attempts them.
+
+    The held-in set is for choosing settings, the held-out one for reporting them; nothing in the
+    pack was trained on either.
+    """
+
+    name: str
+    single_share: float
+    """The share of tasks with one operation; all others have two."""
+    settings: EditorSettings
+    held_in_seed: int
+    held_out_seed: int
+
+    def held_in(self, count: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
+        """Tasks to choose settings on."""
+        return demo_tasks(count, self.held_in_seed, size, self.single_share)
+
+    def held_out(self, count: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
+        """Tasks to report on, never to choose by."""
+        return demo_tasks(count, self.held_out_seed, size, self.single_share)
+
+
+EASY: Final = Level("easy", SINGLE_SHARE, EditorSettings("editor", 10, 2.0), 61_001, 62_001)
+MEDIUM: Final = Level(
+    "medium", SINGLE_SHARE, EditorSettings("editor-early", 10, 1.0), 61_002, 62_002
+)
+HARD: Final = Level("hard", 0.0, EditorSettings("editor-early", 10, 1.0), 61_003, 62_003)
+LEVELS: Final = (EASY, MEDIUM, HARD)
+
+
+def demo_tasks(
+    count: int, seed: int, size: int = SHOWN_SIZE, single_share: float = SINGLE_SHARE
+) -> list[DemoTask]:
     """Tasks with distinct instructions; the same seed gives the same tasks, a longer list more."""
     if size % SIZE:
         raise ValueError(f"size must be a multiple of {SIZE}, not {size}")
@@ -65,7 +108,7 @@ def demo_tasks(count: int, seed: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
     tasks: dict[str, DemoTask] = {}
     while len(tasks) < count:
         before = random_scene(random, random.choice(EMPTINESS))
-        operations = 1 if random.random() < SINGLE_SHARE else 2
+        operations = 1 if random.random() < single_share else 2
         after = random_edit(before, random, operations)
         asked = describe(before, after, random)
         if asked.text not in tasks:
