@@ -109,6 +109,8 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 def _weights(settings: Settings) -> Iterator[Finding]:
     yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
     yield from _folder("EACPS_CLIP", settings.clip, "open_clip_config.json")
+    if settings.verifier:
+        yield from _folder("EACPS_VERIFIER", settings.verifier, "model.safetensors")
 
 
 def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:

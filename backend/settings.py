@@ -29,6 +29,8 @@ RESULTS_VERSION = 1
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEMO_PACK = PROJECT_ROOT / "demo" / "pack"
 FACE_MODELS = PROJECT_ROOT / "models" / "faces"
+WEIGHT_FOLDERS = ("editor", "clip", "verifier", "lora")
+"""Settings that name weights; results depend on what lies there, not on where it lies."""
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables that steer tests and the demo, not the product."""
@@ -214,6 +216,12 @@ class Settings(BaseSettings):
         str(DEMO_PACK / "clip"),
         "open_clip model for pf, pf_dir and cons: a folder, or name/pretrained such as "
         "ViT-B-32/laion2b_s34b_b79k.",
+        results=True,
+    )
+    verifier: str = _knob(
+        str(DEMO_PACK / "verifier"),
+        "Verifier for satisfied, preserved, intact and verified: a folder. Empty: none. Opened "
+        "only if the potential asks for it.",
         results=True,
     )
     lpips_trunk: str = _knob(
@@ -414,9 +422,9 @@ class Settings(BaseSettings):
         content = {
             name: getattr(self, name)
             for name, knob in type(self).model_fields.items()
-            if changes_results(knob) and name not in ("editor", "clip", "lora")
+            if changes_results(knob) and name not in WEIGHT_FOLDERS
         }
-        for name in ("editor", "clip", "lora"):
+        for name in WEIGHT_FOLDERS:
             content[name] = weights_digest(getattr(self, name))
         return digest({"version": RESULTS_VERSION, **content})[:10]
 

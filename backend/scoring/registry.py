@@ -12,6 +12,7 @@ from backend.scoring.clip import ClipScorer
 from backend.scoring.lpips import LpipsScorer
 from backend.scoring.protocol import Scorer
 from backend.scoring.region import RegionScorer
+from backend.scoring.verifier import VerifierScorer
 from backend.settings import Settings
 
 ENTRY_POINT_GROUP: Final = "eacps.scorers"
@@ -31,7 +32,7 @@ class ScorerClass(Protocol):
         """Whether it costs next to nothing beside the scorers of those metrics."""
 
 
-SCORERS: Final[tuple[ScorerClass, ...]] = (ClipScorer, LpipsScorer, RegionScorer)
+SCORERS: Final[tuple[ScorerClass, ...]] = (ClipScorer, LpipsScorer, RegionScorer, VerifierScorer)
 
 
 def scorers() -> tuple[ScorerClass, ...]:
