@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo.training.optimisation import Tick
-from demo.training.recipe import Recipe
+from demo.training.recipe import Recipe, VerifierRecipe, short_name
 
 Report = dict[str, float]
 REPORT = "report.json"
@@ -67,6 +68,40 @@ def stages(recipe: Recipe, work: Path) -> Iterator[Stage]:
     yield Stage("oracle", recipe.oracle.steps, oracle)
 
 
+def verifier_stages(recipe: VerifierRecipe, pack: Path, work: Path) -> Iterator[Stage]:
+    """What a verifier needs, in order; the pack's editors and their codec must be there."""
+    from demo.tasks import EASY
+    from demo.training.autoencoder import Autoencoder
+    from demo.training.evidence import TASKS_IN_BATCH, Attempted, Rendered
+    from demo.training.reader import load_reader, train_reader
+    from demo.training.tokenizer import load_tokenizer
+    from demo.training.verifier import train_instructions, train_verifier
+
+    editor = pack / EASY.settings.editor
+    words, codec = load_tokenizer(editor / "tokenizer"), Autoencoder(editor / "vae")
+
+    def reader(folder: Path, tick: Tick) -> Report:
+        return train_reader(recipe, codec, folder, tick)
+
+    def attempts(folder: Path, tick: Tick) -> None:
+        Attempted(recipe, pack, load_reader(work / "reader"), words).write(folder, tick)
+
+    def renders(folder: Path, tick: Tick) -> None:
+        Rendered(recipe, codec, words).write(folder, tick)
+
+    def instructions(folder: Path, tick: Tick) -> Report:
+        return train_instructions(recipe, words, folder, tick)
+
+    def verifier(folder: Path, tick: Tick) -> None:
+        train_verifier(recipe, work, editor / "tokenizer", folder, tick)
+
+    yield Stage("reader", recipe.reader.steps, reader)
+    yield Stage("attempts", -(-recipe.attempted_tasks // TASKS_IN_BATCH), attempts)
+    yield Stage("renders", -(-recipe.rendered_tasks // TASKS_IN_BATCH), renders)
+    yield Stage("instructions", recipe.instructions.steps, instructions)
+    yield Stage("verifier", recipe.verifier.steps, verifier)
+
+
 @contextmanager
 def _progress() -> Iterator[Progress]:
     columns = TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn()
@@ -78,17 +113,47 @@ def run(recipe: Recipe, out: Path, work: Path) -> dict[str, Report]:
     """Train what is not there yet, then assemble the pack in `out`; return what was measured."""
     from demo.training.package import assemble
 
+    work = work / recipe.digest
+    measured = _finished(stages(recipe, work), work)
+    assemble(work, out)
+    _record(out, "pack", asdict(recipe), measured)
+    return measured
+
+
+def run_verifier(recipe: VerifierRecipe, out: Path, work: Path) -> dict[str, Report]:
+    """Train a verifier on what the editors of the pack in `out` do, and add it to that pack."""
+    from demo.training.package import add_verifier
+
+    work = work / f"verifier-{recipe.digest}-{_editors_digest(out)}"
+    measured = _finished(verifier_stages(recipe, out, work), work)
+    add_verifier(work, out)
+    _record(out, "verifier", asdict(recipe), measured)
+    return measured
+
+
+def _editors_digest(pack: Path) -> str:
+    from backend.weights import weights_digest
+    from demo.training.package import EDITORS
+
+    return short_name([weights_digest(pack / name) for name in EDITORS])
+
+
+def _finished(stages_in_order: Iterator[Stage], work: Path) -> dict[str, Report]:
     reports: dict[str, Report] = {}
     with _progress() as progress:
-        for stage in stages(recipe, work):
+        for stage in stages_in_order:
             task = progress.add_task(stage.name, total=stage.ticks)
             reports[stage.name] = _done(stage, work, partial(progress.advance, task))
             progress.update(task, completed=stage.ticks)
-    assemble(work, out)
-    measured = {name: report for name, report in reports.items() if report}
-    record = {"recipe": asdict(recipe), "measured": measured}
-    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-    return measured
+    return {name: report for name, report in reports.items() if report}
+
+
+def _record(out: Path, part: str, recipe: dict[str, Any], measured: dict[str, Report]) -> None:
+    """Keep in `training.json` how a part was made, beside what it says of other parts."""
+    path = out / "training.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known[part] = {"recipe": recipe, "measured": measured}
+    path.write_text(json.dumps(known, indent=2) + "\n")
 
 
 def _done(stage: Stage, work: Path, tick: Tick) -> Report:
@@ -119,6 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="two steps of everything: proves the chain only"
     )
+    parser.add_argument(
+        "--only",
+        choices=["verifier"],
+        help="train this alone, on the editors of the pack that lies in --out",
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for torch")
     options = parser.parse_args(arguments)
     import torch
@@ -129,8 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    recipe = Recipe.quick() if options.quick else Recipe.full(options.scale)
-    measured = run(recipe, options.out, options.work / recipe.digest)
+    if options.only and not (options.out / "editor").is_dir():
+        parser.exit(2, f"{options.out} has no editor to learn from; train the whole pack there\n")
+    measured: dict[str, Report] = {}
+    if options.only is None:
+        recipe = Recipe.quick() if options.quick else Recipe.full(options.scale)
+        measured |= run(recipe, options.out, options.work)
+    judge = VerifierRecipe.quick() if options.quick else VerifierRecipe.full(options.scale)
+    measured |= run_verifier(judge, options.out, options.work)
     print(json.dumps(measured, indent=2))
 
 

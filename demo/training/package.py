@@ -26,6 +26,12 @@ def assemble(work: Path, out: Path) -> None:
     write_manifest(out)
 
 
+def add_verifier(work: Path, out: Path) -> None:
+    """Write the verifier's folder beside the others."""
+    _write(out / "verifier", partial(_save_verifier, work))
+    write_manifest(out)
+
+
 def _write(folder: Path, save: Callable[[Path], None]) -> None:
     unfinished = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -77,6 +83,11 @@ def _save_scorer(work: Path, folder: Path) -> None:
 def _save_oracle(work: Path, folder: Path) -> None:
     for name in ("model.safetensors", "config.json"):
         shutil.copy(work / "oracle" / name, folder)
+
+
+def _save_verifier(work: Path, folder: Path) -> None:
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(work / "verifier" / name, folder)
 
 
 def forget_paths(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +62,49 @@ class Recipe:
     @property
     def digest(self) -> str:
         """A short name for this recipe; its intermediate files lie under it."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return short_name(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierRecipe:
+    """The verifier's run: its seeds are none of the editor's, the scorer's or the oracle's."""
+
+    reader: Stage = Stage(steps=3_000, batch=64, learning_rate=2e-3, seed=5_101)
+    outcomes: int = 3
+    """Of one task: attempts of an editor, or renders."""
+    attempted_tasks: int = 1_920
+    attempts_seed: int = 5_202_000
+    rendered_tasks: int = 2_400
+    rendered_seed: int = 5_303_000
+    instructions: Stage = Stage(steps=1_500, batch=128, learning_rate=3e-3, seed=5_404)
+    verifier: Stage = Stage(steps=1_000, batch=64, learning_rate=1.5e-3, seed=5_505)
+    held_out: int = 1_000
+    held_out_seed: int = 5_606
+
+    @classmethod
+    def full(cls, scale: float = 1.0) -> VerifierRecipe:
+        """The real run, with every number of steps times `scale`."""
+        full = cls()
+        return replace(
+            full,
+            reader=full.reader.scaled(scale),
+            instructions=full.instructions.scaled(scale),
+            verifier=full.verifier.scaled(scale),
+        )
+
+    @classmethod
+    def quick(cls) -> VerifierRecipe:
+        """A few steps of everything: proves that the chain works and trains nothing."""
+        tiny = cls.full(scale=0.0)
+        return replace(tiny, attempted_tasks=8, rendered_tasks=8, held_out=32)
+
+    @property
+    def digest(self) -> str:
+        """A short name for this recipe; its intermediate files lie under it."""
+        return short_name(asdict(self))
+
+
+def short_name(content: Any) -> str:
+    """A short name for anything that is JSON."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

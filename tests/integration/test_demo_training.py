@@ -1,5 +1,12 @@
+import json
+import shutil
+
 import pytest
 
+from backend.domain import EditTask
+from backend.images import TaskImages
+from backend.scoring.verifier import VerifierScorer
+from backend.settings import Settings
 from backend.weights import verify_manifest
 from demo.tasks import demo_tasks
 from demo.training.__main__ import main
@@ -34,6 +41,10 @@ def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(trained, monkeypatch)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{pack / 'clip'}")
     words = open_clip.get_tokenizer(f"local-dir:{pack / 'clip'}")([task.instruction])
     assert model.encode_text(words).shape == (1, 128)
+    verifier = VerifierScorer.open(Settings(_env_file=None, verifier=str(pack / "verifier")), "cpu")
+    asked = EditTask("bear", task.instruction)
+    for row in verifier.score(asked, TaskImages(task.source), images):
+        assert 0 < row["verified"] < 1
 
 
 def test_a_second_run_takes_up_what_the_first_one_finished(trained):
@@ -53,3 +64,22 @@ def test_a_second_run_takes_up_what_the_first_one_finished(trained):
     assert stage.stat().st_mtime_ns == written
     first, second = ((trained / name / "manifest.json").read_text() for name in ("pack", "again"))
     assert first == second
+
+
+def test_the_verifier_alone_is_trained_for_a_pack_that_is_there(trained, tmp_path):
+    pack = shutil.copytree(trained / "pack", tmp_path / "pack")
+    shutil.rmtree(pack / "verifier")
+    clip = (pack / "clip" / "open_clip_model.safetensors").read_bytes()
+    options = ["--quick", "--threads", "1", "--out", str(pack), "--work", str(tmp_path / "work")]
+    main([*options, "--only", "verifier"])
+    verify_manifest(pack)
+    assert (pack / "verifier" / "model.safetensors").is_file()
+    assert (pack / "clip" / "open_clip_model.safetensors").read_bytes() == clip
+    assert not list(tmp_path.glob("work/*/autoencoder"))
+    assert json.loads((pack / "training.json").read_text()).keys() == {"pack", "verifier"}
+
+
+def test_a_verifier_needs_the_editors_of_a_pack(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--quick", "--only", "verifier", "--out", str(tmp_path), "--work", str(tmp_path)])
+    assert "has no editor to learn from" in capsys.readouterr().err

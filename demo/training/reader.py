@@ -1,0 +1,88 @@
+"""The verifier's eye and teacher: reads attributes, and shares nothing with the oracle.
+
+Its own architecture, its own seed, its own renders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from backend.scoring.verifier_network import TraitReader
+from demo.bears import FIELD_SIZES, FIELDS, Requirement
+from demo.tensors import to_tensor
+from demo.training.augmentation import softened
+from demo.training.autoencoder import Autoencoder
+from demo.training.data import scenes
+from demo.training.optimisation import Tick, cosine, descend, set_learning_rate
+from demo.training.recipe import VerifierRecipe
+
+WEIGHTS: Final = "reader.safetensors"
+WIDTHS: Final = (24, 48, 80, 112)
+HIDDEN: Final = 192
+
+
+def untrained() -> TraitReader:
+    """A reader of the bears' attributes, in the order of FIELDS."""
+    return TraitReader(FIELD_SIZES, WIDTHS, HIDDEN)
+
+
+def train_reader(
+    recipe: VerifierRecipe, autoencoder: Autoencoder, folder: Path, tick: Tick
+) -> dict[str, float]:
+    """Write a trained reader; return its accuracy over all fields on decoded fresh renders."""
+    stage = recipe.reader
+    torch.manual_seed(stage.seed)
+    generator, random = torch.Generator().manual_seed(stage.seed), Random(stage.seed)
+    network = untrained().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), stage.learning_rate, weight_decay=0.02)
+    for step in range(stage.steps):
+        rate = stage.learning_rate * cosine(step, stage.steps, warmup=100, floor=0.01)
+        set_learning_rate(optimiser, rate)
+        pictures, labels = scenes(stage.batch, random)
+        decode = autoencoder.noisy if random.random() < 0.5 else None
+        views = softened(to_tensor(pictures), generator, decode)
+        logits = network(views.contiguous(memory_format=torch.channels_last))
+        truth = torch.from_numpy(labels).unbind(1)
+        losses = [functional.cross_entropy(*pair) for pair in zip(logits, truth, strict=True)]
+        descend(optimiser, torch.stack(losses).sum(), network.parameters(), clip=10.0)
+        tick()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: value.contiguous() for name, value in network.state_dict().items()}, folder / WEIGHTS
+    )
+    return {"accuracy": _accuracy(network.eval(), autoencoder, recipe)}
+
+
+def load_reader(folder: Path) -> TraitReader:
+    """A trained reader."""
+    network = untrained()
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    return network.eval()
+
+
+@torch.no_grad()
+def lowest(network: TraitReader, pictures: torch.Tensor, wanted: Requirement) -> torch.Tensor:
+    """Per picture the lowest probability of any field value that it should show."""
+    shown = dict(zip(FIELDS, (logits.softmax(1) for logits in network(pictures)), strict=True))
+    return torch.stack([shown[field][:, value] for field, value in wanted.items()]).amin(0)
+
+
+@torch.no_grad()
+def certainty(network: TraitReader, pictures: torch.Tensor) -> torch.Tensor:
+    """How surely the least certain field of each picture is read."""
+    sure = [logits.softmax(1).amax(1) for logits in network(pictures)]
+    return torch.stack(sure).amin(0)
+
+
+@torch.no_grad()
+def _accuracy(network: TraitReader, autoencoder: Autoencoder, recipe: VerifierRecipe) -> float:
+    pictures, labels = scenes(recipe.held_out, Random(recipe.held_out_seed))
+    logits = network(autoencoder.shown(to_tensor(pictures)))
+    guesses = torch.stack([each.argmax(1) for each in logits], 1)
+    return (guesses == torch.from_numpy(labels)).float().mean().item()
