@@ -290,6 +290,20 @@ def run(
     devices: Annotated[
         str, typer.Option(metavar="DEVICES", help="Instead of EACPS_DEVICES: cpu, cuda:0,cuda:1 …")
     ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A config of tt-scale-flux (JSON). It wins over variables and .env.",
+        ),
+    ] = None,
+    tt_scale_flux_output: Annotated[
+        bool,
+        typer.Option(
+            "--tt-scale-flux-output",
+            help="Also write tt-scale-flux's files, into FOLDER/tt-scale-flux/NAME.",
+        ),
+    ] = False,
 ) -> None:
     """Search without Label Studio: from files into a folder.
 
@@ -304,17 +318,51 @@ def run(
         eacps run --from-file tasks.jsonl --out results
 
         eacps run --from-file project.json --task-ids 1,2 --devices cuda:0,cuda:1 --out results
+
+        eacps run --config flux.json --image bear.png --prompt "add a hat" --out results
     """
     from backend.doctor import refuse_to_start
     from backend.labelstudio.offline import run_offline
+    from backend.labelstudio.tt_scale_flux import RunConfig, read_config
+    from backend.labelstudio.tt_scale_flux_output import tree_writer
 
     overrides: dict[str, Any] = {"devices": devices} if devices else {}
-    settings = load_settings(**overrides)
+    asked = read_config(config) if config else RunConfig()
+    settings = asked.settings(**overrides)
     log.configure("ERROR", settings.log_format, "run")
+    prompt = prompt or (asked.prompt if image else None)
     tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
     refuse_to_start(settings)
-    failed = run_offline(settings, tasks, out_folder, err, out)
+    for note in asked.notes:
+        err.print(f"{config}: {note}", highlight=False, markup=False, soft_wrap=True)
+    tree = tree_writer(settings) if tt_scale_flux_output else None
+    failed = run_offline(
+        settings, tasks, out_folder, err, out, variables=asked.variables, on_ended=tree
+    )
     raise SystemExit(1 if failed else 0)
+
+
+@app.command()
+def collage(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of `eacps run` or tt-scale-flux.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Instead of DIR/collage.png."),
+    ] = None,
+) -> None:
+    """Show the best of every round side by side: round, seed and score, a row per task.
+
+    Examples:
+
+        eacps collage results
+
+        eacps collage results/tt-scale-flux/bear --out bear.jpg
+    """
+    from backend.labelstudio.collage import write_collage
+
+    _finding("ok", str(write_collage(folder, file, _look())))
 
 
 def _tasks(

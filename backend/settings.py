@@ -16,7 +16,12 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from backend.domain import FaceMapping, Route, SearchPlan, digest
@@ -46,6 +51,23 @@ def _knob(default: Any, help_text: str, *, results: bool = False, **kwargs: Any)
 
 def _shared_with_label_studio(name: str) -> AliasChoices:
     return AliasChoices(f"{_PREFIX}{name}", name)
+
+
+class _Unmixed(PydanticBaseSettingsSource):
+    """A source whose tables do not mix with those of stronger sources, as pydantic's would."""
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The source's own answer."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """What stronger sources left open."""
+        found = self._source()
+        return {name: value for name, value in found.items() if name not in self.current_state}
 
 
 class Settings(BaseSettings):
@@ -357,6 +379,18 @@ class Settings(BaseSettings):
         "INFO", "Least severe log line that is shown."
     )
     log_format: Literal["text", "json"] = _knob("text", "Log lines as text, or as JSON.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, and that over `.env`, each value as a whole."""
+        return init_settings, _Unmixed(env_settings), _Unmixed(dotenv_settings)
 
     @field_validator("face_boosts")
     @classmethod

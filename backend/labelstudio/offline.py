@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +38,7 @@ from backend.settings import Settings
 ENDED = ("done", "failed", "cancelled")
 DATA_FOLDER = ".eacps"
 LOOK_SECONDS = 0.3
+OnEnded = Callable[[Path, str], None]
 REFUSED = f"Error ({RefusedError.code})"
 
 
@@ -115,26 +117,55 @@ def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
 
 
 def run_offline(
-    settings: Settings, tasks: Sequence[OfflineTask], folder: Path, progress: Console, out: Console
+    settings: Settings,
+    tasks: Sequence[OfflineTask],
+    folder: Path,
+    progress: Console,
+    out: Console,
+    *,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    on_ended: OnEnded | None = None,
 ) -> int:
-    """Search every task, showing progress; returns how many failed. Safe to repeat."""
+    """Search every task, showing progress; returns how many failed. Safe to repeat.
+
+    `variables` are what the workers' environment needs to have these settings too; `on_ended`
+    hears, once for each task, that its files are there or that it failed.
+    """
     folder = folder.resolve()
     local = at_home(settings, folder)
     with alone(folder):
         jobs = [_job(local, task) for task in tasks]
         client = JobClient(local)
+        herald = _Herald(folder, jobs, on_ended)
         try:
             unwritten = [job for job in jobs if not _is_written(folder, job)]
             waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
             if len(waiting) < len(jobs):
                 kept = len(jobs) - len(waiting)
                 progress.print(f"Finished before, and kept: {kept} of {len(jobs)}.")
+            herald.tell({job.id for job in jobs} - {job.id for job in waiting})
             if waiting:
-                with _workers(local, folder, progress) as process:
-                    _watch(client, waiting, process, folder, progress)
+                with _workers(local, folder, progress, variables) as process:
+                    _watch(client, waiting, process, folder, progress, herald)
             return _report(client, jobs, folder, out)
         finally:
             client.close()
+
+
+class _Herald:
+    """Says once of each task that it has ended."""
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], on_ended: OnEnded | None) -> None:
+        self._folder = folder
+        self._untold = {job.id: str(job.origin["name"]) for job in jobs}
+        self._on_ended = on_ended
+
+    def tell(self, ended: Set[str]) -> None:
+        """These jobs have ended, now or before."""
+        for identity in ended & self._untold.keys():
+            name = self._untold.pop(identity)
+            if self._on_ended:
+                self._on_ended(self._folder, name)
 
 
 def at_home(settings: Settings, folder: Path) -> Settings:
@@ -229,10 +260,11 @@ def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Jo
 
 @contextmanager
 def _workers(
-    settings: Settings, folder: Path, progress: Console
+    settings: Settings, folder: Path, progress: Console, variables: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
+        **variables,
         "EACPS_DATA_DIR": str(settings.data_dir),
         "EACPS_DATABASE_URL": "",
         "EACPS_ARTIFACTS_URL": "",
@@ -271,6 +303,7 @@ def _watch(
     process: subprocess.Popen[bytes],
     folder: Path,
     console: Console,
+    herald: _Herald,
 ) -> None:
     columns = (
         SpinnerColumn(),
@@ -285,6 +318,7 @@ def _watch(
         while True:
             statuses = list(client.statuses(ids).values())
             ended = sum(status.state in ENDED for status in statuses)
+            herald.tell({status.id for status in statuses if status.state in ENDED})
             finished, expected = _candidates(statuses, len(jobs))
             progress.update(
                 row,

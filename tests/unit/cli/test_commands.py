@@ -12,7 +12,7 @@ import pytest
 Eacps = Any
 
 COMMANDS = (
-    "demo", "serve", "worker", "run", "faceswap", "face-models", "doctor", "connect",
+    "demo", "serve", "worker", "run", "faceswap", "face-models", "collage", "doctor", "connect",
     "label-config", "settings", "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
 )  # fmt: skip
 

@@ -40,6 +40,16 @@ def test_the_search_counts_in_the_steps_that_the_editor_takes() -> None:
     assert Settings(steps=30).plan.steps == 30
 
 
+def test_a_table_of_a_stronger_source_replaces_a_weaker_one_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text('EACPS_STRATEGY_PARAMS={"k": 9}\nEACPS_WEIGHTS={"pf": 1}\n')
+    monkeypatch.setenv("EACPS_STRATEGY_PARAMS", '{"rounds": 2}')
+    assert load_settings().strategy_params == {"rounds": 2}
+    settings = load_settings(strategy_params={"n": 4})
+    assert (settings.strategy_params, settings.weights) == ({"n": 4}, {"pf": 1})
+
+
 def test_label_studios_own_variable_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://labels:8080/")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "very-secret")
