@@ -14,7 +14,7 @@ from PIL import Image
 from backend.domain import EditTask
 from backend.errors import ScoringError, SettingsError
 from backend.images import TaskImages
-from backend.scoring.metric_range import MetricRange
+from backend.metric_range import MetricRange
 from backend.settings import Settings
 from backend.weights import verify_manifest
 
