@@ -23,7 +23,8 @@ class OpenedEngine:
     @property
     def words(self) -> str:
         """The engine and its models, for cards and the log."""
-        return f"{self.engine.name} ({', '.join(self.engine.models)})"
+        models, providers = self.engine.models, self.engine.providers
+        return f"{self.engine.name} ({', '.join(models)} on {', '.join(providers)})"
 
 
 def open_engine(settings: Settings, device: str) -> OpenedEngine:
@@ -55,5 +56,5 @@ def _basic(settings: Settings) -> FaceEngine:
 
 def _opened(engine: FaceEngine, *notes: str) -> OpenedEngine:
     opened = OpenedEngine(engine, (*notes, *engine.notes))
-    log.info("faces: %s on %s", opened.words, ", ".join(engine.providers))
+    log.info("faces: %s", opened.words)
     return opened
