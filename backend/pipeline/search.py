@@ -44,7 +44,8 @@ def search(
     strategy = _strategy(task)
     expected = expected_trials(task)
     ledger = Ledger(task.plan.steps)
-    while trials := strategy.ask():
+    while asked := strategy.ask():
+        trials = ledger.grouped(asked)
         finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
         strategy.tell(ledger.entered(trials, finished))
         if on_progress:
@@ -63,6 +64,17 @@ class Ledger:
     def candidates(self) -> list[Candidate]:
         """What is known so far, in the order first asked."""
         return list(self._entries.values())
+
+    def grouped(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Trials that go the same way side by side, so that they can be one batch."""
+        return sorted(trials, key=self._leg)
+
+    def _leg(self, trial: Trial) -> tuple[int, int, str]:
+        known = self._entries.get(trial.id)
+        start = known.trial.to_step if known and known.state else None
+        end = self._steps if trial.to_step is None else trial.to_step
+        # The furthest first: they decide a depth-first search.
+        return (-(start or 0), end, trial.instruction_suffix)
 
     def resumed(self, trial: Trial) -> Trial:
         """The trial with the state from which it goes on, if it was paused before."""

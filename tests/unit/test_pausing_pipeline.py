@@ -160,3 +160,20 @@ def test_previews_are_compared_so_that_duplicates_can_go(store: ArtifactStore) -
     names = {metric.name for one in result.candidates if one.pruned for metric in one.metrics}
     assert "nearest_similarity" in names
     assert "nearest_similarity" not in {metric.name for metric in result.best.metrics}
+
+
+def test_trials_that_go_the_same_way_share_a_batch() -> None:
+    from backend.domain import Noise
+    from backend.pipeline.search import Ledger
+
+    ledger = Ledger(STEPS)
+    first = [Trial(f"c{n}", Noise(n), to_step=3) for n in range(4)]
+    ledger.entered(first, [Candidate(trial, state="a.safetensors") for trial in first])
+    mixed = [
+        Trial("c8", Noise(8), to_step=3),
+        Trial("c0", Noise(0), to_step=6),
+        Trial("c9", Noise(9), to_step=3),
+        Trial("c1", Noise(1), to_step=6),
+        Trial("c2", Noise(2)),
+    ]
+    assert [trial.id for trial in ledger.grouped(mixed)] == ["c0", "c1", "c2", "c8", "c9"]
