@@ -308,7 +308,7 @@ class Spread:
     task: EditTask
     priority: int
     records: Records
-    _finished: int = 0
+    _known: set[str] = field(default_factory=set)
     _absent: int = 0
     _best: float | None = None
     _task_json: Json = field(init=False)
@@ -355,14 +355,16 @@ class Spread:
         if pipeline.no_such_choice(candidate):
             self._absent += 1
             return
-        self._finished += 1
+        # One that was paused and carried on comes several times, and counts once.
+        self._known.add(candidate.id)
         if candidate.outcome.usable and candidate.potential is not None:
             best = self._best
             self._best = candidate.potential if best is None else max(best, candidate.potential)
 
     def _report(self) -> None:
-        expected = max(self._finished, pipeline.expected_trials(self.task) - self._absent)
-        progress = {"finished": self._finished, "expected": expected, "best": self._best}
+        finished = len(self._known)
+        expected = max(finished, pipeline.expected_trials(self.task) - self._absent)
+        progress = {"finished": finished, "expected": expected, "best": self._best}
         DBOS.set_event(names.PROGRESS_EVENT, progress)
 
 
