@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,6 +206,16 @@ def _quality(
     }
 
 
+def machine(threads: int) -> dict[str, Any]:
+    """Where and with what this was measured."""
+    return {
+        "processor": platform.machine(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "open_clip_torch")},
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, attempt, judge, print and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m demo.judges", description=__doc__)
@@ -216,11 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     judges = Judges(options.pack)
-    report = {}
+    levels = {}
     for level in LEVELS:
         made = attempted(level, options.pack, options.tasks, options.attempts, options.cache)
-        report[level.name] = summary(judged(level, made, judges))
-    text = json.dumps(report, indent=2) + "\n"
+        levels[level.name] = summary(judged(level, made, judges))
+    about = {"tasks": options.tasks, "attempts": options.attempts, **machine(options.threads)}
+    text = json.dumps({"about": about, "levels": levels}, indent=2) + "\n"
     if options.out:
         options.out.write_text(text)
     print(text)

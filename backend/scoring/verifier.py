@@ -112,15 +112,16 @@ class LoadedVerifier:
         import torch
 
         shape, count = self._network.shape, len(edited)
-        row = self._tokenizer(
-            instruction, padding="max_length", max_length=shape.context, truncation=True
-        )
+        with self._lock:  # A fast tokenizer is changed by padding, and refuses two threads at once.
+            row = self._tokenizer(
+                instruction, padding="max_length", max_length=shape.context, truncation=True
+            )
         ids = torch.tensor([row["input_ids"]]).expand(count, -1)
         size = shape.image_size
         before = _pixels([source], size).expand(count, -1, -1, -1)
-        done = torch.full((count,), UNKNOWN_PROGRESS if progress is None else progress)
+        done = torch.full((count,), UNKNOWN_PROGRESS if progress is None else float(progress))
         inputs = [each.to(self._device) for each in (before, _pixels(edited, size), ids, done)]
-        with self._lock, torch.inference_mode():
+        with torch.inference_mode():
             rows: list[list[float]] = self._network(*inputs).float().sigmoid().tolist()
         return rows
 
