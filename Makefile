@@ -12,7 +12,7 @@ LABEL_STUDIO_READY := $(LABEL_STUDIO_VENV)/.ready
 export HF_HUB_OFFLINE ?= 0
 
 .PHONY: help demo serve test check lint types unit integration browser chaos format doctor \
-	demo-pack face-models bench screenshots clean system-packages install install-dev
+	demo-pack face-models bench bench-search screenshots clean system-packages install install-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ face-models: $(BACKEND_READY)  ## Fetch the free models of face engine `basic` (
 
 bench: $(BACKEND_READY)  ## Measure engine overhead, memory and enqueueing (docs/results)
 	@$(BIN)/python -m benchmarks.engine --out docs/results
+
+bench-search: $(DEV_READY)  ## Compare every search by an oracle (about 20 minutes; QUICK=1: two)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.search --workers 2 $(if $(QUICK),--quick)
 
 screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures again
 	@$(BIN)/python $(PIP) --no-deps matplotlib==3.11.2  # brings a portrait that may be published

@@ -1,0 +1,161 @@
+"""Compare every search under every judge: `python -m benchmarks.search` (or `--quick`).
+
+Renders are kept under --cache as they are made: stop it at any time, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from backend.errors import EacpsError
+from benchmarks.engine import machine
+from benchmarks.search.measure import Assignment, Bench, Measured, Setup
+from benchmarks.search.problems import PARTS, Part
+from benchmarks.search.report import report
+from benchmarks.search.rows import rows_of
+from demo.tasks import LEVELS
+
+SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
+    ("medium", "held-in"): (100, 40),
+    ("medium", "held-out"): (150, 60),
+    ("easy", "held-out"): (40, 0),
+    ("hard", "held-out"): (40, 0),
+}
+"""Tasks, and how many of them are also searched by what makes children."""
+QUICK: Final[dict[tuple[str, Part], tuple[int, int]]] = {
+    ("medium", "held-in"): (6, 2),
+    ("medium", "held-out"): (6, 2),
+}
+NAME: Final = "search"
+
+_bench: Bench
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, measure, write rows and report."""
+    options = _options(arguments)
+    target: Path = options.out / f"{options.name}.jsonl"
+    if options.report_only:
+        report(_read(target), options.out, options.name)
+        return
+    setup = Setup(options.cache, tuple(options.strategies), tuple(options.strategy_file))
+    work = list(_assignments(options))
+    try:
+        bench = Bench(setup)
+        done = _all(work, bench, setup, options.workers, options.threads)
+    except EacpsError as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped; what was rendered is kept. The same command goes on.") from None
+    header = {**machine(options.threads), "command": _command(arguments)}
+    rows = [header, *rows_of(work, done, bench)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    target.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+    report(rows, options.out, options.name)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="for the results")
+    parser.add_argument("--name", default=None, help="the results' file name (search, or quick)")
+    parser.add_argument("--cache", type=Path, default=Path("out/bench-search"))
+    parser.add_argument("--quick", action="store_true", help="a dozen tasks, about two minutes")
+    parser.add_argument("--tasks", type=int, help="this many tasks of each set instead")
+    parser.add_argument("--local-tasks", type=int, help="of which with children, instead")
+    parser.add_argument("--levels", type=_words, default=[level.name for level in LEVELS])
+    parser.add_argument("--parts", type=_words, default=list(PARTS))
+    parser.add_argument(
+        "--strategies", type=_words, default=[], help="only these, and best_of_n: a,b"
+    )
+    parser.add_argument(
+        "--strategy-file",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file with one more strategy; it is put on the curve under the file's name",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that render")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads in each")
+    parser.add_argument("--report-only", action="store_true", help="from the rows that are there")
+    options = parser.parse_args(arguments)
+    options.name = options.name or (f"{NAME}-quick" if options.quick else NAME)
+    if options.quick and options.out == Path("docs/results"):
+        options.out = Path("out")
+    return options
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _command(arguments: Sequence[str] | None) -> str:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return " ".join(["python -m benchmarks.search", *(Path(word).name for word in given)])
+
+
+def _assignments(options: argparse.Namespace) -> Iterator[Assignment]:
+    for (level, part), (count, local) in (QUICK if options.quick else SIZES).items():
+        if level not in options.levels or part not in options.parts:
+            continue
+        tasks = count if options.tasks is None else options.tasks
+        deep = local if options.local_tasks is None else options.local_tasks
+        for index in range(tasks):
+            yield Assignment(level, part, index, tasks, index < deep)
+
+
+def _all(
+    work: Sequence[Assignment], bench: Bench, setup: Setup, workers: int, threads: int
+) -> list[Measured]:
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("tasks", total=len(work))
+        if workers <= 1:
+            _one_thread(threads)
+            done = []
+            for each in work:
+                done.append(bench.measured(each))
+                progress.update(bar, advance=1, description=f"{each.level} {each.part}")
+            return done
+        pool = ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=_begin, initargs=(setup, threads)
+        )
+        try:
+            futures: list[Future[Measured]] = [pool.submit(_measured, each) for each in work]
+            for _ in as_completed(futures):
+                progress.advance(bar)
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(setup: Setup, threads: int) -> None:
+    global _bench  # noqa: PLW0603 - a worker process has one
+    _one_thread(threads)
+    _bench = Bench(setup)
+
+
+def _measured(work: Assignment) -> Measured:
+    return _bench.measured(work)
+
+
+def _one_thread(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _read(target: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    main()

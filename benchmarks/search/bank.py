@@ -1,0 +1,159 @@
+"""What was rendered and judged before: an append-only folder per task, safe against any kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy
+from numpy.typing import NDArray
+
+from backend.domain import Noise, from_json, to_json
+
+END: Final = -1
+"""Stands for the end of a render where a step is meant."""
+
+
+@dataclass(frozen=True, order=True)
+class Wanted:
+    """A look at one render: its recipe, and the step at which it is looked at."""
+
+    key: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some renders of one task: a picture of each at each step, and why some failed."""
+
+    keys: list[str]
+    steps: list[int]
+    pictures: NDArray[numpy.uint8]
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One scorer's numbers for a shard: values [render, step, name], and features if it tells
+    likenesses: [render, step, feature]."""
+
+    names: list[str]
+    values: NDArray[numpy.float64]
+    features: NDArray[numpy.float64]
+
+
+View = Mapping[str, float]
+
+
+class Bank:
+    """All looks at one task's renders, by recipe and step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.failures: dict[str, str] = {}
+        self._views: dict[Wanted, View] = {}
+        self._features: dict[Wanted, NDArray[numpy.float64]] = {}
+        self._count = 0
+
+    def load(self, scorers: Iterable[str], scored: Callable[[Shard, str], Scores]) -> None:
+        """Read every shard; `scored(shard, name)` is for what a scorer has not judged yet."""
+        for path in sorted(self.folder.glob("*.npz")):
+            if "." in path.stem:
+                continue
+            shard = _read_shard(path)
+            self._take(shard, [self._scores(path, shard, name, scored) for name in scorers])
+
+    def add(self, shard: Shard, scores: Mapping[str, Scores]) -> None:
+        """Keep a shard: scores first, so that a shard is there only when it is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self._count:04d}.npz"
+        for name, one in scores.items():
+            _write_scores(_scores_path(path, name), one)
+        _write(
+            path,
+            header=_text({"keys": shard.keys, "steps": shard.steps, "failures": shard.failures}),
+            pictures=shard.pictures,
+        )
+        self._take(shard, list(scores.values()))
+
+    def view(self, wanted: Wanted) -> View | None:
+        """What the judges saw there, or None where nobody has looked yet."""
+        return self._views.get(wanted)
+
+    def features(self, wanted: Wanted) -> NDArray[numpy.float64]:
+        """CLIP's unit features of that look."""
+        return self._features[wanted]
+
+    @property
+    def keys(self) -> list[str]:
+        """The recipes of all renders, in the order in which they were made."""
+        return list(dict.fromkeys(wanted.key for wanted in self._views))
+
+    def _take(self, shard: Shard, scores: Sequence[Scores]) -> None:
+        self._count += 1
+        for row, key in enumerate(shard.keys):
+            if shard.failures[row]:
+                self.failures[key] = shard.failures[row]
+            for column, step in enumerate(shard.steps):
+                view: dict[str, float] = {}
+                for one in scores:
+                    view.update(zip(one.names, one.values[row, column].tolist(), strict=True))
+                    if one.features.size:
+                        self._features[Wanted(key, step)] = one.features[row, column]
+                self._views[Wanted(key, step)] = view
+
+    def _scores(
+        self, path: Path, shard: Shard, name: str, scored: Callable[[Shard, str], Scores]
+    ) -> Scores:
+        kept = _scores_path(path, name)
+        if not kept.is_file():
+            _write_scores(kept, scored(shard, name))
+        with numpy.load(kept, allow_pickle=False) as file:
+            names = json.loads(bytes(file["header"]))["names"]
+            return Scores(names, file["values"], file["features"])
+
+
+def key_of(noise: Noise, suffix: str = "") -> str:
+    """A render's recipe as text."""
+    return json.dumps([to_json(noise), suffix], separators=(",", ":"), sort_keys=True)
+
+
+def noise_of(key: str) -> tuple[Noise, str]:
+    """The recipe that `key_of` wrote."""
+    noise, suffix = json.loads(key)
+    return from_json(Noise, noise), suffix
+
+
+def missing(bank: Bank, looks: Iterable[Wanted]) -> list[Wanted]:
+    """Those looks that the bank cannot answer."""
+    return [look for look in looks if bank.view(look) is None and look.key not in bank.failures]
+
+
+def _read_shard(path: Path) -> Shard:
+    with numpy.load(path, allow_pickle=False) as file:
+        header = json.loads(bytes(file["header"]))
+        return Shard(header["keys"], header["steps"], file["pictures"], header["failures"])
+
+
+def _scores_path(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}.{name}.npz")
+
+
+def _write_scores(path: Path, scores: Scores) -> None:
+    header = _text({"names": scores.names})
+    _write(path, header=header, values=scores.values, features=scores.features)
+
+
+def _write(path: Path, **arrays: NDArray[Any]) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with unfinished.open("wb") as file:
+        numpy.savez_compressed(file, **arrays)
+    unfinished.replace(path)
+
+
+def _text(content: Any) -> NDArray[numpy.uint8]:
+    return numpy.frombuffer(json.dumps(content).encode(), numpy.uint8)

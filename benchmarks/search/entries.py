@@ -1,0 +1,225 @@
+"""Which searches are compared: strategies with their settings, and the judges they run under."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from backend.domain import SearchPlan
+from backend.errors import SettingsError
+from backend.search import names
+from backend.search.protocol import StrategyClass
+from backend.search.registry import STRATEGIES, describe
+from benchmarks.search.judges import (
+    CLIP,
+    DIRECTION,
+    EACPS,
+    NOISES,
+    ORACLE,
+    Judge,
+    best_judge,
+    misheard,
+)
+
+BASELINE: Final = "best of 8"
+BATCH_SIZE: Final = 4
+Rungs = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One point of a curve: a strategy with settings, under some judges."""
+
+    label: str
+    family: str
+    strategy: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    judges: tuple[str, ...] = ()
+    batch_size: int = BATCH_SIZE
+    local: bool = False
+    """It makes children, which depend on the judge: it runs on fewer tasks, for they cost much."""
+
+    def plan(self, judge: Judge, seed: int, steps: int) -> SearchPlan:
+        """The plan, with what only the judge can say: the span of its potentials."""
+        known = {parameter.name for parameter in describe(self.strategy).parameters}
+        spans = {"lowest": judge.lowest, "highest": judge.highest}
+        spans = {name: value for name, value in spans.items() if name in known}
+        params = {**spans, **self.params}
+        return SearchPlan(self.strategy, params, seed, self.batch_size, steps)
+
+
+def entries(strategies: Sequence[str] = (), files: Iterable[Path] = ()) -> list[Entry]:
+    """All that is compared, or only these strategies; best of N is always there."""
+    own = [_loaded(path) for path in files]
+    known = {entry.strategy for entry in (*_baselines(), *_searches())}
+    others = [name for name in names() if name not in known]
+    found = [*_baselines(), *_searches()]
+    for name in dict.fromkeys([*own, *others]):
+        found += _of_stranger(name)
+    chosen = {"best_of_n", *strategies, *(own if strategies else ())}
+    unknown = set(strategies) - {entry.strategy for entry in found}
+    if unknown:
+        raise SettingsError(
+            f"There is no strategy {', '.join(sorted(unknown))}.",
+            hint=f"Choose among {', '.join(sorted({entry.strategy for entry in found}))}.",
+        )
+    return [entry for entry in found if not strategies or entry.strategy in chosen]
+
+
+def _baselines() -> list[Entry]:
+    weak = (CLIP, EACPS, DIRECTION)
+    heard = tuple(misheard(noise) for noise in NOISES)
+    every = tuple(dict.fromkeys((*weak, best_judge(), ORACLE)))
+    return [
+        Entry(
+            f"best of {n}",
+            "best of N",
+            "best_of_n",
+            {"n": n},
+            (*every, *heard) if f"best of {n}" == BASELINE else every,
+        )
+        for n in (1, 2, 3, 4, 6, 8, 12, 16)
+    ]
+
+
+def _searches() -> list[Entry]:
+    best = best_judge()
+    main = tuple(dict.fromkeys((CLIP, DIRECTION, best, ORACLE)))
+    every = tuple(dict.fromkeys((*main, EACPS, *(misheard(noise) for noise in NOISES))))
+    return [
+        *(
+            Entry(f"random, {r} rounds", "random", "random", {"rounds": r}, (CLIP, best))
+            for r in (1, 2, 3)
+        ),
+        *_zero_order((best,)),
+        *_eacps((best, ORACLE), tuple(dict.fromkeys((CLIP, EACPS, best, ORACLE)))),
+        *_halving(main, every),
+        *_ade_cot(main, (best, ORACLE)),
+        _refine(2, 3, 2, best),
+        _refine(4, 2, 2, best),
+    ]
+
+
+def _refine(n: int, steps: int, each: int, judge: str) -> Entry:
+    params = {"n": n, "max_steps": steps, "per_step": each}
+    label = f"refine {n}+{steps}x{each}"
+    return Entry(label, "refine", "refine", params, (judge,), local=True)
+
+
+def _zero_order(judges: tuple[str, ...]) -> list[Entry]:
+    return [
+        Entry(
+            f"zero order {rounds}x{neighbours}, cosine {cosine:g}",
+            "zero order",
+            "zero_order",
+            {"rounds": rounds, "num_neighbors": neighbours, "threshold": cosine},
+            judges,
+            local=True,
+        )
+        for rounds, neighbours, cosine in ((2, 3, 0.95), (2, 3, 0.7))
+    ]
+
+
+def _eacps(few: tuple[str, ...], main: tuple[str, ...]) -> list[Entry]:
+    def shaped(label: str, judges: tuple[str, ...], *shape: int, **more: Any) -> Entry:
+        params = {**dict(zip(("k", "m", "k_local"), shape, strict=True)), **more}
+        name = f"EACPS {'/'.join(map(str, shape))}{label}"
+        return Entry(name, "EACPS", "eacps", params, judges, local=True)
+
+    wide: Rungs = [[0.2, 6], [0.5, 2]]
+    return [
+        shaped(", angle 0.2", few, 4, 2, 2, angle=0.2),
+        shaped(", angle 0.4", main, 4, 2, 2, angle=0.4),
+        shaped(", angle 0.8", few, 4, 2, 2, angle=0.8),
+        shaped(", angle 1.2", few, 4, 2, 2, angle=1.2),
+        shaped(", seed offsets", few, 4, 2, 2, moves="seed"),
+        shaped(", rungs", few, 8, 2, 2, rungs=[[0.3, 4], [0.5, 2]], local_rungs=[[0.5, 2]]),
+        shaped(", rungs, angle 0.4", few, 12, 1, 2, rungs=wide, angle=0.4),
+        shaped(", rungs, angle 0.8", few, 12, 1, 2, rungs=wide, angle=0.8),
+        shaped(", adaptive", few, 8, 2, 2, adaptive=True, k_first=4),
+    ]
+
+
+def _halving(main: tuple[str, ...], every: tuple[str, ...]) -> list[Entry]:
+    shapes: list[tuple[int, Rungs, tuple[str, ...]]] = [
+        (4, [[0.3, 2], [0.5, 1]], main),
+        (6, [[0.2, 3], [0.5, 1]], main),
+        (8, [[0.3, 4], [0.6, 2]], main),
+        (8, [[0.2, 3], [0.5, 1]], main),
+        (8, [[0.5, 2]], main),
+        (12, [[0.3, 4], [0.6, 2]], main),
+        (16, [[0.2, 5], [0.5, 2]], every),
+        (16, [[0.3, 5], [0.5, 2]], main),
+        (16, [[0.3, 6], [0.6, 3]], main),
+        (16, [[0.4, 4]], main),
+    ]
+    return [
+        Entry(
+            f"halving {n} {_stairs(rungs)}", "halving", "halving", {"n": n, "rungs": rungs}, judges
+        )
+        for n, rungs, judges in shapes
+    ]
+
+
+def _ade_cot(main: tuple[str, ...], few: tuple[str, ...]) -> list[Entry]:
+    parts = ("difficulty", "prune", "stop")
+
+    def made(label: str, n: int, judges: tuple[str, ...], batch: int = 4, **more: Any) -> Entry:
+        return Entry(f"ADE-CoT {n}{label}", "ADE-CoT", "ade_cot", {"n": n, **more}, judges, batch)
+
+    alone = [
+        made(f", only {part}", n, few, **{other: other == part for other in parts})
+        for n in (8, 16)
+        for part in parts
+    ]
+    return [
+        *alone,
+        *(made("", n, main) for n in (4, 8, 16)),
+        *(made(", one at a time", n, main, 1) for n in (4, 8, 16)),
+    ]
+
+
+def _stairs(rungs: Rungs) -> str:
+    return " ".join(f"{keep:g}@{share:.0%}" for share, keep in rungs)
+
+
+def _of_stranger(name: str) -> list[Entry]:
+    """A strategy that this list does not know: with its defaults, or with what its module lists
+    under BENCH: settings, one mapping for each point of its curve."""
+    module = sys.modules.get(getattr(STRATEGIES.get(name), "__module__", ""))
+    points = getattr(module, "BENCH", [{}])
+    judges = tuple(dict.fromkeys((CLIP, best_judge(), ORACLE)))
+    return [
+        Entry(f"{name} {params}" if params else name, name, name, params, judges)
+        for params in points
+    ]
+
+
+def _loaded(path: Path) -> str:
+    """Register the strategy class that the file defines, under the file's name."""
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(f"bench_strategy_{name}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SettingsError(f"{path} is no Python file.", hint="Give --strategy-file a .py file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and hasattr(value, "ask")
+        and hasattr(value, "Params")
+    ]
+    if len(classes) != 1:
+        raise SettingsError(
+            f"{path} defines {len(classes)} strategies, where one is expected.",
+            hint="Define one class with `ask`, `tell`, `notes` and `Params` (docs/search.md).",
+        )
+    STRATEGIES[name] = cast(StrategyClass, classes[0])
+    return name

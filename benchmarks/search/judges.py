@@ -1,0 +1,99 @@
+"""Who ranks candidates: the product's potentials, the oracle itself, and the oracle misheard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from backend.domain import Metric
+from backend.scoring import Potential
+from backend.settings import Settings
+from benchmarks.search.bank import View, Wanted
+from benchmarks.search.workshop import CLIP_METRICS, VERIFIER_METRICS, has_verifier
+
+CLIP: Final = "clip"
+EACPS: Final = "eacps"
+DIRECTION: Final = "pf_dir + 0.3 lpips"
+VERIFIER: Final = "verified"
+ORACLE: Final = "oracle"
+NOISES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Standard deviations of what is added to the oracle's judgement, which spans 0 to 2."""
+
+Judging = Callable[[str, Wanted, View], tuple[float, tuple[Metric, ...]]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Turns what was seen of a render into the potential, and the metrics that a strategy reads."""
+
+    name: str
+    judge: Judging
+    lowest: float
+    highest: float
+    tells_likeness: bool = False
+
+    def __call__(self, problem: str, look: Wanted, view: View) -> tuple[float, tuple[Metric, ...]]:
+        """The potential of a look at a task's render, and its metrics."""
+        return self.judge(problem, look, view)
+
+
+def judges() -> dict[str, Judge]:
+    """Every judge that can be had here, the weakest first."""
+    found = [
+        _weighted(CLIP, {"pf": 1.0}, CLIP_METRICS),
+        _eacps(),
+        _weighted(DIRECTION, {"pf_dir": 1.0, "lpips": 0.3}, CLIP_METRICS),
+    ]
+    if has_verifier():
+        found.append(_weighted(VERIFIER, {"verified": 1.0}, VERIFIER_METRICS))
+    found += [_misheard(noise) for noise in reversed(NOISES)]
+    found.append(Judge(ORACLE, lambda _problem, _look, view: (_truth(view), ()), 0.0, 2.0))
+    return {judge.name: judge for judge in found}
+
+
+def best_judge() -> str:
+    """The best one that does not know the truth."""
+    return VERIFIER if has_verifier() else DIRECTION
+
+
+def misheard(noise: float) -> str:
+    """The name of the oracle with noise on its judgement."""
+    return f"{ORACLE} + noise {noise:g}"
+
+
+def _weighted(name: str, weights: Mapping[str, float], seen: Sequence[str]) -> Judge:
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        potential="weighted",
+        weights=dict(weights),
+    )
+    return _by_potential(name, Potential.of(settings), seen)
+
+
+def _eacps() -> Judge:
+    settings = Settings(_env_file=None, potential="eacps")  # type: ignore[call-arg]
+    return _by_potential(EACPS, Potential.of(settings), CLIP_METRICS)
+
+
+def _by_potential(name: str, potential: Potential, seen: Sequence[str]) -> Judge:
+    def judge(_problem: str, _look: Wanted, view: View) -> tuple[float, tuple[Metric, ...]]:
+        judged = potential.judge({metric: view[metric] for metric in seen})
+        assert judged.value is not None
+        return judged.value, judged.metrics
+
+    return Judge(name, judge, *potential.range, tells_likeness=set(seen) == set(CLIP_METRICS))
+
+
+def _truth(view: View) -> float:
+    # Success decides, the graded score breaks ties: this is the ceiling of every search.
+    return view["success"] + view["score"]
+
+
+def _misheard(noise: float) -> Judge:
+    def judge(problem: str, look: Wanted, view: View) -> tuple[float, tuple[Metric, ...]]:
+        heard = Random(f"{problem}/{look.key}/{look.step}").gauss(0.0, 1.0)
+        return _truth(view) + noise * heard, ()
+
+    return Judge(misheard(noise), judge, -2 * noise, 2.0 + 2 * noise)

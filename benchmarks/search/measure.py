@@ -1,0 +1,123 @@
+"""One task: every search of it, with what is missing rendered in as few batches as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backend.domain import SearchResult
+from benchmarks.search.bank import Bank, Wanted, missing
+from benchmarks.search.entries import Entry, entries
+from benchmarks.search.judges import Judge, judges
+from benchmarks.search.looks import candidate_looks, child_looks, kinship, previews
+from benchmarks.search.problems import Part, Problem, problems
+from benchmarks.search.replay import Finding, MissingLooksError, Recording, found
+from benchmarks.search.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task to measure, small enough to send to another process."""
+
+    level: str
+    part: Part
+    index: int
+    of: int
+    local: bool
+    """Also with the searches that make children."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all tasks share."""
+
+    cache: Path
+    strategies: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was found out about one task."""
+
+    findings: Mapping[tuple[str, str], Finding]
+    previews: Any
+    children: Any
+    renders: int
+
+
+class Bench:
+    """Measures tasks; keeps editors and scorers loaded."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.entries = entries(setup.strategies, setup.files)
+        self.judges = judges()
+        self.workshop = lru_cache(None)(self._workshop)
+        self._problems = lru_cache(None)(problems)
+
+    def measured(self, work: Assignment) -> Measured:
+        """Search one task in every way."""
+        workshop = self.workshop(work.level)
+        problem = self._problems(work.level, work.part, work.of)[work.index]
+        bank = workshop.bank(problem)
+        looks = candidate_looks(problem) + (child_looks(problem) if work.local else [])
+        fill(workshop, problem, bank, looks)
+        chosen = [entry for entry in self.entries if work.local or not entry.local]
+        findings = self._findings(workshop, problem, bank, chosen)
+        steps = workshop.preview_steps
+        told = previews(problem, bank, self.judges, steps)
+        kin = kinship(problem, bank, self.judges) if work.local else None
+        return Measured(findings, told, kin, len(bank.keys))
+
+    def _findings(
+        self, workshop: Workshop, problem: Problem, bank: Bank, chosen: Sequence[Entry]
+    ) -> dict[tuple[str, str], Finding]:
+        """Searches run until they ask for what nobody has rendered; what all of them lack is
+        rendered together, and those that stopped begin again."""
+        waiting = [(entry, name) for entry in chosen for name in entry.judges]
+        findings: dict[tuple[str, str], Finding] = {}
+        while waiting:
+            lacking: list[Wanted] = []
+            stopped = []
+            for entry, name in waiting:
+                try:
+                    findings[entry.label, name] = self._run(
+                        workshop, problem, bank, entry, self.judges[name]
+                    )
+                except MissingLooksError as error:
+                    lacking += error.looks
+                    stopped.append((entry, name))
+            fill(workshop, problem, bank, lacking)
+            waiting = stopped
+        return findings
+
+    def _run(
+        self, workshop: Workshop, problem: Problem, bank: Bank, entry: Entry, judge: Judge
+    ) -> Finding:
+        recording = Recording(problem, bank, judge, workshop.nfe_per_step)
+        return found(bank, recording, entry.plan(judge, problem.seed, workshop.steps))
+
+    def _workshop(self, level: str) -> Workshop:
+        return Workshop(level, self._setup.cache)
+
+
+def fill(workshop: Workshop, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
+    """Render those looks that the bank lacks."""
+    lacking = missing(bank, looks)
+    if lacking:
+        workshop.make(problem, bank, list(dict.fromkeys(lacking)))
+
+
+def filled(
+    workshop: Workshop, problem: Problem, bank: Bank, search: Callable[[], SearchResult]
+) -> SearchResult:
+    """One search, with what it lacks rendered for it."""
+    while True:
+        try:
+            return search()
+        except MissingLooksError as error:
+            fill(workshop, problem, bank, error.looks)

@@ -1,0 +1,195 @@
+"""The report's picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.search.bank import END
+from benchmarks.search.judges import CLIP, ORACLE
+from benchmarks.search.results import Results, Run, duel
+from benchmarks.search.statistics import Estimate
+
+COLOURS: Final = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def draw(main: Results, target: Path) -> Path:
+    """Six panels, written as PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 3, figsize=(16, 9), constrained_layout=True)
+    _curves(axes[0, 0], main, main.best_judge)
+    _curves(axes[0, 1], main, ORACLE)
+    _gain(axes[0, 2], main)
+    _foresight(axes[1, 0], main)
+    _kinship(axes[1, 1], main)
+    _leads(axes[1, 2], main)
+    figure.suptitle(f"{main.level}, {main.part}: {main.facts['tasks']} tasks")
+    figure.savefig(target, dpi=110)
+    pyplot.close(figure)
+    return target
+
+
+def _curves(axis: Any, main: Results, judge: str) -> None:
+    """Quality against cost, a family a colour; the line joins what no cheaper point beats."""
+    for colour, family in zip(COLOURS * 3, main.families, strict=False):
+        points = main.under(judge, family)
+        if not points:
+            continue
+        heights = [float(run.success.mean()) for run in points]
+        axis.scatter([run.nfe for run in points], heights, color=colour, s=18)
+        best = _envelope(points)
+        axis.plot(
+            [run.nfe for run in best],
+            [float(run.success.mean()) for run in best],
+            color=colour,
+            label=family,
+        )
+    weak = main.under(CLIP, "best of N")
+    axis.plot(
+        [run.nfe for run in weak],
+        [float(run.success.mean()) for run in weak],
+        "k:",
+        label="best of N by CLIP",
+    )
+    ceiling = " (the ceiling)" if judge == ORACLE else ""
+    axis.set(
+        title=f"Success against cost, judged by {judge}{ceiling}",
+        xlabel="NFE, in full renders",
+        ylabel="oracle success",
+        xscale="log",
+    )
+    axis.set_xticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
+    _legend(axis)
+    axis.grid(alpha=0.3)
+
+
+def _envelope(points: list[Run]) -> list[Run]:
+    kept: list[Run] = []
+    for run in points:
+        if not kept or run.success.mean() > kept[-1].success.mean():
+            kept.append(run)
+    return kept
+
+
+def _gain(axis: Any, main: Results) -> None:
+    single = main.run("best of 1", CLIP)
+    assert single is not None
+    for search, mark in (
+        ("best of 8", "o-"),
+        ("halving 16 5@20% 2@50%", "s-"),
+        ("EACPS 4/2/2, angle 0.4", "^-"),
+    ):
+        points = []
+        for judge in main.judges:
+            run = main.run(search, judge)
+            if run and (judge == ORACLE or "noise" in judge):
+                points.append((main.auc(judge).value, duel(run, single).difference))
+        points.sort(key=lambda point: point[0])
+        if points:
+            _line(axis, [x for x, _ in points], [y for _, y in points], mark, search)
+    for judge in main.judges:
+        if "noise" not in judge and judge != ORACLE:
+            gain = duel(main.baseline(judge), single).difference
+            place = (main.auc(judge).value, gain.value)
+            axis.plot(*place, "k*")
+            axis.annotate(judge, place, fontsize=7, xytext=(4, -8), textcoords="offset points")
+    axis.axhline(0, color="k", linewidth=0.5)
+    axis.set(
+        title="Gain of search against the judge's AUC",
+        xlabel="AUC inside mixed tasks (lines: the oracle with noise; stars: real judges)",
+        ylabel="points of success over one attempt / 100",
+    )
+    _legend(axis)
+    axis.grid(alpha=0.3)
+
+
+def _foresight(axis: Any, main: Results) -> None:
+    total = main.facts["steps"]
+    steps = [*main.preview_steps, END]
+    shares = [1.0 if step == END else step / total for step in steps]
+    for colour, judge in zip(COLOURS[1:], _real(main), strict=False):
+        told = [main.foretold_truth(judge, step) for step in steps]
+        _line(axis, shares, told, "o-", judge, colour)
+    axis.axhline(0, color="k", linewidth=0.5)
+    axis.set(
+        title="Previews: rank correlation with the final truth",
+        xlabel="share of the steps",
+        ylabel="Spearman inside tasks",
+    )
+    _legend(axis)
+    axis.grid(alpha=0.3)
+
+
+def _kinship(axis: Any, main: Results) -> None:
+    places = range(len(main.moves))
+    for colour, judge in zip(COLOURS[1:], _real(main), strict=False):
+        told = [main.kinship(move, judge) for move in main.moves]
+        if told:
+            _line(axis, list(places), told, "o-", judge, colour)
+    axis.axhline(0, color="k", linewidth=0.5)
+    axis.set_xticks(list(places), labels=main.moves, rotation=30, fontsize=7)
+    axis.set(title="Children: correlation of scores with their parents'", ylabel="Pearson")
+    _legend(axis)
+    axis.grid(alpha=0.3)
+
+
+def _leads(axis: Any, main: Results) -> None:
+    """What each search of about the baseline's cost is ahead of it."""
+    judge = main.best_judge
+    base = main.baseline(judge)
+    near = [r for r in main.under(judge) if 2.0 <= r.nfe <= 9.0 and r.search != base.search]
+    leads = sorted(
+        ((duel(run, base).difference, run) for run in near), key=lambda pair: pair[0].value
+    )[-22:]
+    for row, (lead, _) in enumerate(leads):
+        axis.errorbar(
+            100 * lead.value,
+            row,
+            xerr=[[100 * (lead.value - lead.low)], [100 * (lead.high - lead.value)]],
+            fmt="o",
+            color=COLOURS[1],
+            markersize=4,
+        )
+    labels = [f"{run.search} ({run.nfe:.1f})" for _, run in leads]
+    axis.set_yticks(range(len(labels)), labels=labels, fontsize=6)
+    axis.axvline(0, color="k", linewidth=0.5)
+    axis.set(
+        title=f"Points over best of 8, both judged by {judge} (cost)", xlabel="points of success"
+    )
+    axis.grid(alpha=0.3)
+
+
+def _real(main: Results) -> list[str]:
+    return [judge for judge in main.judges if "noise" not in judge]
+
+
+def _line(
+    axis: Any,
+    places: list[Any],
+    values: list[Estimate],
+    mark: str,
+    label: str,
+    colour: str | None = None,
+) -> None:
+    axis.errorbar(
+        places,
+        [one.value for one in values],
+        yerr=[
+            [max(0.0, one.value - one.low) for one in values],
+            [max(0.0, one.high - one.value) for one in values],
+        ],
+        fmt=mark,
+        label=label,
+        color=colour,
+        capsize=2,
+        linewidth=1,
+    )
+
+
+def _legend(axis: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7)

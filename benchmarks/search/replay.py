@@ -1,0 +1,120 @@
+"""A real search, run by the real pipeline, on renders that were made before; NFE as if run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from backend.domain import Candidate, Failure, Metric, SearchPlan, SearchResult, Trial
+from backend.errors import SearchError
+from backend.pipeline import search
+from backend.pipeline.device import NEAREST
+from benchmarks.search.bank import END, Bank, Wanted, key_of, missing
+from benchmarks.search.judges import Judge
+from benchmarks.search.problems import Problem
+
+
+class MissingLooksError(Exception):
+    """The bank lacks what the search asks for; render it and run the search again."""
+
+    def __init__(self, looks: Sequence[Wanted]) -> None:
+        super().__init__(f"{len(looks)} looks are missing")
+        self.looks = list(looks)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a search ended with: the oracle's word on its best, and what it cost."""
+
+    success: bool
+    strict: bool
+    score: float
+    potential: float
+    pf: float
+    lpips: float
+    nfe: float
+    """In full renders."""
+
+
+class Recording:
+    """Stands in for the devices: answers from the bank what a device would have answered."""
+
+    def __init__(self, problem: Problem, bank: Bank, judge: Judge, nfe_per_step: int) -> None:
+        self._problem, self._bank, self._judge = problem, bank, judge
+        self.nfe_per_step = nfe_per_step
+
+    def searched(self, plan: SearchPlan) -> SearchResult:
+        """The search as the pipeline runs it."""
+        self._steps = plan.steps
+        return search(self._problem.task(plan), self.run_batches)
+
+    def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
+        """One candidate per trial, or a MissingLooksError that names all that is missing."""
+        lacking = missing(self._bank, [look_of(trial) for batch in batches for trial in batch])
+        if lacking:
+            raise MissingLooksError(lacking)
+        return [candidate for batch in batches for candidate in self._batch(batch)]
+
+    def _batch(self, batch: Sequence[Trial]) -> list[Candidate]:
+        candidates = [self._candidate(trial) for trial in batch]
+        if not self._judge.tells_likeness or any(trial.to_step is None for trial in batch):
+            return candidates
+        shown = [one for one in candidates if one.failure is None]
+        order = sorted(shown, key=lambda one: -(one.potential or 0.0))
+        features = [self._bank.features(look_of(one.trial)) for one in order]
+        for place in range(1, len(order)):
+            nearest = max(float(features[place] @ other) for other in features[:place])
+            metric = Metric(NEAREST, nearest, nearest, 0.0, 0.0)
+            index = candidates.index(order[place])
+            candidates[index] = _with(candidates[index], metric)
+        return candidates
+
+    def _candidate(self, trial: Trial) -> Candidate:
+        look = look_of(trial)
+        if look.key in self._bank.failures:
+            code, _, message = self._bank.failures[look.key].partition(": ")
+            return Candidate(trial, failure=Failure(code, message))
+        view = self._bank.view(look)
+        assert view is not None
+        potential, metrics = self._judge(self._problem.name, look, view)
+        start = int(trial.state or 0)
+        stop = self._steps if trial.to_step is None else trial.to_step
+        return Candidate(
+            trial,
+            image=look.key,
+            metrics=metrics,
+            potential=potential,
+            nfe=(stop - start) * self.nfe_per_step,
+            state=None if trial.to_step is None else str(stop),
+        )
+
+
+def look_of(trial: Trial) -> Wanted:
+    """Where a trial is looked at when its call ends."""
+    step = END if trial.to_step is None else trial.to_step
+    return Wanted(key_of(trial.noise, trial.instruction_suffix), step)
+
+
+def found(bank: Bank, recording: Recording, plan: SearchPlan) -> Finding:
+    """Run the search and hold its best against the truth."""
+    try:
+        result = recording.searched(plan)
+    except SearchError:
+        return Finding(False, False, 0.0, 0.0, 0.0, 0.0, 0.0)
+    best = result.best
+    view = bank.view(look_of(best.trial))
+    assert view is not None
+    whole = plan.steps * recording.nfe_per_step
+    return Finding(
+        success=view["success"] > 0,
+        strict=view["strict"] > 0,
+        score=view["score"],
+        potential=best.potential or 0.0,
+        pf=view["pf"],
+        lpips=view["lpips"],
+        nfe=result.nfe / whole,
+    )
+
+
+def _with(candidate: Candidate, metric: Metric) -> Candidate:
+    return replace(candidate, metrics=(*candidate.metrics, metric))

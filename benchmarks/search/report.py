@@ -1,0 +1,379 @@
+"""The report: tables as Markdown and HTML, plots as PNG, all from the rows alone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks.search.bank import END
+from benchmarks.search.entries import BASELINE
+from benchmarks.search.judges import CLIP, ORACLE
+from benchmarks.search.plots import draw
+from benchmarks.search.results import Results, Run, champion, duel, reached
+from benchmarks.search.statistics import Estimate, mean_interval
+
+BUDGET: Final = 8.0
+THIRD: Final = BUDGET / 3
+WANTED_SHARE: Final = 0.708
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table with a word on how to read it."""
+
+    title: str
+    about: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    @property
+    def markdown(self) -> str:
+        """For documents."""
+        lines = [self.head, tuple("---" for _ in self.head), *self.rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"### {self.title}\n\n{self.about}\n\n{table}\n"
+
+    @property
+    def html(self) -> str:
+        """For browsers."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f"<h2>{html.escape(self.title)}</h2><p>{html.escape(self.about)}</p>"
+            f"<table><tr>{head}</tr>{body}</table>"
+        )
+
+
+def report(rows: Sequence[Mapping[str, Any]], out: Path, name: str) -> list[Path]:
+    """Write NAME.md, NAME.html and NAME.png beside the rows; returns what was written."""
+    pairs = [(row["level"], row["part"]) for row in rows if row["kind"] == "set"]
+    sets = [Results(rows, level, part) for level, part in pairs]
+    main = _set(sets, "held-out")
+    chosen_on = _set(sets, "held-in")
+    tables = [*_main_tables(main, chosen_on), _sets(sets)]
+    tables += [_searches(one, one.best_judge) for one in sets]
+    tables += [_searches(main, judge) for judge in (CLIP, ORACLE)]
+    out.mkdir(parents=True, exist_ok=True)
+    picture = draw(main, out / f"{name}.png")
+    written = [out / f"{name}.md", out / f"{name}.html", picture]
+    written[0].write_text(_markdown(rows[0], tables, picture.name))
+    written[1].write_text(_html(rows[0], tables, picture.name))
+    Console().print(_targets(main, chosen_on).markdown, "\n".join(map(str, written)))
+    return written
+
+
+def _set(sets: Sequence[Results], part: str) -> Results:
+    """The medium level's set of that part, or what comes nearest to it."""
+
+    def distance(one: Results) -> tuple[bool, bool]:
+        return one.part != part, one.level != "medium"
+
+    return min(sets, key=distance)
+
+
+def _main_tables(main: Results, chosen_on: Results) -> list[Table]:
+    tables = [_targets(main, chosen_on), _judges(main), _reach(main), _previews(main)]
+    kin = main if main.moves else chosen_on
+    return [*tables, *([_children(kin), _moves(main)] if kin.moves else [])]
+
+
+def _targets(main: Results, chosen_on: Results) -> Table:
+    judge = main.best_judge
+    rows = []
+    best = champion(chosen_on, judge, BUDGET)
+    ours = best and main.run(best.search, judge)
+    if ours:
+        rows += _against(ours, main, judge)
+    cheap = champion(chosen_on, judge, THIRD)
+    ours = cheap and main.run(cheap.search, judge)
+    if ours:
+        difference = duel(ours, main.baseline(judge)).difference
+        weak = duel(ours, main.baseline(CLIP)).difference
+        rows += [
+            (
+                f"best of 8's quality at a third of its NFE, same judge ({judge})",
+                f"{ours.search}: {ours.nfe:.2f} NFE",
+                f"{difference.percent(signed=True)} points",
+                _word(difference.value >= 0, difference.high >= 0),
+            ),
+            (
+                "best of 8's quality at a third of its NFE, best of 8 by CLIP",
+                f"{ours.search}: {ours.nfe:.2f} NFE",
+                f"{weak.percent(signed=True)} points",
+                _word(weak.value >= 0, weak.high >= 0),
+            ),
+        ]
+    return Table(
+        f"Targets ({main.level}, {main.part}, {main.facts['tasks']} tasks)",
+        f"Each search was chosen on {chosen_on.part} tasks, and is reported on {main.part} ones. "
+        "Intervals are 95 %, by bootstrap over tasks.",
+        ("target", "search", "seen", "reached"),
+        rows,
+    )
+
+
+def _against(ours: Run, main: Results, judge: str) -> list[tuple[str, ...]]:
+    weak, same = duel(ours, main.baseline(CLIP)), duel(ours, main.baseline(judge))
+    share, graded, lead = weak.successes.share, weak.scores.share, same.difference
+    name = f"{ours.search}: {ours.nfe:.2f} NFE"
+    return [
+        (
+            "beats best of 8 by CLIP in 70.8 % of decided tasks (success)",
+            name,
+            f"{share.percent()} % ({_record(weak.successes)})",
+            _word(share.value >= WANTED_SHARE, share.high >= WANTED_SHARE),
+        ),
+        (
+            "the same, decided by the graded score",
+            name,
+            f"{graded.percent()} % ({_record(weak.scores)})",
+            _word(graded.value >= WANTED_SHARE, graded.high >= WANTED_SHARE),
+        ),
+        (
+            f"beats best of 8 by the same judge ({judge})",
+            name,
+            f"{lead.percent(signed=True)} points",
+            _word(lead.low > 0, lead.high > 0),
+        ),
+    ]
+
+
+def _word(met: bool, possible: bool) -> str:
+    return "yes" if met else ("within the interval" if possible else "no")
+
+
+def _sets(sets: Sequence[Results]) -> Table:
+    rows = []
+    for one in sets:
+        ceiling = one.baseline(ORACLE)
+        first = one.run("best of 1", ORACLE)
+        assert first is not None
+        gain = duel(ceiling, first).difference
+        rows.append(
+            (
+                one.level,
+                one.part,
+                str(one.facts["tasks"]),
+                one.single().percent(),
+                mean_interval(ceiling.success).percent(),
+                gain.percent(signed=True),
+            )
+        )
+    return Table(
+        "The sets",
+        "Success of a single attempt, and of the best of 8 as the oracle itself would choose: the "
+        "room that a search has. In percent.",
+        ("level", "set", "tasks", "one attempt", "oracle's best of 8", "room"),
+        rows,
+    )
+
+
+def _judges(main: Results) -> Table:
+    rows = []
+    single = main.run("best of 1", CLIP)
+    assert single is not None
+    for judge in main.judges:
+        run = main.baseline(judge)
+        rows.append(
+            (
+                judge,
+                str(main.auc(judge)),
+                mean_interval(run.success).percent(),
+                duel(run, single).difference.percent(signed=True),
+                *(
+                    duel(other, single).difference.percent(signed=True) if other else "-"
+                    for other in _samples(main, judge)
+                ),
+            )
+        )
+    return Table(
+        f"Gain of search against the judge ({main.level}, {main.part})",
+        "AUC: how often a judge puts a success above a failure of the same task. Gains are points "
+        "of success over a single attempt. With noise on its own score the oracle is every judge "
+        "between a coin and the truth; the oracle itself is the ceiling, not a method.",
+        ("judge", "AUC", "best of 8, %", "gain", *(f"gain of {n}" for n in SAMPLES)),
+        rows,
+    )
+
+
+SAMPLES: Final = ("halving 16 5@20% 2@50%", "EACPS 4/2/2, angle 0.4")
+
+
+def _samples(main: Results, judge: str) -> list[Run | None]:
+    return [main.run(name, judge) for name in SAMPLES]
+
+
+def _reach(main: Results) -> Table:
+    rows = []
+    for judge in (main.best_judge, ORACLE):
+        goal = main.baseline(judge)
+        for family in main.families:
+            points = main.under(judge, family)
+            if points:
+                rows.append((judge, family, _nfe(reached(points, goal)), str(points[0].tasks)))
+    weak = main.baseline(CLIP)
+    for family in main.families:
+        points = main.under(main.best_judge, family)
+        if points:
+            name = f"{main.best_judge}, to reach CLIP's"
+            rows.append((name, family, _nfe(reached(points, weak)), str(points[0].tasks)))
+    return Table(
+        f"NFE to reach best of 8's quality ({main.level}, {main.part})",
+        "The cost, in full renders, at which a family's curve reaches the success of best of 8; "
+        "`never` where it does not within what was tried.",
+        ("judge", "family", "NFE to reach", "tasks"),
+        rows,
+    )
+
+
+def _previews(main: Results) -> Table:
+    steps, total = main.preview_steps, main.facts["steps"]
+    rows = []
+    for judge in main.judges:
+        if "noise" in judge:
+            continue
+        for what, ask in (
+            ("its own end", main.foresight),
+            ("the truth at the end", main.foretold_truth),
+            ("AUC for success", main.auc),
+        ):
+            shown = [_point(ask(judge, step)) for step in (*steps, END)]
+            rows.append((judge, what, *shown))
+    return Table(
+        f"What previews tell ({main.level}, {main.part})",
+        "Rank correlation, inside tasks, of what a judge says of a preview with what it says of "
+        "the result, and with the truth; and how well it tells success.",
+        ("judge", "of", *(f"{step / total:.0%}" for step in steps), "100%"),
+        rows,
+    )
+
+
+def _children(main: Results) -> Table:
+    rows = [
+        (
+            move,
+            str(main.likeness(move)),
+            *(str(main.kinship(move, judge)) for judge in (ORACLE, main.best_judge, CLIP)),
+        )
+        for move in main.moves
+    ]
+    return Table(
+        f"How children take after their parents ({main.level}, {main.part})",
+        "CLIP's cosine of child and parent, and the correlation of their scores, both less the "
+        "mean of their task's candidates: 0 is a stranger, 1 a copy.",
+        ("child by", "likeness", "truth", f"score by {main.best_judge}", "score by CLIP"),
+        rows,
+    )
+
+
+def _moves(main: Results) -> Table:
+    rows = []
+    for judge in (main.best_judge, ORACLE):
+        base = main.baseline(judge)
+        offset = main.run("EACPS 4/2/2, seed offsets", judge)
+        for run in main.under(judge, "EACPS"):
+            if not run.search.startswith("EACPS 4/2/2"):
+                continue
+            against = duel(run, offset) if offset and offset is not run else None
+            rows.append(
+                (
+                    judge,
+                    run.search,
+                    mean_interval(run.success).percent(),
+                    duel(run, base).difference.percent(signed=True),
+                    against.difference.percent(signed=True) if against else "-",
+                    _record(against.scores) if against else "-",
+                )
+            )
+    return Table(
+        f"Seed offsets against noise-space children ({main.level}, {main.part})",
+        "EACPS 4/2/2 at 8 NFE with each kind of child: success in percent, points over best of 8 "
+        "and over seed offsets on the same tasks, wins, ties and losses by the graded score.",
+        ("judge", "search", "success", "over best of 8", "over seed offsets", "W/T/L"),
+        rows,
+    )
+
+
+def _searches(one: Results, judge: str) -> Table:
+    base, weak = one.baseline(judge), one.baseline(CLIP)
+    rows = []
+    for run in one.under(judge):
+        same, other = duel(run, base), duel(run, weak)
+        is_base = run.search == BASELINE
+        rows.append(
+            (
+                run.search,
+                f"{run.nfe:.2f}",
+                str(run.tasks),
+                mean_interval(run.success).percent(),
+                f"{run.values('score').mean():.3f}",
+                "-" if is_base else same.difference.percent(signed=True),
+                "-" if is_base else _record(same.successes),
+                f"{other.successes.share.percent()} ({_record(other.successes)})",
+                f"{run.values('pf').mean():.4f}",
+                f"{run.values('lpips').mean():.4f}",
+                f"{run.values('potential').mean():.4f}",
+            )
+        )
+    head = ("search", "NFE", "tasks", "success, %", "score", "over best of 8", "W/T/L")
+    more = ("wins of decided against best of 8 by CLIP, %", "PF", "LPIPS", "potential")
+    ceiling = " This is the ceiling: the judge is the oracle itself." if judge == ORACLE else ""
+    return Table(
+        f"All searches judged by {judge} ({one.level}, {one.part})",
+        "Points over best of 8 by the same judge, on the same tasks; wins, ties and losses by "
+        f"success.{ceiling}",
+        (*head, *more),
+        rows,
+    )
+
+
+def _record(one: Any) -> str:
+    return f"{one.wins}/{one.ties}/{one.losses}"
+
+
+def _point(one: Estimate) -> str:
+    return f"{one.value:.2f} ± {(one.high - one.low) / 2:.2f}"
+
+
+def _nfe(one: Estimate) -> str:
+    low, value, high = (
+        "never" if bound == float("inf") else f"{bound:.2f}"
+        for bound in (one.low, one.value, one.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _words(header: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+    return (
+        f"`{header['command']}` on {header['date']}: {header['cores']} cores "
+        f"({header['processor']}), Python {header['python']}, {versions}."
+    )
+
+
+def _markdown(header: Mapping[str, Any], tables: Sequence[Table], picture: str) -> str:
+    parts = ["# Searches compared", _words(header), f"![Curves]({picture})"]
+    return "\n\n".join([*parts, *(table.markdown for table in tables)])
+
+
+def _html(header: Mapping[str, Any], tables: Sequence[Table], picture: str) -> str:
+    style = (
+        "body{font:15px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;"
+        "border-bottom:1px solid #ddd;text-align:left}img{max-width:100%}"
+    )
+    body = "".join(table.html for table in tables)
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Searches compared</title>"
+        f"<style>{style}</style><h1>Searches compared</h1>"
+        f"<p>{html.escape(_words(header)).replace('`', '')}</p>"
+        f'<img src="{picture}" alt="Curves of quality against cost">{body}</html>\n'
+    )

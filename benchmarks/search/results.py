@@ -1,0 +1,218 @@
+"""Rows of one run, asked like a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy
+
+from benchmarks.search.bank import END
+from benchmarks.search.entries import BASELINE
+from benchmarks.search.judges import CLIP, DIRECTION, ORACLE, VERIFIER
+from benchmarks.search.statistics import (
+    Estimate,
+    Numbers,
+    Record,
+    bootstrap,
+    correlation,
+    finite_mean,
+    mean_interval,
+    nfe_to_reach,
+    record,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search under one judge on one set: values per task."""
+
+    row: Mapping[str, Any]
+
+    @property
+    def search(self) -> str:
+        """The search's label."""
+        return str(self.row["search"])
+
+    @property
+    def family(self) -> str:
+        """The curve that it is a point of."""
+        return str(self.row["family"])
+
+    @property
+    def judge(self) -> str:
+        """Who ranked its candidates."""
+        return str(self.row["judge"])
+
+    @cached_property
+    def success(self) -> Numbers:
+        """Whether the oracle calls the result right."""
+        return numpy.array([float(bit) for bit in self.row["success"]])
+
+    def values(self, name: str) -> Numbers:
+        """`score`, `nfe`, `pf`, `lpips` or `potential`."""
+        return numpy.array(self.row[name], dtype=float)
+
+    @property
+    def nfe(self) -> float:
+        """The mean cost in full renders."""
+        return float(self.values("nfe").mean())
+
+    @property
+    def tasks(self) -> int:
+        """On how many tasks it ran."""
+        return len(self.success)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """A search against another on the tasks that both ran on."""
+
+    difference: Estimate
+    """Of success rates."""
+    successes: Record
+    """Decided where one succeeded and the other did not."""
+    scores: Record
+    """Decided wherever the oracle's graded scores differ."""
+
+
+class Results:
+    """One set of tasks of one results file."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], level: str, part: str) -> None:
+        own = [row for row in rows if row.get("level") == level and row.get("part") == part]
+        self.level, self.part = level, part
+        self.facts = next(row for row in own if row["kind"] == "set")
+        self.runs = [Run(row) for row in own if row["kind"] == "run"]
+        self._rows = own
+
+    @property
+    def judges(self) -> list[str]:
+        """Those under whom the baseline ran."""
+        return [run.judge for run in self.runs if run.search == BASELINE]
+
+    @property
+    def best_judge(self) -> str:
+        """The verifier, or what stands in for it."""
+        return VERIFIER if VERIFIER in self.judges else DIRECTION
+
+    def run(self, search: str, judge: str) -> Run | None:
+        """That search under that judge, if it ran."""
+        return next((r for r in self.runs if (r.search, r.judge) == (search, judge)), None)
+
+    def baseline(self, judge: str) -> Run:
+        """Best of 8 under that judge."""
+        run = self.run(BASELINE, judge)
+        assert run is not None, f"best of 8 did not run under {judge}"
+        return run
+
+    def under(self, judge: str, family: str | None = None) -> list[Run]:
+        """All searches under a judge, the cheapest first."""
+        found = [r for r in self.runs if r.judge == judge and family in (None, r.family)]
+        return sorted(found, key=lambda run: run.nfe)
+
+    @property
+    def families(self) -> list[str]:
+        """All curves."""
+        return list(dict.fromkeys(run.family for run in self.runs))
+
+    def single(self) -> Estimate:
+        """How often one attempt succeeds."""
+        run = self.run("best of 1", CLIP)
+        assert run is not None
+        return mean_interval(run.success)
+
+    def auc(self, judge: str, step: int = END) -> Estimate:
+        """How well a judge at that step tells success at the end, inside tasks with both."""
+        return finite_mean(self._told(judge, step, 2))
+
+    def foresight(self, judge: str, step: int) -> Estimate:
+        """Rank correlation, inside tasks, of a preview's potential with the final one."""
+        return finite_mean(self._told(judge, step, 0))
+
+    def foretold_truth(self, judge: str, step: int) -> Estimate:
+        """Rank correlation, inside tasks, of a preview's potential with the final truth."""
+        return finite_mean(self._told(judge, step, 1))
+
+    @property
+    def preview_steps(self) -> list[int]:
+        """Where previews were judged."""
+        steps = {row["step"] for row in self._rows if row["kind"] == "preview"}
+        return sorted(steps - {END})
+
+    def _told(self, judge: str, step: int, place: int) -> list[float]:
+        row = next(
+            row
+            for row in self._rows
+            if row["kind"] == "preview" and (row["judge"], row["step"]) == (judge, step)
+        )
+        return [numpy.nan if told[place] is None else told[place] for told in row["told"]]
+
+    @property
+    def moves(self) -> list[str]:
+        """The kinds of children that were compared with their parents."""
+        return list(dict.fromkeys(row["move"] for row in self._rows if row["kind"] == "child"))
+
+    def kinship(self, move: str, judge: str = ORACLE) -> Estimate:
+        """Correlation of children's scores with their parents', both less their task's mean."""
+        pairs = self._pairs(move, judge)
+
+        def correlations(rows: Any) -> Numbers:
+            return numpy.array(
+                [correlation(pairs[row, :, 0].ravel(), pairs[row, :, 1].ravel()) for row in rows]
+            )
+
+        return bootstrap(len(pairs), correlations)
+
+    def likeness(self, move: str) -> Estimate:
+        """CLIP's cosine of child and parent."""
+        return mean_interval(self._pairs(move, "likeness").mean(axis=(1, 2)))
+
+    def _pairs(self, move: str, judge: str) -> Numbers:
+        row = next(
+            row
+            for row in self._rows
+            if row["kind"] == "child" and (row["move"], row["judge"]) == (move, judge)
+        )
+        return numpy.array(row["pairs"], dtype=float)
+
+
+def duel(ours: Run, theirs: Run) -> Duel:
+    """Both on the tasks that both ran on, which are the first ones of the set."""
+    count = min(ours.tasks, theirs.tasks)
+    mine, other = ours.success[:count], theirs.success[:count]
+    return Duel(
+        difference=mean_interval(mine - other),
+        successes=record(mine.tolist(), other.tolist()),
+        scores=record(
+            ours.values("score")[:count].tolist(), theirs.values("score")[:count].tolist()
+        ),
+    )
+
+
+def reached(points: Sequence[Run], goal: Run) -> Estimate:
+    """The NFE at which a family's curve reaches the goal's rate of success."""
+    count = min(run.tasks for run in (*points, goal))
+    return nfe_to_reach(
+        [run.values("nfe")[:count].tolist() for run in points],
+        [run.success[:count].tolist() for run in points],
+        goal.success[:count].tolist(),
+    )
+
+
+def champion(results: Results, judge: str, most: float) -> Run | None:
+    """The search with the most successes that costs no more than `most`; ties by score. Fewer
+    tasks than the baseline's prove less: such searches are compared on their own tasks, by what
+    they are ahead of the baseline."""
+    baseline = results.baseline(judge)
+
+    def lead(run: Run) -> tuple[float, float]:
+        count = run.tasks
+        gained = run.success.mean() - baseline.success[:count].mean()
+        scored = run.values("score").mean() - baseline.values("score")[:count].mean()
+        return float(gained), float(scored)
+
+    affordable = [run for run in results.under(judge) if run.nfe <= most + 1e-6]
+    return max(affordable, key=lead, default=None)

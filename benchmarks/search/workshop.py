@@ -1,0 +1,196 @@
+"""Where looks are made: the level's real editor and scorers, and the oracle, on one CPU thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image
+
+from backend.domain import SearchPlan, Trial, digest
+from backend.editors import open_editor
+from backend.images import TaskImages
+from backend.scoring import open_scorers
+from backend.scoring.registry import known_ranges
+from backend.weights import weights_digest
+from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, noise_of
+from benchmarks.search.problems import Problem, settings_of
+from demo.manifest import PACK
+from demo.oracle import Oracle
+from demo.training.autoencoder import Autoencoder
+
+PREVIEWS: Final = (0.2, 0.3, 0.4, 0.5, 0.6)
+BATCH: Final = 16
+CLIP_METRICS: Final = ("pf", "pf_dir", "cons", "lpips")
+VERIFIER_METRICS: Final = ("satisfied", "preserved", "intact", "verified")
+VERIFIER: Final = PACK / "verifier"
+
+Numbers = NDArray[numpy.float64]
+Scoring = Callable[[Problem, list[Image.Image]], tuple[Sequence[str], Numbers, Numbers]]
+"""Names, a row of values per image, and a row of features per image (of no width: none)."""
+
+
+def has_verifier() -> bool:
+    """Whether the pack brings a verifier, and this version can open it."""
+    return VERIFIER.is_dir() and "verified" in known_ranges()
+
+
+class Workshop:
+    """Renders and judges one level's tasks."""
+
+    def __init__(self, level: str, cache: Path) -> None:
+        self.settings = settings_of(level)
+        if has_verifier():
+            self.settings = self.settings.model_copy(update={"verifier": str(VERIFIER)})
+        sampling = (self.settings.steps, self.settings.guidance, self.settings.image_guidance)
+        made = digest([weights_digest(self.settings.editor), *sampling])[:10]
+        self.cache = cache
+        self._folder = cache / f"{level}-{made}"
+        self._oracle_reads = PACK / "editor" / "vae"
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of a full render."""
+        return self.settings.steps
+
+    @property
+    def preview_steps(self) -> list[int]:
+        """Where every render is looked at before its end."""
+        return sorted({min(max(round(p * self.steps), 1), self.steps - 1) for p in PREVIEWS})
+
+    @cached_property
+    def nfe_per_step(self) -> int:
+        """Denoiser passes of one image in one step: two where guidance asks a second question."""
+        return 2 if self.settings.guidance > 1 else 1
+
+    @cached_property
+    def scorers(self) -> dict[str, Scoring]:
+        """Who judges, by a name that changes with the weights behind it."""
+        found: dict[str, Scoring] = {
+            f"clip-{weights_digest(PACK / 'clip')[:8]}": self._clip,
+            f"oracle-{weights_digest(PACK / 'oracle')[:8]}": self._truth,
+        }
+        if has_verifier():
+            found[f"verifier-{weights_digest(VERIFIER)[:8]}"] = self._verifier
+        return found
+
+    def bank(self, problem: Problem) -> Bank:
+        """What is known of a task; new judges look at what was rendered before them."""
+        asked = digest([problem.bear.instruction, problem.bear.source.tobytes().hex()])[:8]
+        bank = Bank(self._folder / problem.part / f"{problem.index:04d}-{asked}")
+        bank.load(self.scorers, lambda shard, name: self._scored(problem, shard, name))
+        return bank
+
+    def make(self, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
+        """Render what is wanted, have it judged, keep it."""
+        asked = {look.step for look in looks if look.step != END}
+        steps = sorted({*self.preview_steps, *asked})
+        keys = list(dict.fromkeys(look.key for look in looks))
+        session = self._editor.open(problem.task(SearchPlan()), TaskImages(problem.bear.image))
+        for start in range(0, len(keys), BATCH):
+            shard = self._rendered(session, keys[start : start + BATCH], steps)
+            scores = {name: self._scored(problem, shard, name) for name in self.scorers}
+            bank.add(shard, scores)
+
+    def _rendered(self, session: Any, keys: list[str], steps: list[int]) -> Shard:
+        trials = []
+        for number, key in enumerate(keys):
+            noise, suffix = noise_of(key)
+            trials.append(Trial(f"c{number}", noise, instruction_suffix=suffix))
+        size = session.inputs.source.size
+        columns, failures = [], [""] * len(keys)
+        for step in (*steps, None):
+            renders = session.advance([replace(trial, to_step=step) for trial in trials])
+            for row, render in enumerate(renders):
+                if render.failure:
+                    failures[row] = f"{render.failure.code}: {render.failure.message}"
+            images = [render.image or Image.new("RGB", size) for render in renders]
+            columns.append(numpy.stack([numpy.asarray(image) for image in images]))
+        return Shard(keys, [*steps, END], numpy.stack(columns, axis=1), failures)
+
+    def _scored(self, problem: Problem, shard: Shard, name: str) -> Scores:
+        count, looks = shard.pictures.shape[:2]
+        flat = shard.pictures.reshape(count * looks, *shard.pictures.shape[2:])
+        images = [Image.fromarray(each) for each in flat]
+        names, values, features = self.scorers[name](problem, images)
+        shape = (count, looks, -1)
+        return Scores(
+            list(names), values.reshape(shape), features.reshape(*shape[:2], features.shape[1])
+        )
+
+    def _clip(
+        self, problem: Problem, images: list[Image.Image]
+    ) -> tuple[Sequence[str], Numbers, Numbers]:
+        from backend.scoring.tower import clip_tower
+
+        values = self._metrics(self._clip_scorers, problem, images, CLIP_METRICS)
+        features = clip_tower(self.settings.clip, "cpu").look(images).features.double().numpy()
+        return CLIP_METRICS, values, features
+
+    def _verifier(
+        self, problem: Problem, images: list[Image.Image]
+    ) -> tuple[Sequence[str], Numbers, Numbers]:
+        values = self._metrics(self._verifier_scorers, problem, images, VERIFIER_METRICS)
+        return VERIFIER_METRICS, values, _none(images)
+
+    def _metrics(
+        self,
+        scorers: Sequence[Any],
+        problem: Problem,
+        images: list[Image.Image],
+        names: Sequence[str],
+    ) -> Numbers:
+        task, source = problem.task(SearchPlan()), TaskImages(problem.bear.image)
+        rows: list[dict[str, float]] = [{} for _ in images]
+        for scorer in scorers:
+            for row, more in zip(rows, scorer.score(task, source, images), strict=True):
+                row.update(more)
+        return numpy.array([[row[name] for name in names] for row in rows])
+
+    def _truth(
+        self, problem: Problem, images: list[Image.Image]
+    ) -> tuple[Sequence[str], Numbers, Numbers]:
+        verdicts = self._oracle.judge(problem.bear, images)
+        strict = self._strict_oracle.judge(problem.bear, images)
+        rows = [
+            [float(one.success), float(other.success), one.score]
+            for one, other in zip(verdicts, strict, strict=True)
+        ]
+        return ("success", "strict", "score"), numpy.array(rows), _none(images)
+
+    @cached_property
+    def _editor(self) -> Any:
+        return open_editor(self.settings, "cpu")
+
+    @cached_property
+    def _clip_scorers(self) -> Sequence[Any]:
+        return [
+            scorer
+            for scorer in open_scorers(self.settings, "cpu", CLIP_METRICS)
+            if set(CLIP_METRICS) & set(scorer.names)
+        ]
+
+    @cached_property
+    def _verifier_scorers(self) -> Sequence[Any]:
+        return [
+            scorer
+            for scorer in open_scorers(self.settings, "cpu", VERIFIER_METRICS)
+            if "verified" in scorer.names
+        ]
+
+    @cached_property
+    def _oracle(self) -> Oracle:
+        return Oracle.load(show=Autoencoder(self._oracle_reads).shown)
+
+    @cached_property
+    def _strict_oracle(self) -> Oracle:
+        return Oracle.load()
+
+
+def _none(images: Sequence[Image.Image]) -> Numbers:
+    return numpy.zeros((len(images), 0))
