@@ -19,6 +19,7 @@ from backend.search.halving import Halving
 from backend.search.protocol import Params, Strategy, StrategyClass
 from backend.search.random_rounds import RandomRounds
 from backend.search.refine import Refine
+from backend.search.waves import Waves
 from backend.search.zero_order import ZeroOrder
 
 STRATEGIES: Final[dict[str, StrategyClass]] = {
@@ -29,6 +30,7 @@ STRATEGIES: Final[dict[str, StrategyClass]] = {
     "halving": Halving,
     "ade_cot": AdeCot,
     "refine": Refine,
+    "waves": Waves,
 }
 ENTRY_POINT_GROUP: Final = "eacps.strategies"
 MAXIMUM_TRIALS: Final = 1_000_000

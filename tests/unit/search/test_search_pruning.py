@@ -271,3 +271,33 @@ def test_every_part_of_ade_cot_can_be_switched_off() -> None:
     plan = ade_cot(difficulty=False, prune=False, stop=False)
     done = run(plan, scored(dict.fromkeys((f"c{i}" for i in range(1, 9)), PASSED)))
     assert asked(done) == [[(f"c{i}", None) for i in range(1, 9)]]
+
+
+def waves(**params: Any) -> SearchPlan:
+    return SearchPlan("waves", {"n": 2, "waves": 3, "rungs": [[0.5, 1]], **params}, steps=12)
+
+
+def test_another_wave_begins_only_while_no_result_is_good() -> None:
+    done = run(waves(), scored({"c2": {"satisfied": 0.5}, "c4": PASSED}))
+    first, second = [("c1", 6), ("c2", 6)], [("c3", 6), ("c4", 6)]
+    assert asked(done) == [first, [("c2", None)], second, [("c4", None)]]
+    assert done.notes[-1] == ("Stopped after 2 of 3 waves: c4's quality is 0.90, at least 0.85.")
+
+
+def test_waves_end_when_their_number_is_used_up() -> None:
+    done = run(waves(good=1.0), scored({}))
+    assert [trials[0][1] for trials in asked(done)] == [6, None] * 3
+
+
+def test_without_a_verifier_the_potentials_place_between_its_bounds_is_the_quality() -> None:
+    done = run(waves(lowest=0.0, highest=4.0, good=0.9), later_is_better)
+    assert [trials[0][0] for trials in asked(done)] == ["c1", "c2", "c3", "c4"]
+
+
+def test_a_wave_in_which_everything_failed_does_not_end_the_search_that_has_a_result() -> None:
+    done = run(waves(good=1.0), without(("c3", 6), ("c4", 6)))
+    assert asked(done)[-1] == [("c6", None)]
+
+
+def test_waves_end_at_once_when_the_first_one_failed_wholly() -> None:
+    assert len(asked(run(waves(), without(("c1", 6), ("c2", 6))))) == 1

@@ -39,6 +39,7 @@ def test_the_default_plan_is_the_reference_search_of_eight_candidates() -> None:
         ("zero_order", {"rounds": 3, "num_neighbors": 4}, 15),
         ("halving", {"n": 16}, 16),
         ("ade_cot", {"n": 12}, 12),
+        ("waves", {"n": 6, "waves": 3}, 18),
         ("refine", {"n": 3, "max_steps": 2, "per_step": 4}, 11),
     ],
 )
@@ -56,6 +57,8 @@ def test_a_budget_is_known_before_the_search(
         ("halving", {"n": 8, "rungs": [[0.5, 2], [1, 1]]}, 8 * 0.5 + 2 * 0.5),
         # 4 children to step 3 of 12, then 2 to the end.
         ("eacps", {"local_rungs": [[0.25, 2]]}, 4 + 4 * 0.25 + 2 * 0.75),
+        # Three times: 4 to step 6 of 12, then 1 to the end.
+        ("waves", {"n": 4, "waves": 3, "rungs": [[0.5, 1]]}, 3 * (4 * 0.5 + 0.5)),
         # 1 to the end; 8 to step 3, 4 to step 7, 2 to the end.
         ("ade_cot", {"n": 9}, 1 + (8 * 3 + 4 * 4 + 2 * 5) / 12),
         ("ade_cot", {"n": 9, "prune": False}, 9.0),
