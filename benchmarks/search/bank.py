@@ -148,7 +148,7 @@ def _write_scores(path: Path, scores: Scores) -> None:
     _write(path, header=header, values=scores.values, features=scores.features)
 
 
-def _write(path: Path, **arrays: NDArray[Any]) -> None:
+def _write(path: Path, **arrays: Any) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with unfinished.open("wb") as file:
         numpy.savez_compressed(file, **arrays)

@@ -20,10 +20,12 @@ from benchmarks.search.judges import (
     EACPS,
     NOISES,
     ORACLE,
+    TOGETHER,
     Judge,
     best_judge,
     misheard,
 )
+from benchmarks.search.workshop import has_verifier
 
 BASELINE: Final = "best of 8"
 BATCH_SIZE: Final = 4
@@ -73,7 +75,7 @@ def entries(strategies: Sequence[str] = (), files: Iterable[Path] = ()) -> list[
 def _baselines() -> list[Entry]:
     weak = (CLIP, EACPS, DIRECTION)
     heard = tuple(misheard(noise) for noise in NOISES)
-    every = tuple(dict.fromkeys((*weak, best_judge(), ORACLE)))
+    every = (*_without_truth(*weak), ORACLE)
     return [
         Entry(
             f"best of {n}",
@@ -86,10 +88,16 @@ def _baselines() -> list[Entry]:
     ]
 
 
+def _without_truth(*judges: str) -> tuple[str, ...]:
+    """These judges and the best that there are."""
+    together = (TOGETHER,) if has_verifier() else ()
+    return tuple(dict.fromkeys((*judges, best_judge(), *together)))
+
+
 def _searches() -> list[Entry]:
     best = best_judge()
-    main = tuple(dict.fromkeys((CLIP, DIRECTION, best, ORACLE)))
-    every = tuple(dict.fromkeys((*main, EACPS, *(misheard(noise) for noise in NOISES))))
+    main = (*_without_truth(CLIP, DIRECTION), ORACLE)
+    every = (*main, EACPS, *(misheard(noise) for noise in NOISES))
     return [
         *(
             Entry(f"random, {r} rounds", "random", "random", {"rounds": r}, (CLIP, best))
@@ -98,7 +106,8 @@ def _searches() -> list[Entry]:
         *_zero_order((best,)),
         *_eacps((best, ORACLE), tuple(dict.fromkeys((CLIP, EACPS, best, ORACLE)))),
         *_halving(main, every),
-        *_ade_cot(main, (best, ORACLE)),
+        *_waves((best, ORACLE)),
+        *_ade_cot(main, (*_without_truth(best), ORACLE)),
         _refine(2, 3, 2, best),
         _refine(4, 2, 2, best),
     ]
@@ -146,22 +155,49 @@ def _eacps(few: tuple[str, ...], main: tuple[str, ...]) -> list[Entry]:
 
 def _halving(main: tuple[str, ...], every: tuple[str, ...]) -> list[Entry]:
     shapes: list[tuple[int, Rungs, tuple[str, ...]]] = [
+        (4, [[0.5, 1]], main),
         (4, [[0.3, 2], [0.5, 1]], main),
+        (4, [[0.4, 2], [0.6, 1]], main),
+        (5, [[0.3, 2], [0.5, 1]], main),
+        (5, [[0.4, 1]], main),
         (6, [[0.2, 3], [0.5, 1]], main),
         (8, [[0.3, 4], [0.6, 2]], main),
         (8, [[0.2, 3], [0.5, 1]], main),
         (8, [[0.5, 2]], main),
         (12, [[0.3, 4], [0.6, 2]], main),
+        (12, [[0.5, 4]], main),
         (16, [[0.2, 5], [0.5, 2]], every),
         (16, [[0.3, 5], [0.5, 2]], main),
         (16, [[0.3, 6], [0.6, 3]], main),
-        (16, [[0.4, 4]], main),
+        (16, [[0.4, 4], [0.6, 2]], main),
+        (16, [[0.2, 8], [0.4, 4], [0.6, 2]], main),
     ]
     return [
         Entry(
             f"halving {n} {_stairs(rungs)}", "halving", "halving", {"n": n, "rungs": rungs}, judges
         )
         for n, rungs, judges in shapes
+    ]
+
+
+def _waves(judges: tuple[str, ...]) -> list[Entry]:
+    late: Rungs = [[0.4, 2], [0.6, 1]]
+    early: Rungs = [[0.2, 4], [0.4, 2], [0.6, 1]]
+    shapes: list[tuple[int, int, Rungs, float]] = [
+        (4, 4, late, 0.5),
+        (8, 2, late, 0.85),
+        (8, 4, late, 0.85),
+        (8, 4, early, 0.85),
+    ]
+    return [
+        Entry(
+            f"waves {n}x{waves} {_stairs(rungs)}, good {good:g}",
+            "waves",
+            "waves",
+            {"n": n, "waves": waves, "rungs": rungs, "good": good},
+            judges,
+        )
+        for n, waves, rungs, good in shapes
     ]
 
 

@@ -17,6 +17,7 @@ CLIP: Final = "clip"
 EACPS: Final = "eacps"
 DIRECTION: Final = "pf_dir + 0.3 lpips"
 VERIFIER: Final = "verified"
+TOGETHER: Final = "verified + pf_dir"
 ORACLE: Final = "oracle"
 NOISES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Standard deviations of what is added to the oracle's judgement, which spans 0 to 2."""
@@ -47,7 +48,9 @@ def judges() -> dict[str, Judge]:
         _weighted(DIRECTION, {"pf_dir": 1.0, "lpips": 0.3}, CLIP_METRICS),
     ]
     if has_verifier():
+        both = (*VERIFIER_METRICS, *CLIP_METRICS)
         found.append(_weighted(VERIFIER, {"verified": 1.0}, VERIFIER_METRICS))
+        found.append(_weighted(TOGETHER, {"verified": 1.0, "pf_dir": 1.0}, both))
     found += [_misheard(noise) for noise in reversed(NOISES)]
     found.append(Judge(ORACLE, lambda _problem, _look, view: (_truth(view), ()), 0.0, 2.0))
     return {judge.name: judge for judge in found}
@@ -83,7 +86,7 @@ def _by_potential(name: str, potential: Potential, seen: Sequence[str]) -> Judge
         assert judged.value is not None
         return judged.value, judged.metrics
 
-    return Judge(name, judge, *potential.range, tells_likeness=set(seen) == set(CLIP_METRICS))
+    return Judge(name, judge, *potential.range, tells_likeness=set(CLIP_METRICS) <= set(seen))
 
 
 def _truth(view: View) -> float:

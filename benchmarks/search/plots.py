@@ -39,12 +39,12 @@ def _curves(axis: Any, main: Results, judge: str) -> None:
         points = main.under(judge, family)
         if not points:
             continue
-        heights = [float(run.success.mean()) for run in points]
+        heights = [main.standing(run) for run in points]
         axis.scatter([run.nfe for run in points], heights, color=colour, s=18)
-        best = _envelope(points)
+        best = _envelope(main, points)
         axis.plot(
             [run.nfe for run in best],
-            [float(run.success.mean()) for run in best],
+            [main.standing(run) for run in best],
             color=colour,
             label=family,
         )
@@ -67,10 +67,10 @@ def _curves(axis: Any, main: Results, judge: str) -> None:
     axis.grid(alpha=0.3)
 
 
-def _envelope(points: list[Run]) -> list[Run]:
+def _envelope(main: Results, points: list[Run]) -> list[Run]:
     kept: list[Run] = []
     for run in points:
-        if not kept or run.success.mean() > kept[-1].success.mean():
+        if not kept or main.standing(run) > main.standing(kept[-1]):
             kept.append(run)
     return kept
 

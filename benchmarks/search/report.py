@@ -122,7 +122,7 @@ def _targets(main: Results, chosen_on: Results) -> Table:
 
 def _against(ours: Run, main: Results, judge: str) -> list[tuple[str, ...]]:
     weak, same = duel(ours, main.baseline(CLIP)), duel(ours, main.baseline(judge))
-    share, graded, lead = weak.successes.share, weak.scores.share, same.difference
+    share, graded = weak.successes.share, weak.scores.share
     name = f"{ours.search}: {ours.nfe:.2f} NFE"
     return [
         (
@@ -137,11 +137,14 @@ def _against(ours: Run, main: Results, judge: str) -> list[tuple[str, ...]]:
             f"{graded.percent()} % ({_record(weak.scores)})",
             _word(graded.value >= WANTED_SHARE, graded.high >= WANTED_SHARE),
         ),
-        (
-            f"beats best of 8 by the same judge ({judge})",
-            name,
-            f"{lead.percent(signed=True)} points",
-            _word(lead.low > 0, lead.high > 0),
+        *(
+            (
+                f"beats best of 8 by the same judge ({judge}), {what}",
+                name,
+                f"{lead.percent(signed=True)} points",
+                _word(lead.low > 0, lead.high > 0),
+            )
+            for what, lead in (("success", same.difference), ("graded score", same.graded))
         ),
     ]
 
@@ -316,6 +319,7 @@ def _searches(one: Results, judge: str) -> Table:
                 mean_interval(run.success).percent(),
                 f"{run.values('score').mean():.3f}",
                 "-" if is_base else same.difference.percent(signed=True),
+                "-" if is_base else same.graded.percent(signed=True),
                 "-" if is_base else _record(same.successes),
                 f"{other.successes.share.percent()} ({_record(other.successes)})",
                 f"{run.values('pf').mean():.4f}",
@@ -323,13 +327,13 @@ def _searches(one: Results, judge: str) -> Table:
                 f"{run.values('potential').mean():.4f}",
             )
         )
-    head = ("search", "NFE", "tasks", "success, %", "score", "over best of 8", "W/T/L")
+    head = ("search", "NFE", "tasks", "success, %", "score", "over best of 8", "graded", "W/T/L")
     more = ("wins of decided against best of 8 by CLIP, %", "PF", "LPIPS", "potential")
     ceiling = " This is the ceiling: the judge is the oracle itself." if judge == ORACLE else ""
     return Table(
         f"All searches judged by {judge} ({one.level}, {one.part})",
-        "Points over best of 8 by the same judge, on the same tasks; wins, ties and losses by "
-        f"success.{ceiling}",
+        "Points of success and of graded score over best of 8 by the same judge, on the same "
+        f"tasks; wins, ties and losses by success.{ceiling}",
         (*head, *more),
         rows,
     )

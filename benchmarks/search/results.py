@@ -72,6 +72,8 @@ class Duel:
 
     difference: Estimate
     """Of success rates."""
+    graded: Estimate
+    """Of the oracle's graded scores."""
     successes: Record
     """Decided where one succeeded and the other did not."""
     scores: Record
@@ -117,6 +119,12 @@ class Results:
     def families(self) -> list[str]:
         """All curves."""
         return list(dict.fromkeys(run.family for run in self.runs))
+
+    def standing(self, run: Run) -> float:
+        """A search's success as if it had run on all tasks: the baseline's, plus what it was
+        ahead of the baseline on its own tasks."""
+        base = self.baseline(run.judge).success
+        return float(base.mean() + (run.success - base[: run.tasks]).mean())
 
     def single(self) -> Estimate:
         """How often one attempt succeeds."""
@@ -185,6 +193,7 @@ def duel(ours: Run, theirs: Run) -> Duel:
     mine, other = ours.success[:count], theirs.success[:count]
     return Duel(
         difference=mean_interval(mine - other),
+        graded=mean_interval(ours.values("score")[:count] - theirs.values("score")[:count]),
         successes=record(mine.tolist(), other.tolist()),
         scores=record(
             ours.values("score")[:count].tolist(), theirs.values("score")[:count].tolist()
