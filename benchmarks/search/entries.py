@@ -182,12 +182,15 @@ def _halving(main: tuple[str, ...], every: tuple[str, ...]) -> list[Entry]:
 
 def _waves(judges: tuple[str, ...]) -> list[Entry]:
     late: Rungs = [[0.4, 2], [0.6, 1]]
-    early: Rungs = [[0.2, 4], [0.4, 2], [0.6, 1]]
     shapes: list[tuple[int, int, Rungs, float]] = [
-        (4, 4, late, 0.5),
+        (6, 2, [[0.2, 2], [0.4, 1]], 0.3),
+        (6, 2, [[0.2, 3], [0.4, 1]], 0.4),
+        (8, 2, [[0.2, 3], [0.4, 1]], 0.8),
+        (8, 2, late, 0.7),
         (8, 2, late, 0.85),
+        (8, 4, late, 0.7),
         (8, 4, late, 0.85),
-        (8, 4, early, 0.85),
+        (8, 4, [[0.2, 4], [0.4, 2], [0.6, 1]], 0.85),
     ]
     return [
         Entry(

@@ -322,9 +322,9 @@ def _searches(one: Results, judge: str) -> Table:
                 "-" if is_base else same.graded.percent(signed=True),
                 "-" if is_base else _record(same.successes),
                 f"{other.successes.share.percent()} ({_record(other.successes)})",
-                f"{run.values('pf').mean():.4f}",
-                f"{run.values('lpips').mean():.4f}",
-                f"{run.values('potential').mean():.4f}",
+                f"{run.values('pf').mean():.3f}",
+                f"{run.values('lpips').mean():.3f}",
+                f"{run.values('potential').mean():.3f}",
             )
         )
     head = ("search", "NFE", "tasks", "success, %", "score", "over best of 8", "graded", "W/T/L")

@@ -47,9 +47,9 @@ def _runs(
                 "strict": _bits([one.strict for one in found]),
                 "score": [round(one.score, 3) for one in found],
                 "nfe": [round(one.nfe, 2) for one in found],
-                "potential": [round(one.potential, 4) for one in found],
-                "pf": [round(one.pf, 4) for one in found],
-                "lpips": [round(one.lpips, 4) for one in found],
+                "potential": [round(one.potential, 3) for one in found],
+                "pf": [round(one.pf, 3) for one in found],
+                "lpips": [round(one.lpips, 3) for one in found],
             }
 
 
