@@ -9,17 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import Progress
-
 from backend.errors import EacpsError
 from benchmarks.engine import machine
-from benchmarks.search.measure import Assignment, Bench, Measured, Setup
+from benchmarks.search.crew import measured
+from benchmarks.search.measure import Assignment, Bench, Setup
 from benchmarks.search.problems import PARTS, Part
 from benchmarks.search.report import report
 from benchmarks.search.rows import rows_of
@@ -38,8 +34,6 @@ QUICK: Final[dict[tuple[str, Part], tuple[int, int]]] = {
 }
 NAME: Final = "search"
 
-_bench: Bench
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, write rows and report."""
@@ -52,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = list(_assignments(options))
     try:
         bench = Bench(setup)
-        done = _all(work, bench, setup, options.workers, options.threads)
+        done = measured(work, bench, setup, options.workers, options.threads)
     except EacpsError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
@@ -111,46 +105,6 @@ def _assignments(options: argparse.Namespace) -> Iterator[Assignment]:
         deep = local if options.local_tasks is None else options.local_tasks
         for index in range(tasks):
             yield Assignment(level, part, index, tasks, index < deep)
-
-
-def _all(
-    work: Sequence[Assignment], bench: Bench, setup: Setup, workers: int, threads: int
-) -> list[Measured]:
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("tasks", total=len(work))
-        if workers <= 1:
-            _one_thread(threads)
-            done = []
-            for each in work:
-                done.append(bench.measured(each))
-                progress.update(bar, advance=1, description=f"{each.level} {each.part}")
-            return done
-        pool = ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=_begin, initargs=(setup, threads)
-        )
-        try:
-            futures: list[Future[Measured]] = [pool.submit(_measured, each) for each in work]
-            for _ in as_completed(futures):
-                progress.advance(bar)
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin(setup: Setup, threads: int) -> None:
-    global _bench  # noqa: PLW0603 - a worker process has one
-    _one_thread(threads)
-    _bench = Bench(setup)
-
-
-def _measured(work: Assignment) -> Measured:
-    return _bench.measured(work)
-
-
-def _one_thread(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _read(target: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ pytest.importorskip("matplotlib")
 from benchmarks.search.__main__ import main
 from benchmarks.search.workshop import Workshop
 
+ROOT = Path(__file__).resolve().parents[2]
 NEWCOMER = '''
 """Every attempt is drawn, the first is trusted: a poor strategy, for comparison."""
 from dataclasses import field
@@ -57,7 +60,8 @@ def test_a_newcomers_strategy_is_on_the_curve_after_one_file_and_one_command(
         *("--strategy-file", str(newcomer), "--cache", str(tmp_path / "bank")),
         *("--out", str(tmp_path / "results"), "--name", "tiny"),
     ]
-    main(command)
+    started = [sys.executable, "-m", "benchmarks.search", *command, "--workers", "2"]
+    subprocess.run(started, cwd=ROOT, check=True)
     results = tmp_path / "results"
     rows = rows_of(results / "tiny.jsonl")
     assert str(tmp_path) not in (results / "tiny.jsonl").read_text()
