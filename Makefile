@@ -71,7 +71,6 @@ bench-search: $(DEV_READY)  ## Compare every search by an oracle (about 20 minut
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.search --workers 2 $(if $(QUICK),--quick)
 
 screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures again
-	@$(BIN)/python $(PIP) --no-deps matplotlib==3.11.2  # brings a portrait that may be published
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.screenshots --out docs/images
 
 clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)

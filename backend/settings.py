@@ -225,7 +225,7 @@ class Settings(BaseSettings):
     )
 
     # Search
-    strategy: str = _knob("eacps", "Which search: see docs/search.md.", results=True)
+    strategy: str = _knob("auto", "Which search: see docs/search.md.", results=True)
     strategy_params: dict[str, Any] = _knob(
         {},
         'JSON of the strategy\'s settings, e.g. {"k": 8, "m": 3, "k_local": 4}.',

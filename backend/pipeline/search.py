@@ -19,6 +19,7 @@ from backend.errors import SearchError
 from backend.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
 from backend.search import Strategy, budget, create
 from backend.search import ranked as rank_outcomes
+from backend.search.auto import CANNOT_PAUSE
 
 RunBatches = Callable[[Sequence[Sequence[Trial]]], Sequence[Candidate]]
 OnProgress = Callable[["Progress"], None]
@@ -166,12 +167,19 @@ def _result(
 def _offered(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Candidates without what the engine or scene does not offer; then numbered without gaps."""
     offered = [one for one in candidates if not no_such_choice(one)]
+    if any(one.outcome.usable for one in offered):
+        # Where pausing was tried in vain, and other attempts took its place, it is no news.
+        offered = [one for one in offered if not _never_began(one)]
     if len(offered) == len(candidates):
         return offered
     return [
         replace(one, trial=replace(one.trial, id=f"c{number}"))
         for number, one in enumerate(offered, start=1)
     ]
+
+
+def _never_began(candidate: Candidate) -> bool:
+    return candidate.failure is not None and candidate.failure.code == CANNOT_PAUSE
 
 
 def no_such_choice(candidate: Candidate) -> bool:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from backend.domain import SearchPlan
 from backend.errors import SettingsError
 from backend.search.ade_cot import AdeCot
+from backend.search.auto import Auto
 from backend.search.best_of_n import BestOfN
 from backend.search.eacps import Eacps
 from backend.search.halving import Halving
@@ -23,14 +24,15 @@ from backend.search.waves import Waves
 from backend.search.zero_order import ZeroOrder
 
 STRATEGIES: Final[dict[str, StrategyClass]] = {
+    "auto": Auto,
     "best_of_n": BestOfN,
     "random": RandomRounds,
     "eacps": Eacps,
     "zero_order": ZeroOrder,
     "halving": Halving,
+    "waves": Waves,
     "ade_cot": AdeCot,
     "refine": Refine,
-    "waves": Waves,
 }
 ENTRY_POINT_GROUP: Final = "eacps.strategies"
 MAXIMUM_TRIALS: Final = 1_000_000

@@ -65,7 +65,7 @@ def test_a_table_in_the_settings_list_can_be_pasted_back(
         ("EACPS_WEIGHTS", "{oops", "EACPS_WEIGHTS is not JSON"),
         ("LABEL_STUDIO_URL", "labels:8080", "LABEL_STUDIO_URL: must begin with http"),
         ("EACPS_DATABASE_URL", "mysql://me:pw@db/x", "must begin with postgresql://"),
-        ("EACPS_STRATEGY", "magic", "Set EACPS_STRATEGY to one of: best_of_n"),
+        ("EACPS_STRATEGY", "magic", "Set EACPS_STRATEGY to one of: auto"),
         ("EACPS_EDITOR", "/nowhere/model", "Change EACPS_EDITOR"),
         ("EACPS_CLIP", "./nowhere", "Change EACPS_CLIP"),
         ("EACPS_DEVICES", "gpu", "There is no device 'gpu'"),

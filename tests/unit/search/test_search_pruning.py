@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.domain import Failure, Outcome, SearchPlan, Trial
-from backend.search import best
+from backend.search import Strategy, best, create
 from backend.search.gain import expected_gain
 from tests.unit.search.landscape import Run, run
 
@@ -301,3 +301,44 @@ def test_a_wave_in_which_everything_failed_does_not_end_the_search_that_has_a_re
 
 def test_waves_end_at_once_when_the_first_one_failed_wholly() -> None:
     assert len(asked(run(waves(), without(("c1", 6), ("c2", 6))))) == 1
+
+
+def auto(steps: int, answer: Callable[[Trial], Outcome]) -> tuple[list[list[Trial]], Strategy]:
+    """All asks of a default `auto`."""
+    search = create(SearchPlan("auto", steps=steps))
+    asks = []
+    while trials := search.ask():
+        asks.append(list(trials))
+        search.tell([answer(trial) for trial in trials])
+    return asks, search
+
+
+def test_auto_stops_after_a_wave_whose_best_a_verifier_takes_for_good() -> None:
+    asks, search = auto(10, lambda trial: Outcome(trial, 1.0, {"satisfied": 0.9, "intact": 0.86}))
+    assert [(len(ask), ask[0].to_step) for ask in asks] == [(8, 2), (4, 4), (2, None)]
+    assert "Stopped after wave 1 of 4" in search.notes[-1]
+
+
+def test_auto_spends_on_a_task_on_which_nothing_is_good() -> None:
+    asks, _ = auto(10, lambda trial: Outcome(trial, 1.0, {"satisfied": 0.9, "intact": 0.5}))
+    assert sum(len(ask) for ask in asks if ask[0].to_step == 2) == 32
+    assert len(asks) == 4 * 3
+
+
+def test_auto_without_a_verifier_halves_once() -> None:
+    asks, search = auto(10, lambda trial: Outcome(trial, float(trial.id[1:])))
+    assert [(len(ask), ask[0].to_step) for ask in asks] == [(8, 2), (8, 2), (5, 5), (3, None)]
+    assert {trial.id for trial in asks[-1]} == {"c16", "c15", "c14"}
+    assert "no verifier" in search.notes[0]
+
+
+@pytest.mark.parametrize("steps", [2, 10])
+def test_auto_finishes_every_attempt_where_pausing_is_no_use(steps: int) -> None:
+    def answer(trial: Trial) -> Outcome:
+        if trial.to_step is not None:
+            return Outcome(trial, failure=Failure("cannot_pause", "This solver cannot."))
+        return Outcome(trial, 1.0)
+
+    asks, search = auto(steps, answer)
+    assert [trial.to_step for trial in asks[-1]] == [None] * 8
+    assert len(search.notes) == 1

@@ -74,7 +74,7 @@ def test_a_cost_in_full_renders_is_known_before_the_search(
 def test_an_unknown_strategy_names_the_setting_and_the_choices(name: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         create(SearchPlan(name))
-    assert "EACPS_STRATEGY to one of: best_of_n, random, eacps" in caught.value.hint
+    assert "EACPS_STRATEGY to one of: auto, best_of_n, random, eacps" in caught.value.hint
     assert len(str(caught.value)) < 400
 
 

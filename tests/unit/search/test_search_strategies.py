@@ -32,7 +32,7 @@ from tests.unit.search import landscape
 EVERY_STRATEGY = pytest.mark.parametrize("name", names())
 UNHURRIED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FAILURE = Failure("editor_failed", "out of memory")
-STOPS_EARLY = ("zero_order", "ade_cot", "refine", "waves")
+STOPS_EARLY = ("auto", "zero_order", "ade_cot", "refine", "waves")
 SCORES = ("satisfied", "preserved", "intact", "region", "caption", "pf", "nearest_similarity")
 Judge = Callable[[Trial], Outcome]
 Rounds = list[list[Outcome]]
