@@ -94,10 +94,10 @@ class Demo:
     def environment(self) -> dict[str, str]:
         """The backend's settings; `EACPS_*` variables of the caller stay in force."""
         return {
-            # Among the demo's attempts this potential finds more successes than `eacps` does
-            # (docs/scoring.md); a variable of the caller still wins.
+            # The pack's verifier tells the demo's good attempts from its bad ones, which CLIP hardly
+            # does (docs/scoring.md); a variable of the caller still wins.
             "EACPS_POTENTIAL": "weighted",
-            "EACPS_WEIGHTS": '{"pf_dir": 1, "lpips": 0.3}',
+            "EACPS_WEIGHTS": '{"verified": 1}',
             "EACPS_FACE_ENGINE": "basic",
             **os.environ,
             "EACPS_FACE_MODELS": str(_face_models()),

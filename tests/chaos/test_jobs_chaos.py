@@ -280,8 +280,8 @@ def test_a_failed_job_says_why_and_can_be_retried(stage: Stage) -> None:
     broken.unlink()
     failure = stage.client.result("failing")
     assert isinstance(failure, Failure)
-    assert failure.code == "search_failed"
-    assert [line["failure"] for line in stage.deliveries("failing")] == ["search_failed"]
+    assert failure.code == "editor_failed"
+    assert [line["failure"] for line in stage.deliveries("failing")] == ["editor_failed"]
     assert stage.client.retry("failing")
     stage.until(lambda: stage.client.status("failing").state == "done")
     assert [line.get("usable") for line in stage.deliveries("failing")] == [None, CANDIDATES]

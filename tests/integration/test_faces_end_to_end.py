@@ -22,7 +22,7 @@ from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, bear_tasks, connected_project, uploaded, wait_until
 
 LIMIT = 180.0
-METRICS = {"identity", "identity_before", "landmarks", "sharpness", "outside"}
+METRICS = {"identity", "identity before", "landmarks", "sharpness", "outside"}
 ONE, TWO = face_tasks()
 CROWD = TWO.scene
 Pixels = NDArray[np.uint8]
@@ -160,7 +160,7 @@ def test_several_ways_to_swap_are_offered_each_with_its_scores_and_without_diffu
         assert len(shown) > 1
         for metrics in shown:
             assert metrics.keys() == METRICS
-            assert metrics["identity"] > metrics["identity_before"]
+            assert metrics["identity"] > metrics["identity before"]
         images = {image.tobytes() for image in gallery(server, tasks[name])}
         assert len(images) == len(shown)
     assert "no diffusion" in server.task(tasks["one"])["data"]["report_md"]
@@ -231,8 +231,8 @@ def test_a_character_is_swapped_in_and_then_healed_with_its_identity_on_every_ca
     assert len(shown) > 1
     before = cosine(only_face(engine, ONE.scene), only_face(engine, ONE.characters[0]))
     for metrics in shown:
-        assert {"identity", "identity_before"} < metrics.keys()
-        assert metrics["identity_before"] == pytest.approx(before, abs=0.02)
+        assert {"identity", "identity before"} < metrics.keys()
+        assert metrics["identity before"] == pytest.approx(before, abs=0.02)
         assert metrics.keys() - METRICS
     head = inside(painted((130, 90, 270, 260), ONE.scene.size))
     for image in gallery(server, task):
