@@ -23,7 +23,7 @@ from demo.tasks import LEVELS
 
 SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("medium", "held-in"): (100, 40),
-    ("medium", "held-out"): (150, 60),
+    ("medium", "held-out"): (300, 60),
     ("easy", "held-out"): (40, 0),
     ("hard", "held-out"): (40, 0),
 }

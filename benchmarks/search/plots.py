@@ -10,7 +10,16 @@ from benchmarks.search.judges import CLIP, ORACLE
 from benchmarks.search.results import Results, Run, duel
 from benchmarks.search.statistics import Estimate
 
-COLOURS: Final = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS: Final = (
+    "#444444",
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#999933",
+)
 
 
 def draw(main: Results, target: Path) -> Path:
@@ -100,7 +109,7 @@ def _gain(axis: Any, main: Results) -> None:
     axis.axhline(0, color="k", linewidth=0.5)
     axis.set(
         title="Gain of search against the judge's AUC",
-        xlabel="AUC inside mixed tasks (lines: the oracle with noise; stars: real judges)",
+        xlabel="AUC (lines: the oracle with noise; stars: judges)",
         ylabel="points of success over one attempt / 100",
     )
     _legend(axis)
@@ -157,9 +166,7 @@ def _leads(axis: Any, main: Results) -> None:
     labels = [f"{run.search} ({run.nfe:.1f})" for _, run in leads]
     axis.set_yticks(range(len(labels)), labels=labels, fontsize=6)
     axis.axvline(0, color="k", linewidth=0.5)
-    axis.set(
-        title=f"Points over best of 8, both judged by {judge} (cost)", xlabel="points of success"
-    )
+    axis.set(title="Points over best of 8, same judge (cost)", xlabel=f"success, judged by {judge}")
     axis.grid(alpha=0.3)
 
 

@@ -111,6 +111,15 @@ def _targets(main: Results, chosen_on: Results) -> Table:
                 _word(weak.value >= 0, weak.high >= 0),
             ),
         ]
+        points = main.under(judge, ours.family)
+        rows.append(
+            (
+                f"the NFE at which a curve reaches best of 8's, same judge ({judge})",
+                ours.family,
+                _nfe(crossing := reached(points, main.baseline(judge))),
+                _word(crossing.value <= THIRD, crossing.low <= THIRD),
+            )
+        )
     return Table(
         f"Targets ({main.level}, {main.part}, {main.facts['tasks']} tasks)",
         f"Each search was chosen on {chosen_on.part} tasks, and is reported on {main.part} ones. "
