@@ -94,8 +94,8 @@ class Demo:
     def environment(self) -> dict[str, str]:
         """The backend's settings; `EACPS_*` variables of the caller stay in force."""
         return {
-            # The pack's verifier tells the demo's good attempts from its bad ones, which CLIP hardly
-            # does (docs/scoring.md); a variable of the caller still wins.
+            # The pack's verifier tells good attempts from bad ones, which CLIP hardly does
+            # (docs/scoring.md); a variable of the caller still wins.
             "EACPS_POTENTIAL": "weighted",
             "EACPS_WEIGHTS": '{"verified": 1}',
             "EACPS_FACE_ENGINE": "basic",

@@ -336,12 +336,15 @@ def _lineage(candidate: Candidate) -> str:
 
 def _ordered(metrics: Sequence[Metric]) -> list[Metric]:
     """What was before stands right below what it became."""
-    before = {metric.name: metric for metric in metrics if metric.name.endswith(_BEFORE)}
-    order: list[Metric] = []
-    for metric in metrics:
-        if metric.name not in before:
-            order += [metric, *filter(None, [before.pop(f"{metric.name}{_BEFORE}", None)])]
-    return [*order, *before.values()]
+    names = {metric.name for metric in metrics}
+
+    def place(metric: Metric) -> tuple[int, bool]:
+        after = metric.name.removesuffix(_BEFORE)
+        leader = after if after in names else metric.name
+        first = next(index for index, one in enumerate(metrics) if one.name == leader)
+        return first, metric.name != leader
+
+    return sorted(metrics, key=place)
 
 
 def _named(metric: str) -> str:

@@ -54,9 +54,7 @@ class AutoParams:
         """What the search costs in full renders at most, when nothing fails."""
         if steps < FEWEST_STEPS:
             return self.renders
-        return MOST_WAVES * climbing.cost(
-            self.renders, climbing.looks(self.rungs, steps), steps
-        )
+        return MOST_WAVES * climbing.cost(self.renders, climbing.looks(self.rungs, steps), steps)
 
 
 class Auto(RoundwiseStrategy[AutoParams]):

@@ -107,6 +107,7 @@ def _searches() -> list[Entry]:
         *_eacps((best, ORACLE), tuple(dict.fromkeys((CLIP, EACPS, best, ORACLE)))),
         *_halving(main, every),
         *_waves((best, ORACLE)),
+        Entry("auto", "auto", "auto", {}, main),
         *_ade_cot(main, (*_without_truth(best), ORACLE)),
         _refine(2, 3, 2, best),
         _refine(4, 2, 2, best),

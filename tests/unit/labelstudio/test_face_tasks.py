@@ -191,7 +191,8 @@ def test_a_swaps_card_names_the_face_and_neither_seed_nor_nfe() -> None:
     data = enriched(swap_result())
     card = data["candidates"][0]["html"]
     assert "face 2 of 3 from the left; blend 80%" in card
-    assert "identity before" in card
+    assert card.count("identity before") == 1
+    assert card.index(">identity<") < card.index("identity before")
     assert "seed" not in card
     assert "NFE" not in card
 
