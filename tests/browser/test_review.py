@@ -52,7 +52,7 @@ def test_the_original_and_the_best_edit_stand_side_by_side_uncropped(
         assert picture["width"] == pytest.approx(box["width"], abs=2)
         assert picture["x"] == pytest.approx(box["x"], abs=2)
     expect(page.get_by_text("1 of 8")).to_be_visible()
-    expect(page.locator(".review h3").first).to_have_text(server.task(task)["data"]["prompt"])
+    expect(page.locator(".review h3").first).to_have_text(server.data(task)["prompt"])
     assert not complaints.errors
 
 
@@ -175,7 +175,7 @@ def test_the_list_of_tasks_shows_original_instruction_best_edit_and_score(
     server: LabelStudioServer, studio: int, task: int, page: Page
 ) -> None:
     page.goto(f"{server.url}/projects/{studio}/data")
-    prompt = server.task(task)["data"]["prompt"]
+    prompt = server.data(task)["prompt"]
     row = page.locator(".lsf-table__row-wrapper", has_text=prompt).first
     expect(row).to_contain_text(f"{server.predictions(task)[0]['score']:.3f}"[:4])
     expect(row.locator("img")).to_have_count(2)
@@ -192,7 +192,7 @@ def test_a_failed_task_says_why_and_what_to_do(
 ) -> None:
     bear = bear_tasks(server, studio, 1, seed=23)[0]
     (task,) = server.import_tasks(studio, [{**bear, "task": "Face swap"}])
-    wait_until(lambda: server.task(task)["data"].get("report_md"), LIMIT, backend.log)
+    wait_until(lambda: server.data(task).get("report_md"), LIMIT, backend.log)
     page = open_task(studio, task)
     report = page.locator(".report")
     expect(report).to_contain_text("No edit was made.")

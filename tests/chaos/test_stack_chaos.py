@@ -298,7 +298,7 @@ def test_hostile_tasks_fail_alone_and_say_why(
 
 
 def _report(server: LabelStudioServer, task: int) -> str:
-    report: str = server.task(task)["data"].get("report_md", "")
+    report: str = server.data(task).get("report_md", "")
     return report
 
 

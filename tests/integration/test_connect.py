@@ -261,12 +261,12 @@ def test_images_are_uploaded_once_even_when_label_studio_forgets_them(
     task, origin = imported(server, settings, project)
     hooks, result = LabelStudioHooks(settings), searched(settings, origin)
     hooks.deliver(origin, result)
-    first = server.task(task)["data"]["gallery"]
+    first = server.data(task)["gallery"]
     hooks.deliver(origin, result)
-    assert server.task(task)["data"]["gallery"] == first
+    assert server.data(task)["gallery"] == first
     server.call("DELETE", f"/api/projects/{project}/file-uploads", json={})
     hooks.deliver(origin, result)
-    again = server.task(task)["data"]["gallery"]
+    again = server.data(task)["gallery"]
     assert server.response("GET", again[0]).ok
 
 
@@ -321,10 +321,10 @@ def test_deleted_and_changed_tasks_end_quietly(
     hooks = LabelStudioHooks(settings)
     changed, origin = imported(server, settings, project)
     result = searched(settings, origin)
-    data = server.task(changed)["data"] | {"prompt": "something else"}
+    data = server.data(changed) | {"prompt": "something else"}
     server.call("PATCH", f"/api/tasks/{changed}/", json={"data": data})
     hooks.deliver(origin, result)
-    assert "candidates" not in server.task(changed)["data"]
+    assert "candidates" not in server.data(changed)
     server.call("DELETE", f"/api/tasks/{changed}/")
     hooks.deliver(origin, result)
     hooks.deliver_failure(origin, Failure("bad_image", "x"))

@@ -48,7 +48,7 @@ def test_an_import_without_any_click_ends_in_one_ranked_prediction_per_task(
     for task, prediction in zip(ids, predictions, strict=True):
         assert prediction["model_version"] == version
         assert 0 <= prediction["score"] <= 1
-        data = server.task(task)["data"]
+        data = server.data(task)
         listed = {name for bucket in ranker(prediction).values() for name in bucket}
         assert {card["id"] for card in data["candidates"]} == listed
         assert len(data["gallery"]) == 8
@@ -65,7 +65,7 @@ def test_the_best_card_is_ranked_first_and_shows_its_scores(
 ) -> None:
     (task,) = server.import_tasks(project, bear_tasks(server, project, 1, seed=6))
     (prediction,) = wait_for_predictions(server, backend, [task])
-    data = server.task(task)["data"]
+    data = server.data(task)
     ranked = ranker(prediction)["ranked"]
     job = next(j for j in jobs(backend) if j["origin"].get("task") == task)
     potentials = {
@@ -148,8 +148,8 @@ def test_a_task_that_fails_says_why_on_its_screen_and_the_others_go_on(
         ids[3]: "holds no picture of a character",
     }
     for task, words in expected.items():
-        wait_until(lambda task=task: server.task(task)["data"].get("report_md"), LIMIT, backend.log)
-        assert words in server.task(task)["data"]["report_md"]
+        wait_until(lambda task=task: server.data(task).get("report_md"), LIMIT, backend.log)
+        assert words in server.data(task)["report_md"]
         assert not server.predictions(task)
     failures = str(backend.status()["failures"])
     assert "EACPS_ALLOWED_HOSTS" in failures
@@ -167,7 +167,7 @@ def test_two_projects_with_different_configs_do_not_mix(
     one, two = wait_for_predictions(server, backend, first + second)
     assert (one["project"], two["project"]) == (project, other)
     assert ranker(one) == ranker(two)
-    assert server.task(first[0])["data"]["gallery"] != server.task(second[0])["data"]["gallery"]
+    assert server.data(first[0])["gallery"] != server.data(second[0])["gallery"]
 
 
 def test_label_studio_may_restart_in_the_middle(
@@ -198,7 +198,7 @@ def test_with_a_mask_everything_outside_it_equals_the_source(
     task["mask"] = server.upload(project, "mask.png", buffer.getvalue())
     (number,) = server.import_tasks(project, [task])
     wait_for_predictions(server, backend, [number])
-    best = server.task(number)["data"]["gallery"][0]
+    best = server.data(number)["gallery"][0]
     edited = Image.open(io.BytesIO(server.response("GET", best).content)).convert("RGB")
     outside = [
         (x, y) for x in range(0, 256, 5) for y in range(0, 256, 5) if not mask.getpixel((x, y))

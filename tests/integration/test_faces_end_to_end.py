@@ -93,19 +93,19 @@ def rectangle(box: tuple[int, int, int, int]) -> dict[str, Any]:
 
 
 def ended(server: LabelStudioServer, task: int) -> bool:
-    return bool(server.predictions(task) or server.task(task)["data"].get("report_md"))
+    return bool(server.predictions(task) or server.data(task).get("report_md"))
 
 
 def gallery(server: LabelStudioServer, task: int) -> list[Image.Image]:
     """The candidates' images, best first."""
-    contents = [server.response("GET", url).content for url in server.task(task)["data"]["gallery"]]
+    contents = [server.response("GET", url).content for url in server.data(task)["gallery"]]
     return [Image.open(io.BytesIO(content)) for content in contents]
 
 
 def cards(server: LabelStudioServer, task: int) -> list[dict[str, float]]:
     """The metrics on each card, by name."""
     found = []
-    for card in server.task(task)["data"]["candidates"]:
+    for card in server.data(task)["candidates"]:
         rows = [
             ["".join(cell.itertext()).strip() for cell in row.iter("td")]
             for row in ElementTree.fromstring(card["html"]).iter("tr")
@@ -163,7 +163,7 @@ def test_several_ways_to_swap_are_offered_each_with_its_scores_and_without_diffu
             assert metrics["identity"] > metrics["identity before"]
         images = {image.tobytes() for image in gallery(server, tasks[name])}
         assert len(images) == len(shown)
-    assert "no diffusion" in server.task(tasks["one"])["data"]["report_md"]
+    assert "no diffusion" in server.data(tasks["one"])["report_md"]
 
 
 def test_each_swapped_image_says_that_it_is_synthetic_and_what_made_it(
@@ -215,7 +215,7 @@ def test_a_rectangle_drawn_over_one_face_of_six_changes_that_face_and_no_other(
 def test_a_task_that_cannot_be_done_says_why_while_the_others_go_on(
     server: LabelStudioServer, tasks: dict[str, int], name: str, words: str, code: str
 ) -> None:
-    report = server.task(tasks[name])["data"]["report_md"]
+    report = server.data(tasks[name])["report_md"]
     assert words in report
     assert f"({code})" in report
     assert not server.predictions(tasks[name])
@@ -244,7 +244,7 @@ def test_a_character_is_swapped_in_and_then_healed_with_its_identity_on_every_ca
 def test_an_edit_with_a_reference_that_shows_no_face_is_done_as_ever(
     server: LabelStudioServer, tasks: dict[str, int]
 ) -> None:
-    data = server.task(tasks["edit"])["data"]
+    data = server.data(tasks["edit"])
     shown = cards(server, tasks["edit"])
     assert len(data["gallery"]) == len(shown) == 8
     assert not any("identity" in metrics for metrics in shown)
