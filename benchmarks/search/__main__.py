@@ -19,11 +19,11 @@ from benchmarks.search.measure import Assignment, Bench, Setup
 from benchmarks.search.problems import PARTS, Part
 from benchmarks.search.report import report
 from benchmarks.search.rows import rows_of
-from demo.tasks import LEVELS
+from demo.tasks import LEVELS, MEDIUM
 
 SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
-    ("medium", "held-in"): (100, 40),
-    ("medium", "held-out"): (300, 60),
+    ("medium", "held-in"): (100, 20),
+    ("medium", "held-out"): (300, 20),
     ("easy", "held-out"): (40, 0),
     ("hard", "held-out"): (40, 0),
 }
@@ -66,7 +66,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a dozen tasks, about two minutes")
     parser.add_argument("--tasks", type=int, help="this many tasks of each set instead")
     parser.add_argument("--local-tasks", type=int, help="of which with children, instead")
-    parser.add_argument("--levels", type=_words, default=[level.name for level in LEVELS])
+    parser.add_argument(
+        "--levels",
+        type=_words,
+        default=[MEDIUM.name],
+        help=f"of {', '.join(level.name for level in LEVELS)}",
+    )
     parser.add_argument("--parts", type=_words, default=list(PARTS))
     parser.add_argument(
         "--strategies", type=_words, default=[], help="only these, and best_of_n: a,b"

@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "demo").rglob("*.md"))
 )
 COMMAND = typer.main.get_command(app)
-STARTED = re.compile(r"(?:^|[\s`/(])eacps +((?:[a-z-]+)(?: [^`\n|]*)?)")
+STARTED = re.compile(r"(?<!--strategies)(?:^|[\s`/(])eacps +((?:[a-z-]+)(?: [^`\n|]*)?)")
 SETTING = re.compile(r"\b(?:EACPS|LABEL_STUDIO|BASIC_AUTH)_[A-Z][A-Z_]*[A-Z]\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OTHERS = {
@@ -239,3 +239,20 @@ def test_no_file_names_this_machine_or_a_package_registry() -> None:
             continue
         found = pattern.search(path.read_text(errors="replace"))
         assert not found, f"{path.relative_to(ROOT)} names {found[0]}"
+
+
+def test_the_numbers_in_the_readme_are_those_of_the_committed_results() -> None:
+    tables = (ROOT / "docs" / "results" / "search.md").read_text()
+    start = tables.index("### All searches judged by verified (medium, held-out)")
+    measured = {}
+    for line in tables[start : tables.index("\n### ", start + 10)].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) > 6:
+            measured[cells[0]] = (cells[1], cells[3], cells[5])
+    readme = (ROOT / "README.md").read_text()
+    table = readme.split("| search | cost | success, % | points over best of 8 |")[1]
+    rows = [line for line in table.split("\n\n")[0].splitlines() if line.startswith("| ")]
+    assert len(rows) > 5
+    for row in rows:
+        name, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
+        assert tuple(numbers) == measured[name]
