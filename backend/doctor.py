@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from backend.artifacts import open_store
+from backend.domain import ROUTES
 from backend.editors.devices import checked, visible_gpus
 from backend.errors import EacpsError, SettingsError
 from backend.faces import content_credentials
@@ -54,7 +55,8 @@ def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
     """Raise SettingsError for what would make every process end at once, again and again."""
     # What changes results is hashed by every process; it is the first thing that can be wrong.
     settings.fingerprint  # noqa: B018
-    subjects = ("Packages", "Devices", "Weights", "Search") if with_workers else ("Search",)
+    everywhere = ("Search", "Ranking")
+    subjects = ("Packages", "Devices", "Weights", *everywhere) if with_workers else everywhere
     for subject in subjects:
         for finding in _findings(subject, _CHECKS[subject], settings):
             if finding.state == "fail":
@@ -137,6 +139,16 @@ def _search(settings: Settings) -> Iterator[Finding]:
     count = budget(settings.plan)
     yield Finding("ok", "Search", f"{settings.strategy}: {count} candidates a task, "
                   f"model version {settings.model_version}")  # fmt: skip
+
+
+def _ranking(settings: Settings) -> Iterator[Finding]:
+    from backend.pipeline.judging import potential_of
+
+    weighed = potential_of(settings, "edit").weights
+    for route in ROUTES:
+        potential_of(settings, route)
+    terms = ", ".join(f"{weight:g} {name}" for name, weight in weighed.items())
+    yield Finding("ok", "Ranking", f"potential {settings.potential}: {terms}")
 
 
 def _faces(settings: Settings) -> Iterator[Finding]:
@@ -260,6 +272,7 @@ _CHECKS: dict[str, Check] = {
     "Devices": _devices,
     "Weights": _weights,
     "Search": _search,
+    "Ranking": _ranking,
     "Faces": _faces,
     "Database": _database,
     "Artifacts": _artifacts,

@@ -131,7 +131,8 @@ def _checked(
     weights: Mapping[str, float], ranges: Mapping[str, MetricRange], setting: str
 ) -> Mapping[str, float]:
     known = sorted(ranges)
-    example = json.dumps(dict.fromkeys(known[:2], 1))
+    usual = [name for name in ("pf", "lpips", "identity", "landmarks") if name in ranges][:2]
+    example = json.dumps(dict.fromkeys(usual, 1))
     hint = f"Set {setting} to something like {example}; known: {', '.join(known)}."
     unknown = sorted(weights.keys() - ranges.keys())
     if unknown:

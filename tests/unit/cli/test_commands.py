@@ -66,6 +66,8 @@ def test_a_table_in_the_settings_list_can_be_pasted_back(
         ("LABEL_STUDIO_URL", "labels:8080", "LABEL_STUDIO_URL: must begin with http"),
         ("EACPS_DATABASE_URL", "mysql://me:pw@db/x", "must begin with postgresql://"),
         ("EACPS_STRATEGY", "magic", "Set EACPS_STRATEGY to one of: auto"),
+        ("EACPS_WEIGHTS", '{"beauty": 1}', "EACPS_WEIGHTS names unknown metrics: beauty"),
+        ("EACPS_FACE_WEIGHTS", '{"beauty": 1}', "EACPS_FACE_WEIGHTS names unknown metrics: beauty"),
         ("EACPS_EDITOR", "/nowhere/model", "Change EACPS_EDITOR"),
         ("EACPS_CLIP", "./nowhere", "Change EACPS_CLIP"),
         ("EACPS_DEVICES", "gpu", "There is no device 'gpu'"),
@@ -74,6 +76,8 @@ def test_a_table_in_the_settings_list_can_be_pasted_back(
 def test_a_wrong_setting_stops_serve_with_one_line(
     eacps: Eacps, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
+    monkeypatch.setenv("EACPS_POTENTIAL", "weighted")
+    monkeypatch.setenv("EACPS_WEIGHTS", '{"pf": 1}')
     monkeypatch.setenv(variable, value)
     shown = eacps("serve")
     assert shown.code == 2
