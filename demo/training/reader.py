@@ -11,15 +11,14 @@ from typing import Final
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 from backend.scoring.verifier_network import TraitReader
 from demo.bears import FIELD_SIZES, FIELDS, Requirement
 from demo.tensors import to_tensor
-from demo.training.augmentation import softened
+from demo.training.attributes import fitted
 from demo.training.autoencoder import Autoencoder
 from demo.training.data import scenes
-from demo.training.optimisation import Tick, cosine, descend, set_learning_rate
+from demo.training.optimisation import Tick
 from demo.training.recipe import VerifierRecipe
 
 WEIGHTS: Final = "reader.safetensors"
@@ -36,27 +35,12 @@ def train_reader(
     recipe: VerifierRecipe, autoencoder: Autoencoder, folder: Path, tick: Tick
 ) -> dict[str, float]:
     """Write a trained reader; return its accuracy over all fields on decoded fresh renders."""
-    stage = recipe.reader
-    torch.manual_seed(stage.seed)
-    generator, random = torch.Generator().manual_seed(stage.seed), Random(stage.seed)
-    network = untrained().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), stage.learning_rate, weight_decay=0.02)
-    for step in range(stage.steps):
-        rate = stage.learning_rate * cosine(step, stage.steps, warmup=100, floor=0.01)
-        set_learning_rate(optimiser, rate)
-        pictures, labels = scenes(stage.batch, random)
-        decode = autoencoder.noisy if random.random() < 0.5 else None
-        views = softened(to_tensor(pictures), generator, decode)
-        logits = network(views.contiguous(memory_format=torch.channels_last))
-        truth = torch.from_numpy(labels).unbind(1)
-        losses = [functional.cross_entropy(*pair) for pair in zip(logits, truth, strict=True)]
-        descend(optimiser, torch.stack(losses).sum(), network.parameters(), clip=10.0)
-        tick()
+    network = fitted(untrained, recipe.reader, autoencoder, tick)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.contiguous() for name, value in network.state_dict().items()}, folder / WEIGHTS
     )
-    return {"accuracy": _accuracy(network.eval(), autoencoder, recipe)}
+    return {"accuracy": _accuracy(network, autoencoder, recipe)}
 
 
 def load_reader(folder: Path) -> TraitReader:
