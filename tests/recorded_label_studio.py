@@ -1,0 +1,165 @@
+"""A small HTTP server with the part of Label Studio's API that delivery uses, which remembers all.
+
+For what a real Label Studio cannot be made to do: be down at a chosen moment, have the task
+numbers of a stored database, count how often something was written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Reply = tuple[int, Any]
+Fault = Callable[[str, str], Reply | None]
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+
+
+class RecordedLabelStudio:
+    """Tasks, uploads and predictions in memory; `fault` may answer in place of any of them."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.predictions: list[dict[str, Any]] = []
+        self.deleted_predictions: list[dict[str, Any]] = []
+        self.files: dict[int, tuple[str, bytes]] = {}
+        self.writes: list[tuple[str, str]] = []
+        self.fault: Fault = lambda _method, _path: None
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> RecordedLabelStudio:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add_task(self, number: int, data: Mapping[str, Any], project: int = 1) -> dict[str, Any]:
+        """A task as if it had been imported."""
+        self.tasks[number] = {
+            "id": number,
+            "project": project,
+            "data": dict(data),
+            "created_at": "2026-10-01T12:00:00.000000Z",
+            "total_annotations": 0,
+            "total_predictions": 0,
+            "annotations": [],
+        }
+        return self.tasks[number]
+
+    def predictions_of(self, task: int) -> list[dict[str, Any]]:
+        """The predictions that a task has now."""
+        return [row for row in self.predictions if row["task"] == task]
+
+    def answer(self, method: str, target: str, headers: Message, body: bytes) -> Reply:
+        """One request's answer."""
+        parts = urlsplit(target)
+        faulty = self.fault(method, parts.path)
+        if faulty is not None:
+            return faulty
+        if headers.get("Authorization") != f"Token {TOKEN}":
+            return 401, {"detail": "Invalid token."}
+        with self._lock:
+            for pattern, view in self._views():
+                found = re.fullmatch(pattern, f"{method} {parts.path}")
+                if found:
+                    numbers = [int(number) for number in found.groups()]
+                    return view(*numbers, query=parse_qs(parts.query), headers=headers, body=body)
+        return 404, {"detail": f"No {method} {parts.path} here."}
+
+    def _views(self) -> list[tuple[str, Callable[..., Reply]]]:
+        return [
+            (r"GET /api/current-user/whoami/?", lambda **_: (200, {"email": "a@example.com"})),
+            (r"GET /api/projects/(\d+)/?", self._project),
+            (r"PATCH /api/tasks/(\d+)/", self._task),
+            (r"POST /api/projects/(\d+)/import", self._upload),
+            (r"GET /api/projects/(\d+)/file-uploads", self._uploads),
+            (r"GET /api/predictions/", self._listed),
+            (r"POST /api/predictions/", self._predict),
+            (r"DELETE /api/predictions/(\d+)/", self._delete),
+        ]
+
+    def _project(self, number: int, **_: Any) -> Reply:
+        return 200, {"id": number, "label_config": "<View/>"}
+
+    def _task(self, number: int, *, body: bytes, **_: Any) -> Reply:
+        task = self.tasks.get(number)
+        if task is None:
+            return 404, {"detail": "Not found."}
+        changes = json.loads(body or b"{}")
+        if changes:
+            self.writes.append(("task", str(number)))
+            task.update(changes)
+        return 200, {**task, "predictions": self.predictions_of(number)}
+
+    def _upload(self, _project: int, *, headers: Message, body: bytes, **_: Any) -> Reply:
+        boundary = headers["Content-Type"].split("boundary=")[1].encode()
+        numbers = []
+        for part in body.split(b"--" + boundary)[1:-1]:
+            head, _blank, content = part.partition(b"\r\n\r\n")
+            named = re.search(rb'filename="([^"]+)"', head)
+            assert named is not None
+            number = len(self.files) + 1
+            self.files[number] = (named[1].decode(), content.removesuffix(b"\r\n"))
+            self.writes.append(("upload", named[1].decode()))
+            numbers.append(number)
+        return 201, {"file_upload_ids": numbers}
+
+    def _uploads(self, project: int, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        wanted = json.loads(query["ids"][0])
+        rows = [
+            {"id": number, "file": f"upload/{project}/{number:08x}-{self.files[number][0]}"}
+            for number in wanted
+            if number in self.files
+        ]
+        return 200, rows
+
+    def _listed(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        return 200, self.predictions_of(int(query["task"][0]))
+
+    def _predict(self, *, body: bytes, **_: Any) -> Reply:
+        number = 1 + max((row["id"] for row in self.predictions), default=0)
+        row = {"id": number, **json.loads(body)}
+        if row["task"] not in self.tasks:
+            return 404, {"detail": "Not found."}
+        self.predictions.append(row)
+        self.writes.append(("prediction", str(row["task"])))
+        return 201, row
+
+    def _delete(self, number: int, **_: Any) -> Reply:
+        gone = [row for row in self.predictions if row["id"] == number]
+        self.predictions = [row for row in self.predictions if row["id"] != number]
+        self.deleted_predictions += gone
+        return (204, None) if gone else (404, {"detail": "Not found."})
+
+
+def _handler(owner: RecordedLabelStudio) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, content = owner.answer(self.command, self.path, self.headers, body)
+            reply = b"" if content is None else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve
+
+        def log_message(self, *_: Any) -> None:
+            """Silence: tests print what they need."""
+
+    return Handler

@@ -1,0 +1,243 @@
+"""One example of everything that is stored, made in code. Pure values: no model, no clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backend.artifacts import UrlSigner
+from backend.domain import (
+    Candidate,
+    EditTask,
+    Failure,
+    Metric,
+    Move,
+    Noise,
+    SearchPlan,
+    SearchResult,
+    Swap,
+    Trial,
+    to_json,
+)
+from backend.editors.states import State, owner_of, to_bytes
+from backend.jobs import names
+from backend.jobs.codec import encode
+from backend.jobs.contract import Job
+from backend.labelstudio import cards
+from backend.labelstudio.origins import Origin
+from backend.settings import Settings
+
+SIGNER = UrlSigner(b"a secret of the examples", "https://eacps.example")
+DATA = {"image": "https://pictures.example/bear.png", "prompt": "add a <red> scarf", "sku": 17}
+
+
+def artifact(number: int, suffix: str = "png") -> str:
+    """The name of a stored file."""
+    return f"{number:040x}.{suffix}"
+
+
+def settings(**changes: Any) -> Settings:
+    """Settings that no environment and no `.env` reaches."""
+    return Settings(_env_file=None, **changes)
+
+
+def origin() -> Origin:
+    """A task of Label Studio, with a region that somebody drew."""
+    rectangle = {
+        "type": "rectanglelabels",
+        "original_width": 640,
+        "original_height": 480,
+        "value": {"x": 10.5, "y": 20, "width": 30, "height": 40, "rotation": 0},
+    }
+    return Origin(
+        data={"image": DATA["image"], "prompt": DATA["prompt"]},
+        route="edit",
+        route_reason="label “local edit” in the task's field `route`",
+        model_version="eacps-0123456789",
+        label_studio="https://labels.example",
+        project=3,
+        task=42,
+        created=1_790_000_000,
+        regions=(rectangle,),
+        look_up=True,
+    )
+
+
+def edit_task() -> EditTask:
+    """An edit inside a mask, with every field set that an edit can have."""
+    return EditTask(
+        image=artifact(1),
+        instruction=str(DATA["prompt"]),
+        route_reason=origin().route_reason,
+        mask=artifact(2),
+        references=(artifact(3),),
+        plan=SearchPlan("eacps", {"k": 4, "m": 1, "k_local": 2, "rungs": [[0.5, 2]]}, 7, 2, 8),
+        fingerprint="0123456789",
+        model_version="eacps-0123456789",
+    )
+
+
+def swap_task() -> EditTask:
+    """Two faces for two characters."""
+    return EditTask(
+        image=artifact(4),
+        instruction="Swap the face.",
+        route="face_swap",
+        references=(artifact(5), artifact(6)),
+        plan=SearchPlan("choices", {"alternatives": 2, "blends": [1.0, 0.8]}, 0, 32),
+        fingerprint="0123456789",
+        regions=(artifact(7), artifact(8)),
+        mapping="similarity",
+        model_version="eacps-0123456789",
+    )
+
+
+def search_result() -> SearchResult:
+    """A winner, its child, a pruned preview and a failure."""
+    first, parent = Trial("c1", Noise(11)), Trial("c2", Noise(12))
+    child = Trial("c5", Noise(12, (Move(0.4, 99),)), "local", 1, "c2", None, "and keep the hat")
+    paused = Trial("c3", Noise(13), to_step=4)
+    metrics = (Metric("pf", 0.31, 0.62, 1.0, 0.31), Metric("lpips", 0.2, 0.8, -3.0, -0.6))
+    ended = [
+        Candidate(
+            child, artifact(9), artifact(9, "jpg"), metrics, 9.25, 16, 1.5,
+            notes=("Memory was short.",), editor="Tiny · bears", detail="swapped first",
+        ),
+        Candidate(parent, artifact(10), artifact(10, "jpg"), metrics, 9.0, 16, 1.25),
+        Candidate(first, artifact(11), artifact(11, "jpg"), metrics, 8.5, 16, 1.25),
+        Candidate(
+            paused, artifact(12), artifact(12, "jpg"), metrics, 8.0, 8, 0.5,
+            Failure("pruned", "Stopped at step 4 of 8: others looked better."),
+        ),
+        Candidate(Trial("c4", Noise(14)), failure=Failure("editor_nan", "No <numbers>.")),
+    ]  # fmt: skip
+    return SearchResult(
+        edit_task(), tuple(ended), 56, 4.5, "Tiny · bears", (4.0, 10.5),
+        ("One note for all.",), ("Step 4: c2, c1 of 4 previews went on.",),
+    )  # fmt: skip
+
+
+def swap_result() -> SearchResult:
+    """Two choices of one face swap."""
+    metrics = (Metric("identity", 0.5, 0.625, 1.0, 0.625), Metric("identity_before", 0.1, 0.1, 0, 0))
+    ended = [
+        Candidate(
+            Trial("c1", Noise(0), swap=Swap(blend=0.8)), artifact(13), artifact(13, "jpg"),
+            metrics, 0.625, detail="the left face; blend 80%", editor="basic (a.onnx on CPU)",
+        ),
+        Candidate(Trial("c2", Noise(0), swap=Swap(1)), artifact(14), artifact(14, "jpg"), (), 0.5),
+    ]  # fmt: skip
+    return SearchResult(swap_task(), tuple(ended), 0, 0.75, "basic (a.onnx on CPU)", (0.0, 1.7))
+
+
+def job() -> Job:
+    """A job as it is queued."""
+    return Job(origin().job_id, to_json(origin()), 1)
+
+
+def task_data() -> dict[str, Any]:
+    """A task's data after its search was delivered."""
+    new = cards.enrichment(
+        search_result(),
+        SIGNER.url,
+        job_id=origin().job_id,
+        model_version="eacps-0123456789",
+        references=[SIGNER.url(artifact(3, "jpg"))],
+    )
+    return cards.merged(DATA, new)
+
+
+def failed_task_data() -> dict[str, Any]:
+    """A task's data after its failure was delivered."""
+    failure = Failure("bad_image", "The image <x> could not be read.")
+    line = cards.route_line("edit", origin().route_reason)
+    return cards.merged(
+        DATA,
+        cards.failure_enrichment(
+            failure, job_id=origin().job_id, model_version="eacps-0123456789", route_line=line
+        ),
+    )
+
+
+def identities() -> dict[str, str]:
+    """Names that stand for content: whoever computes them anew must get the same ones."""
+    chosen = {
+        "default": settings(),
+        "eacps 8/3/4": settings(strategy="eacps", strategy_params={"k": 8, "m": 3, "k_local": 4}),
+        "weighted": settings(potential="weighted", weights={"pf": 1.0, "lpips": 0.5}),
+        "qwen": settings(editor="Qwen/Qwen-Image-Edit", steps=40, guidance=4.0, seed=3),
+        "faces": settings(face_engine="basic", face_blends=(1.0,), face_mark="visible"),
+    }
+    return {
+        "EditTask.key": edit_task().key,
+        "EditTask.key of a face swap": swap_task().key,
+        "Origin.job_id": origin().job_id,
+        "job workflow": names.job_workflow(origin().job_id),
+        "delivery workflow": names.delivery_workflow(origin().job_id),
+        "search workflow": names.search_workflow(edit_task().key),
+        "batch workflow": names.batch_workflow(edit_task().key, "0123"),
+        "image URL": SIGNER.url(artifact(1)),
+        **{f"fingerprint of {name}": each.fingerprint for name, each in chosen.items()},
+        **{f"model version of {name}": each.model_version for name, each in chosen.items()},
+    }
+
+
+def paused_state(owner: str = "") -> bytes:
+    """A paused render."""
+    latents = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4) / 7
+    generator = torch.arange(16, dtype=torch.uint8)
+    return to_bytes(State(4, latents, generator), owner or "an owner")
+
+
+def texts() -> dict[str, Any]:
+    """By file name: JSON that is stored somewhere, in the database, in a task, or in a folder."""
+    result = search_result()
+    return {
+        "search-result.json": to_json(result),
+        "face-swap-result.json": to_json(swap_result()),
+        "job.json": to_json(job()),
+        "edit-task.json": to_json(edit_task()),
+        "task-data.json": task_data(),
+        "failed-task-data.json": failed_task_data(),
+        "prediction.json": cards.prediction(task_data(), "eacps-0123456789"),
+        "identities.json": identities(),
+        "database-row.json": encode({"result": to_json(result)}),
+    }
+
+
+def run_report(folder: Path) -> Mapping[str, Any]:
+    """What `eacps run` writes about a task, and which files."""
+    from backend.artifacts import ArtifactStore
+    from backend.labelstudio.offline import FileHooks
+
+    store = ArtifactStore(f"file://{folder / 'store'}")
+    stored = {each: store.put(each.encode(), "png") for each in ("c5", "c2", "c1")}
+    result = search_result()
+    ended = tuple(
+        each if each.id not in stored else _shown(each, stored[each.id])
+        for each in result.candidates
+    )
+    hooks = FileHooks(settings(data_dir=folder / "data"), folder / "out", store)
+    hooks.deliver(
+        {"origin": to_json(origin()), "name": "bear", "task_id": 42, "job": "0123-bear"},
+        SearchResult(**{**{f: getattr(result, f) for f in result.__slots__}, "candidates": ended}),
+    )
+    files = sorted(p.relative_to(folder / "out") for p in (folder / "out").rglob("*"))
+    report = json.loads((folder / "out" / "bear.json").read_text(encoding="utf-8"))
+    return {"files": [path.as_posix() for path in files], "report": report}
+
+
+def _shown(candidate: Candidate, image: str) -> Candidate:
+    from dataclasses import replace
+
+    return replace(candidate, image=image)
+
+
+def state_owner() -> str:
+    """Whose a paused render is."""
+    trial = Trial("c3", Noise(13, (Move(0.4, 99),)), to_step=4, instruction_suffix="more red")
+    return owner_of(edit_task(), settings(), trial)
