@@ -18,7 +18,6 @@ RUN if [ "$FACE_RUNTIME" = gpu ]; then \
 
 COPY pyproject.toml README.md LICENSE model.py _wsgi.py ./
 COPY backend backend
-COPY demo demo
 RUN pip install --no-cache-dir --no-deps --editable .
 
 # Database, artifacts, locks and the URL secret live on a volume.

@@ -36,7 +36,7 @@ lint: $(DEV_READY)
 	@$(BIN)/ruff format --check .
 
 types: $(DEV_READY)
-	@$(BIN)/mypy backend model.py _wsgi.py demo
+	@$(BIN)/mypy backend/eacps model.py _wsgi.py demo
 
 unit: $(DEV_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit
@@ -74,7 +74,7 @@ screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures a
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.screenshots --out docs/images
 
 clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)
-	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis backend/*.egg-info build dist
 
 system-packages:  ## Debian only: a browser and a database server for the tests
 	apt-get update -qq

@@ -1,10 +1,6 @@
 """`gunicorn _wsgi:app`: the web process, from the environment's settings."""
 
-from backend import log
-from backend.labelstudio.web import create_app
-from backend.settings import load_settings
-from model import EacpsModel
+from model import EacpsModel  # noqa: I001 - first, because it finds the package in a checkout
+from eacps.labelstudio.web.wsgi import web_process
 
-settings = load_settings()
-log.configure(settings.log_level, settings.log_format, process="web")
-app = create_app(settings, EacpsModel)
+app = web_process(EacpsModel)

@@ -25,17 +25,17 @@ import requests
 from rich.console import Console
 from rich.progress import track
 
-from backend import images as pixels
-from backend.artifacts import ArtifactStore
-from backend.domain import Candidate, EditTask, Trial
-from backend.editors import open_editor
-from backend.editors.noise import materialise
-from backend.images import TaskImages
-from backend.pipeline import Device, search
-from backend.scoring import Potential, open_scorers
-from backend.settings import PROJECT_ROOT, Settings, load_settings
-from demo.label_studio import free_port
-from demo.tasks import DemoTask, demo_tasks
+from eacps import images as pixels
+from eacps.artifacts import ArtifactStore
+from eacps.demo.label_studio import free_port
+from eacps.demo.tasks import DemoTask, demo_tasks
+from eacps.domain import Candidate, EditTask, Trial
+from eacps.editors import open_editor
+from eacps.editors.diffusers.noise import materialise
+from eacps.images import TaskImages
+from eacps.runner import Device, search
+from eacps.scoring import Potential, open_scorers
+from eacps.settings import PACKAGE, Settings, load_settings
 
 console = Console()
 
@@ -290,7 +290,7 @@ def _backend(*, workers: bool) -> Iterator[tuple[str, psutil.Process]]:
         port = free_port()
         environment = {
             **os.environ,
-            "PYTHONPATH": str(PROJECT_ROOT),
+            "PYTHONPATH": str(PACKAGE.parent),
             "EACPS_DATA_DIR": folder,
             "EACPS_PORT": str(port),
             "EACPS_DEVICES": "cpu",
@@ -298,7 +298,7 @@ def _backend(*, workers: bool) -> Iterator[tuple[str, psutil.Process]]:
         }
         if not workers:
             environment["LABEL_STUDIO_URL"] = "http://127.0.0.1:9"
-        command = [sys.executable, "-m", "backend", "serve", *([] if workers else ["--web-only"])]
+        command = [sys.executable, "-m", "eacps", "serve", *([] if workers else ["--web-only"])]
         with (Path(folder) / "log").open("wb") as log:
             started = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
         url = f"http://127.0.0.1:{port}"

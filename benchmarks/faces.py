@@ -26,13 +26,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from backend.domain import Swap
-from backend.faces.basic import BasicEngine
-from backend.faces.insightface_engine import InsightFaceEngine
-from backend.faces.paste import paste
-from backend.faces.protocol import Character, Face, FaceEngine, Pixels
-from backend.faces.readiness import basic_is_off
-from backend.settings import Settings
+from eacps.domain import Swap
+from eacps.faces.basic import BasicEngine
+from eacps.faces.insightface.engine import InsightFaceEngine
+from eacps.faces.paste import paste
+from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
+from eacps.faces.readiness import basic_is_off
+from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, Drawn, picture
 
@@ -119,9 +119,9 @@ class Swaps:
 
     @cached_property
     def _library_swapper(self) -> Any:
-        from backend.faces.insightface_engine import load_swapper
-        from backend.faces.insightface_files import model_files
-        from backend.faces.onnx_sessions import placement
+        from eacps.faces.insightface.engine import load_swapper
+        from eacps.faces.insightface.files import model_files
+        from eacps.faces.onnx_sessions import placement
 
         settings = self._settings(1)
         return load_swapper(model_files(settings), settings, placement(settings, "cpu"))

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from backend.domain import Swap
-from backend.faces.basic import BasicEngine
-from backend.faces.paste import paste
-from backend.faces.selection import cosine
+from eacps.domain import Swap
+from eacps.faces.basic import BasicEngine
+from eacps.faces.paste import paste
+from eacps.faces.selection import cosine
 from tests.faces_gallery import Judge, Portrayed, development, face_models, held_out
 
 DLIB_SAME_PERSON = 0.6

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from backend.domain import EditTask, Noise, Trial
-from backend.editors import open_editor
-from backend.images import TaskImages
-from backend.pipeline import finish
-from backend.scoring import Potential, open_scorers
-from backend.settings import load_settings
 from demo.oracle import Oracle
-from demo.tasks import DemoTask, demo_tasks
+from eacps.demo.tasks import DemoTask, demo_tasks
+from eacps.domain import EditTask, Noise, Trial
+from eacps.editors import open_editor
+from eacps.images import TaskImages
+from eacps.runner import finish
+from eacps.scoring import Potential, open_scorers
+from eacps.settings import load_settings
 
 METRICS = ("pf", "pf_dir", "cons", "lpips")
 POTENTIALS: dict[str, dict[str, Any]] = {

@@ -18,10 +18,10 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from demo.faces import FaceTask, picture_in
-from demo.label_studio import PASSWORD, USERNAME
-from demo.show import Demo
-from demo.tasks import demo_tasks
+from eacps.demo.faces import FaceTask, picture_in
+from eacps.demo.label_studio import PASSWORD, USERNAME
+from eacps.demo.show import Demo
+from eacps.demo.tasks import demo_tasks
 
 COUNT = 12
 MORE_SEED = 8

@@ -11,8 +11,8 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from demo.tasks import DemoTask, EditorSettings
 from demo.tensors import to_array, to_tensor
+from eacps.demo.tasks import DemoTask, EditorSettings
 
 Pictures = NDArray[numpy.uint8]
 CONTEXT: Final = 24

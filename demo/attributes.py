@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from demo.bears import FIELD_SIZES, FIELDS
+from eacps.demo.bears import FIELD_SIZES, FIELDS
 
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"

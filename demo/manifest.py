@@ -1,4 +1,4 @@
-"""Write the pack's manifest: `python -m demo.manifest [DIR]`; `backend.weights` checks it."""
+"""Write the pack's manifest: `python -m demo.manifest [DIR]`; `eacps.weights` checks it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from backend.weights import FORMAT, MANIFEST, file_hash, verify_manifest
+from eacps.settings import DEMO_PACK
+from eacps.weights import FORMAT, MANIFEST, file_hash, verify_manifest
 
-PACK: Final = Path(__file__).parent / "pack"
+PACK: Final = DEMO_PACK
 
 
 def write_manifest(folder: Path) -> Path:

@@ -18,8 +18,10 @@ from PIL import Image
 from torch.nn import functional
 
 from demo.attributes import AttributeClassifier, load
-from demo.bears import FIELDS, SLOTS, Scene, changed_parts, render
-from demo.bears.scene import (
+from demo.manifest import PACK
+from demo.tensors import to_array, to_tensor
+from eacps.demo.bears import FIELDS, SLOTS, Scene, changed_parts, render
+from eacps.demo.bears.scene import (
     ITEM_COLOURS,
     NONE,
     item_shade,
@@ -27,9 +29,7 @@ from demo.bears.scene import (
     random_body,
     random_item,
 )
-from demo.manifest import PACK
-from demo.tasks import DemoTask
-from demo.tensors import to_array, to_tensor
+from eacps.demo.tasks import DemoTask
 
 VARIANTS: Final = 16
 CHANGED_LEVELS: Final = 25

@@ -33,8 +33,8 @@ def backend(server: LabelStudioServer) -> Iterator[Backend]:
 @pytest.fixture(scope="session")
 def face_models() -> None:
     """The files of engine `basic`, where the product looks for them."""
-    from backend.faces.download import fetch_models
-    from backend.settings import FACE_MODELS
+    from eacps.faces.download import fetch_models
+    from eacps.settings import FACE_MODELS
 
     fetch_models(FACE_MODELS, print)
 

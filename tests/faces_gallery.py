@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backend.faces.download import fetch_models, missing_models
-from backend.faces.protocol import Face, FaceEngine, Pixels
-from backend.settings import PROJECT_ROOT, load_settings
+from eacps.faces.download import fetch_models, missing_models
+from eacps.faces.protocol import Face, FaceEngine, Pixels
+from eacps.settings import load_settings
 
-FOLDER = Path(os.environ.get("EACPS_FACES_GALLERY", PROJECT_ROOT / "build" / "faces-gallery"))
+FOLDER = Path(
+    os.environ.get("EACPS_FACES_GALLERY", Path(__file__).parents[1] / "build" / "faces-gallery")
+)
 NEAR_FRONTAL = 25.0
 WHEEL, SDIST = "--only-binary=:all:", "--no-binary=:all:"
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from demo import label_studio
-from demo.label_studio import free_port
+from eacps.demo import label_studio
+from eacps.demo.label_studio import free_port
 
 __all__ = ["EMAIL", "PASSWORD", "LabelStudioServer", "free_port", "label_studio_command"]
 

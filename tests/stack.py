@@ -18,8 +18,8 @@ import psutil
 import requests
 from PIL.Image import Image
 
-from backend.settings import FACE_MODELS
-from demo.tasks import demo_tasks
+from eacps.demo.tasks import demo_tasks
+from eacps.settings import FACE_MODELS
 from tests.label_studio_server import LabelStudioServer, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ class Backend:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_ST"))}
         self.environment = {
             **kept,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT / "backend"),
             "HF_HUB_OFFLINE": "1",
             "EACPS_DATA_DIR": str(self.folder / "data"),
             "EACPS_PORT": str(self.port),
@@ -69,7 +69,7 @@ class Backend:
         """Start (again) on the same port and data; returns when it is ready for work."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "backend", "serve"],
+                [sys.executable, "-m", "eacps", "serve"],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -140,7 +140,7 @@ class Backend:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One `eacps` command with this backend's settings."""
         finished = subprocess.run(
-            [sys.executable, "-m", "backend", *arguments],
+            [sys.executable, "-m", "eacps", *arguments],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if check and finished.returncode:
@@ -196,7 +196,7 @@ def uploaded(server: LabelStudioServer, project: int, name: str, image: Image) -
 
 def connected_project(server: LabelStudioServer, backend: Backend) -> int:
     """A new project that a backend works for."""
-    from backend.labelstudio.label_config import label_config
+    from eacps.labelstudio.label_config import label_config
 
     number = server.create_project(label_config(), "End to end")
     backend.command("connect", "--project", str(number))

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backend.errors import EacpsError
 from benchmarks.engine import machine
 from benchmarks.search.crew import measured
 from benchmarks.search.measure import Assignment, Bench, Setup
 from benchmarks.search.problems import PARTS, Part
 from benchmarks.search.report import report
 from benchmarks.search.rows import rows_of
-from demo.tasks import LEVELS, MEDIUM
+from eacps.demo.tasks import LEVELS, MEDIUM
+from eacps.errors import EacpsError
 
 SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("medium", "held-in"): (100, 20),

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy
 from numpy.typing import NDArray
 
-from backend.domain import Noise, from_json, to_json
+from eacps.domain import Noise, from_json, to_json
 
 END: Final = -1
 """Stands for the end of a render where a step is meant."""

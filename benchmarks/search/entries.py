@@ -9,11 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from backend.domain import SearchPlan
-from backend.errors import SettingsError
-from backend.search import names
-from backend.search.protocol import StrategyClass
-from backend.search.registry import STRATEGIES, describe
 from benchmarks.search.judges import (
     CLIP,
     DIRECTION,
@@ -26,6 +21,11 @@ from benchmarks.search.judges import (
     misheard,
 )
 from benchmarks.search.workshop import has_verifier
+from eacps.domain import SearchPlan
+from eacps.errors import SettingsError
+from eacps.search import names
+from eacps.search.protocol import StrategyClass
+from eacps.search.registry import STRATEGIES, describe
 
 BASELINE: Final = "best of 8"
 BATCH_SIZE: Final = 4

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from backend.domain import Metric
-from backend.scoring import Potential
-from backend.settings import Settings
 from benchmarks.search.bank import View, Wanted
 from benchmarks.search.workshop import CLIP_METRICS, VERIFIER_METRICS, has_verifier
+from eacps.domain import Metric
+from eacps.scoring import Potential
+from eacps.settings import Settings
 
 CLIP: Final = "clip"
 EACPS: Final = "eacps"

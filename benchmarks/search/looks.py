@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import numpy
 
-from backend.domain import Noise
-from backend.search.seeds import derived_seed
 from benchmarks.search.bank import END, Bank, Wanted, key_of
 from benchmarks.search.judges import Judge
 from benchmarks.search.problems import Problem
 from benchmarks.search.statistics import auc, rank_correlation
+from eacps.domain import Noise
+from eacps.search.seeds import derived_seed
 
 CANDIDATES: Final = 8
 PARENTS: Final = 4

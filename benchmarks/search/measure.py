@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backend.domain import SearchResult
 from benchmarks.search.bank import Bank, Wanted, missing
 from benchmarks.search.entries import Entry, entries
 from benchmarks.search.judges import Judge, judges
@@ -16,6 +15,7 @@ from benchmarks.search.looks import candidate_looks, child_looks, kinship, previ
 from benchmarks.search.problems import Part, Problem, problems
 from benchmarks.search.replay import Finding, MissingLooksError, Recording, found
 from benchmarks.search.workshop import Workshop
+from eacps.domain import SearchResult
 
 
 @dataclass(frozen=True)

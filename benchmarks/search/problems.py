@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from backend.domain import EditTask, SearchPlan
-from backend.search.seeds import derived_seed
-from backend.settings import Settings
-from demo.bears import SIZE
 from demo.manifest import PACK
-from demo.tasks import LEVELS, DemoTask, Level
+from eacps.demo.bears import SIZE
+from eacps.demo.tasks import LEVELS, DemoTask, Level
+from eacps.domain import EditTask, SearchPlan
+from eacps.search.seeds import derived_seed
+from eacps.settings import Settings
 
 Part = Literal["held-in", "held-out"]
 """Settings are chosen on `held-in`; `held-out` is only ever reported."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from backend.domain import Candidate, Failure, Metric, SearchPlan, SearchResult, Trial
-from backend.errors import SearchError
-from backend.pipeline import search
-from backend.pipeline.device import NEAREST
 from benchmarks.search.bank import END, Bank, Wanted, key_of, missing
 from benchmarks.search.judges import Judge
 from benchmarks.search.problems import Problem
+from eacps.domain import Candidate, Failure, Metric, SearchPlan, SearchResult, Trial
+from eacps.errors import SearchError
+from eacps.runner import search
+from eacps.runner.device import NEAREST
 
 
 class MissingLooksError(Exception):

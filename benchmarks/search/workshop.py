@@ -12,17 +12,17 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.domain import SearchPlan, Trial, digest
-from backend.editors import open_editor
-from backend.images import TaskImages
-from backend.scoring import open_scorers
-from backend.scoring.registry import known_ranges
-from backend.weights import weights_digest
 from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, noise_of
 from benchmarks.search.problems import Problem, settings_of
 from demo.manifest import PACK
 from demo.oracle import Oracle
 from demo.training.autoencoder import Autoencoder
+from eacps.domain import SearchPlan, Trial, digest
+from eacps.editors import open_editor
+from eacps.images import TaskImages
+from eacps.scoring import open_scorers
+from eacps.scoring.registry import known_ranges
+from eacps.weights import weights_digest
 
 PREVIEWS: Final = (0.2, 0.3, 0.4, 0.5, 0.6)
 BATCH: Final = 16
@@ -126,7 +126,7 @@ class Workshop:
     def _clip(
         self, problem: Problem, images: list[Image.Image]
     ) -> tuple[Sequence[str], Numbers, Numbers]:
-        from backend.scoring.tower import clip_tower
+        from eacps.scoring.tower import clip_tower
 
         values = self._metrics(self._clip_scorers, problem, images, CLIP_METRICS)
         features = clip_tower(self.settings.clip, "cpu").look(images).features.double().numpy()

@@ -70,12 +70,12 @@ def stages(recipe: Recipe, work: Path) -> Iterator[Stage]:
 
 def verifier_stages(recipe: VerifierRecipe, pack: Path, work: Path) -> Iterator[Stage]:
     """What a verifier needs, in order; the pack's editors and their codec must be there."""
-    from demo.tasks import EASY
     from demo.training.autoencoder import Autoencoder
     from demo.training.evidence import TASKS_IN_BATCH, Attempted, Rendered
     from demo.training.reader import load_reader, train_reader
     from demo.training.tokenizer import load_tokenizer
     from demo.training.verifier import train_instructions, train_verifier
+    from eacps.demo.tasks import EASY
 
     editor = pack / EASY.settings.editor
     words, codec = load_tokenizer(editor / "tokenizer"), Autoencoder(editor / "vae")
@@ -132,8 +132,8 @@ def run_verifier(recipe: VerifierRecipe, out: Path, work: Path) -> dict[str, Rep
 
 
 def _editors_digest(pack: Path) -> str:
-    from backend.weights import weights_digest
     from demo.training.package import EDITORS
+    from eacps.weights import weights_digest
 
     return short_name([weights_digest(pack / name) for name in EDITORS])
 

@@ -8,8 +8,9 @@ from random import Random
 import numpy
 from numpy.typing import NDArray
 
-from demo.bears import FIELDS, PARTS, Instruction
-from demo.bears.language import (
+from demo.training.data import Labels
+from eacps.demo.bears import FIELDS, PARTS, Instruction
+from eacps.demo.bears.language import (
     BACKGROUND_PHRASES,
     BODY_PHRASES,
     JOINT,
@@ -17,8 +18,7 @@ from demo.bears.language import (
     recolouring,
     removal,
 )
-from demo.bears.scene import BACKGROUNDS, BODY_COLOURS, ITEM_COLOURS, KINDS, NONE
-from demo.training.data import Labels
+from eacps.demo.bears.scene import BACKGROUNDS, BODY_COLOURS, ITEM_COLOURS, KINDS, NONE
 
 COLUMN = {field: column for column, field in enumerate(FIELDS)}
 

@@ -8,7 +8,7 @@ from random import Random
 import numpy
 from numpy.typing import NDArray
 
-from demo.bears import FIELDS, SIZE, attributes, describe, random_edit, random_scene, render
+from eacps.demo.bears import FIELDS, SIZE, attributes, describe, random_edit, random_scene, render
 
 Pictures = NDArray[numpy.uint8]
 Labels = NDArray[numpy.int64]

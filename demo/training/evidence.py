@@ -16,11 +16,8 @@ import numpy
 import torch
 from numpy.lib import format as npy
 
-from backend.scoring.verifier_network import TraitReader
 from demo.attempts import PREVIEWS, Pictures, Sampler
-from demo.bears import FIELDS, SIZE, Scene, attributes, random_edit, random_scene, render
 from demo.oracle import OUTSIDE_LIMIT, acceptable, changed_region
-from demo.tasks import EASY, HARD, LEVELS, MEDIUM, DemoTask, EditorSettings, Level, demo_tasks
 from demo.tensors import to_array, to_tensor
 from demo.training.augmentation import ruined, softened
 from demo.training.autoencoder import Autoencoder
@@ -28,6 +25,9 @@ from demo.training.optimisation import Tick
 from demo.training.reader import certainty, lowest
 from demo.training.recipe import VerifierRecipe
 from demo.training.tokenizer import CONTEXT, token_ids
+from eacps.demo.bears import FIELDS, SIZE, Scene, attributes, random_edit, random_scene, render
+from eacps.demo.tasks import EASY, HARD, LEVELS, MEDIUM, DemoTask, EditorSettings, Level, demo_tasks
+from eacps.demo.verifier.network import TraitReader
 
 TASKS_IN_BATCH: Final = 16
 VARIANTS: Final = 4

@@ -12,14 +12,14 @@ from typing import Final
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.scoring.verifier_network import TraitReader
-from demo.bears import FIELD_SIZES, FIELDS, Requirement
 from demo.tensors import to_tensor
 from demo.training.attributes import fitted
 from demo.training.autoencoder import Autoencoder
 from demo.training.data import scenes
 from demo.training.optimisation import Tick
 from demo.training.recipe import VerifierRecipe
+from eacps.demo.bears import FIELD_SIZES, FIELDS, Requirement
+from eacps.demo.verifier.network import TraitReader
 
 WEIGHTS: Final = "reader.safetensors"
 WIDTHS: Final = (24, 48, 80, 112)

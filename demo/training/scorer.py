@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from demo.bears import FIELD_SIZES, SIZE
 from demo.tensors import to_tensor
 from demo.training.augmentation import ruined, softened
 from demo.training.autoencoder import Autoencoder
@@ -23,6 +22,7 @@ from demo.training.data import Labels, scenes
 from demo.training.optimisation import Tick, cosine, descend, set_learning_rate
 from demo.training.recipe import Recipe, Stage
 from demo.training.tokenizer import CONTEXT, token_ids
+from eacps.demo.bears import FIELD_SIZES, SIZE
 
 EMBEDDING: Final = 128
 HIGHEST_SCALE: Final = math.log(60)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy
 from numpy.typing import NDArray
 
-from demo.bears.language import phrases
+from eacps.demo.bears.language import phrases
 
 CONTEXT: Final = 24
 START: Final = "<|startoftext|>"

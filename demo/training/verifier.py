@@ -11,11 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from backend.scoring.verifier import TOKENIZER, save_verifier
-from backend.scoring.verifier_network import InstructionReader, VerifierNetwork, VerifierShape
-from demo.bears import FIELD_SIZES, FIELDS, PARTS, SIZE
-from demo.bears.language import JOINT, phrases
-from demo.bears.scene import SLOTS, attributes_of
 from demo.training.evidence import EvidenceFolder, joined
 from demo.training.optimisation import MovingAverage, Tick, cosine, descend, set_learning_rate
 from demo.training.reader import HIDDEN as TRAIT_HIDDEN
@@ -23,6 +18,11 @@ from demo.training.reader import WIDTHS as TRAIT_WIDTHS
 from demo.training.reader import load_reader
 from demo.training.recipe import VerifierRecipe
 from demo.training.tokenizer import CONTEXT, load_tokenizer, token_ids
+from eacps.demo.bears import FIELD_SIZES, FIELDS, PARTS, SIZE
+from eacps.demo.bears.language import JOINT, phrases
+from eacps.demo.bears.scene import SLOTS, attributes_of
+from eacps.demo.verifier.loading import TOKENIZER, save_verifier
+from eacps.demo.verifier.network import InstructionReader, VerifierNetwork, VerifierShape
 
 TEXT_WIDTH: Final = 64
 CHANGE_WIDTHS: Final = (24, 32, 48)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from demo.faces import face_tasks
+from eacps.demo.faces import face_tasks
 from tests.browser.conftest import Complaints
 from tests.browser.screen import (
     OpenTask,

@@ -16,11 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from backend import log
-from backend.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
-from backend.errors import LabelStudioDownError, LabelStudioStumbledError, TaskError
-from backend.jobs.contract import Job
-from backend.settings import Settings, load_settings
+from eacps import log
+from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
+from eacps.errors import LabelStudioDownError, LabelStudioStumbledError, TaskError
+from eacps.jobs.contract import Job
+from eacps.settings import Settings, load_settings
 
 PARAMS = {"k": 4, "m": 2, "k_local": 2}
 
@@ -114,15 +114,15 @@ def main(role: str, *arguments: str) -> None:
     settings = load_settings()
     log.configure("INFO", "text", role)
     if role == "orchestrator":
-        from backend.jobs.orchestrator import run_orchestrator
+        from eacps.jobs.orchestrator import run_orchestrator
 
         run_orchestrator(settings, LoggingHooks(settings))
     elif role == "worker":
-        from backend.jobs.worker import run_worker
+        from eacps.jobs.worker import run_worker
 
         run_worker(settings, int(arguments[0]), "fake", lambda: LoggingDevice(settings))
     elif role == "supervisor":
-        from backend.jobs.supervisor import Process, run_supervisor
+        from eacps.jobs.supervisor import Process, run_supervisor
 
         python = [sys.executable, __file__]
         processes = [Process("orchestrator", [*python, "orchestrator"])]
@@ -134,7 +134,7 @@ def main(role: str, *arguments: str) -> None:
     elif role == "submit":
         from concurrent.futures import ThreadPoolExecutor
 
-        from backend.jobs.client import JobClient
+        from eacps.jobs.client import JobClient
 
         client = JobClient(settings)
         wanted = job(arguments[0])

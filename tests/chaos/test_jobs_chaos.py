@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import jobs_play
 from jobs_play import job
 
-from backend.domain import Failure, SearchResult
-from backend.jobs.client import JobClient
-from backend.settings import Settings
+from eacps.domain import Failure, SearchResult
+from eacps.jobs.client import JobClient
+from eacps.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES = os.environ.get("EACPS_TEST_POSTGRES_URL", "")

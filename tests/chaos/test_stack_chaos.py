@@ -21,11 +21,11 @@ import pytest
 import requests
 from PIL import Image
 
-from backend.artifacts import open_store
-from backend.jobs import names
-from backend.jobs.client import JobClient
-from backend.jobs.database import Records, Row, database_url, open_engine
-from backend.settings import Settings
+from eacps.artifacts import open_store
+from eacps.jobs import names
+from eacps.jobs.client import JobClient
+from eacps.jobs.database import Records, Row, database_url, open_engine
+from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, free_port
 from tests.stack import Backend, bear_tasks, kill, wait_until
 
@@ -331,7 +331,7 @@ def test_no_secret_is_in_logs_artifacts_predictions_or_pages(
 
 def open_secret(data: Path) -> str:
     """The secret that signs image URLs, made by the first use."""
-    from backend.artifacts import open_signer
+    from eacps.artifacts import open_signer
 
     open_signer(Settings(_env_file=None, data_dir=data))
     assert (data / "url-secret").stat().st_mode & 0o77 == 0

@@ -20,8 +20,8 @@ sys.exit(3)
 SUPERVISOR = """
 import sys
 from backend import log
-from backend.jobs.supervisor import Process, run_supervisor
-from backend.settings import Settings
+from eacps.jobs.supervisor import Process, run_supervisor
+from eacps.settings import Settings
 from pathlib import Path
 log.configure("INFO", "text", "supervisor")
 program, folder = sys.argv[1:]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from demo.tasks import demo_tasks
+from eacps.demo.tasks import demo_tasks
 from tests.label_studio_server import free_port
 from tests.stack import ROOT, wait_until
 
@@ -50,7 +50,7 @@ class Shell:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "backend", *arguments],
+            [sys.executable, "-m", "eacps", *arguments],
             cwd=self.folder, env=ENVIRONMENT, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -197,7 +197,7 @@ def test_bad_tasks_are_explained_and_the_good_ones_are_done(shell: Shell) -> Non
 
     jobs = {**ENVIRONMENT, "EACPS_DATA_DIR": str(shell.results / ".eacps")}
     listed = subprocess.run(
-        [sys.executable, "-m", "backend", "jobs", "list", "--state", "failed"],
+        [sys.executable, "-m", "eacps", "jobs", "list", "--state", "failed"],
         cwd=shell.folder, env=jobs, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "Use a single still image." in listed
@@ -221,7 +221,7 @@ def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell)
     (model / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
     arguments = ("run", "--image", "bear-0.png", "--prompt", "add a hat", "--out", "results")
     process = subprocess.run(
-        [sys.executable, "-m", "backend", *arguments],
+        [sys.executable, "-m", "eacps", *arguments],
         cwd=shell.folder, env={**ENVIRONMENT, "EACPS_EDITOR": str(model)},
         capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
@@ -232,8 +232,8 @@ def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell)
 
 
 def test_the_console_script_and_the_module_are_the_same_command(shell: Shell) -> None:
-    script = "import sys; from backend.cli import main; sys.argv[0] = 'eacps'; main()"
-    for command in ([sys.executable, "-c", script], [sys.executable, "-m", "backend"]):
+    script = "import sys; from eacps.cli import main; sys.argv[0] = 'eacps'; main()"
+    for command in ([sys.executable, "-c", script], [sys.executable, "-m", "eacps"]):
         shown = subprocess.run(
             [*command, "--version"], cwd=shell.folder, env=ENVIRONMENT,
             capture_output=True, text=True, check=True,
@@ -248,7 +248,7 @@ def test_connect_without_label_studio_says_what_to_set(shell: Shell) -> None:
         "LABEL_STUDIO_API_KEY": "very-secret",
     }
     process = subprocess.run(
-        [sys.executable, "-m", "backend", "connect", "--project", "1"],
+        [sys.executable, "-m", "eacps", "connect", "--project", "1"],
         cwd=shell.folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 1

@@ -14,19 +14,19 @@ import requests
 from PIL import Image
 from werkzeug.serving import make_server
 
-from backend.artifacts import open_store
-from backend.domain import Candidate, Failure, Metric, Noise, SearchResult, Trial, to_json
-from backend.errors import LabelStudioDownError, LabelStudioError
-from backend.faces.download import MODELS
-from backend.faces.readiness import CONSENT
-from backend.images import encode_png, thumbnail
-from backend.labelstudio.client import LabelStudioClient, open_client
-from backend.labelstudio.connect import Line, connect, diagnose
-from backend.labelstudio.hooks import LabelStudioHooks
-from backend.labelstudio.label_config import label_config, same_config
-from backend.labelstudio.origins import origin_of
-from backend.labelstudio.web import create_app
-from backend.settings import Settings
+from eacps.artifacts import open_store
+from eacps.domain import Candidate, Failure, Metric, Noise, SearchResult, Trial, to_json
+from eacps.errors import LabelStudioDownError, LabelStudioError
+from eacps.faces.download import MODELS
+from eacps.faces.readiness import CONSENT
+from eacps.images import encode_png, thumbnail
+from eacps.labelstudio.client import LabelStudioClient, open_client
+from eacps.labelstudio.connect import Line, connect, diagnose
+from eacps.labelstudio.hooks import LabelStudioHooks
+from eacps.labelstudio.label_config import label_config, same_config
+from eacps.labelstudio.tasks.origins import origin_of
+from eacps.labelstudio.web.app import create_app
+from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, free_port, label_studio_command
 from tests.unit.labelstudio.support import Queue, png
 

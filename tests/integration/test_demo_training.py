@@ -3,13 +3,13 @@ import shutil
 
 import pytest
 
-from backend.domain import EditTask
-from backend.images import TaskImages
-from backend.scoring.verifier import VerifierScorer
-from backend.settings import Settings
-from backend.weights import verify_manifest
-from demo.tasks import demo_tasks
 from demo.training.__main__ import main
+from eacps.demo.tasks import demo_tasks
+from eacps.domain import EditTask
+from eacps.images import TaskImages
+from eacps.settings import Settings
+from eacps.verifiers.scorer import VerifierScorer
+from eacps.weights import verify_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(trained, monkeypatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import open_clip
 
-    from demo.measure import attempts, load_editor, summary
+    from benchmarks.pack import attempts, load_editor, summary
     from demo.oracle import Oracle
 
     pack = trained / "pack"

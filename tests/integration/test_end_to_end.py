@@ -78,8 +78,8 @@ def test_the_best_card_is_ranked_first_and_shows_its_scores(
 
 
 def jobs(backend: Backend) -> list[dict[str, Any]]:
-    from backend.domain import to_json
-    from backend.jobs.client import JobClient
+    from eacps.domain import to_json
+    from eacps.jobs.client import JobClient
 
     client = JobClient(settings_of(backend))
     try:
@@ -89,8 +89,8 @@ def jobs(backend: Backend) -> list[dict[str, Any]]:
 
 
 def job_result(backend: Backend, job: str) -> dict[str, Any]:
-    from backend.domain import SearchResult, to_json
-    from backend.jobs.client import JobClient
+    from eacps.domain import SearchResult, to_json
+    from eacps.jobs.client import JobClient
 
     client = JobClient(settings_of(backend))
     try:
@@ -105,7 +105,7 @@ def job_result(backend: Backend, job: str) -> dict[str, Any]:
 def settings_of(backend: Backend) -> Any:
     from pathlib import Path
 
-    from backend.settings import Settings
+    from eacps.settings import Settings
 
     return Settings(_env_file=None, data_dir=Path(backend.environment["EACPS_DATA_DIR"]))
 
@@ -158,7 +158,7 @@ def test_a_task_that_fails_says_why_on_its_screen_and_the_others_go_on(
 def test_two_projects_with_different_configs_do_not_mix(
     server: LabelStudioServer, backend: Backend, project: int
 ) -> None:
-    from backend.labelstudio.label_config import label_config
+    from eacps.labelstudio.label_config import label_config
 
     other = server.create_project(label_config().replace("Accept best", "Take it"), "Other")
     backend.command("connect", "--project", str(other), check=False)
@@ -210,7 +210,7 @@ def test_with_a_mask_everything_outside_it_equals_the_source(
 def test_gunicorn_with_one_and_three_workers(workers: str) -> None:
     import base64
 
-    from demo.tasks import demo_tasks
+    from eacps.demo.tasks import demo_tasks
 
     bear = demo_tasks(1, seed=13)[0]
     buffer = io.BytesIO()

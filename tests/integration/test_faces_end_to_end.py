@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from backend.faces.protocol import Face, FaceEngine
-from backend.faces.registry import open_engine
-from backend.faces.selection import cosine
-from backend.settings import load_settings
-from demo.faces import FACE_WITH_CARDS, face_tasks
+from eacps.demo.faces import FACE_WITH_CARDS, face_tasks
+from eacps.faces.protocol import Face, FaceEngine
+from eacps.faces.registry import open_engine
+from eacps.faces.selection import cosine
+from eacps.settings import load_settings
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, bear_tasks, connected_project, uploaded, wait_until
 

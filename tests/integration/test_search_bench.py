@@ -22,8 +22,8 @@ from dataclasses import field
 from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from backend.search.params import STRICT
-from backend.search.roundwise import RoundwiseStrategy
+from eacps.search.parameters import STRICT
+from eacps.search.roundwise import RoundwiseStrategy
 
 BENCH = [{"n": 1}, {"n": 3}]
 

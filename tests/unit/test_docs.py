@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import typer
 
-from backend.cli import app
-from backend.errors import FaceError
-from backend.faces.download import MODELS
-from backend.faces.readiness import CONSENT
-from backend.settings import Settings, settings_table, variable_names
+from eacps.cli import app
+from eacps.errors import FaceError
+from eacps.faces.download import MODELS
+from eacps.faces.readiness import CONSENT
+from eacps.settings import Settings, settings_table, variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -94,7 +94,7 @@ def test_every_command_is_in_the_command_lines_document() -> None:
 def test_the_settings_document_is_what_the_command_prints() -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_STUDIO_"))}
     printed = subprocess.run(
-        [sys.executable, "-m", "backend", "settings", "--markdown"],
+        [sys.executable, "-m", "eacps", "settings", "--markdown"],
         cwd=ROOT / "docs",
         env={**kept, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -162,8 +162,9 @@ def test_files_that_the_documents_name_exist() -> None:
 
 def test_every_code_of_a_face_error_is_explained() -> None:
     sources = [
-        *(ROOT / "backend" / "faces").rglob("*.py"),
-        *(ROOT / "backend" / "labelstudio").glob("*.py"),
+        *(ROOT / "backend" / "eacps" / "faces").rglob("*.py"),
+        *(ROOT / "backend" / "eacps" / "labelstudio").rglob("*.py"),
+        *(ROOT / "backend" / "eacps" / "offline").rglob("*.py"),
     ]
     raised = {
         code

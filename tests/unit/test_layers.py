@@ -9,20 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUND = {
-    *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "version"),
-    "metric_range",
-}
-SIBLINGS = {"search", "editors", "scoring", "faces", "learning"}
+PACKAGE = ROOT / "backend" / "eacps"
+GROUND = {"artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"}
+SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
     dict.fromkeys(GROUND, 0)
     | dict.fromkeys(SIBLINGS, 1)
-    | {"pipeline": 2, "jobs": 3, "labelstudio": 4, "doctor": 5, "cli": 6, "__main__": 7}
+    | {"runner": 2, "jobs": 3, "labelstudio": 4, "offline": 5, "demo": 5}
+    | {"doctor": 6, "cli": 7, "__main__": 8}
 )
 HOMES = {
-    "torch": {"editors", "scoring", "faces", "learning"},
+    "torch": {"editors", "scoring", "faces", "verifiers", "demo"},
     "diffusers": {"editors"},
-    "transformers": {"editors", "scoring"},
+    "transformers": {"editors", "scoring", "verifiers", "demo"},
     "open_clip": {"scoring"},
     "lpips": {"scoring"},
     "insightface": {"faces"},
@@ -34,11 +33,11 @@ HOMES = {
     "label_studio_ml": {"labelstudio"},
     "flask": {"labelstudio"},
 }
-MODULES = sorted((ROOT / "backend").rglob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """`backend.search.eacps` lies in `search`."""
+    """`eacps.search.strategies.eacps` lies in `search`."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -59,7 +58,7 @@ def forbidden(path: Path, part: str) -> list[str]:
     """Imports of ours that point up or sideways."""
     wrong = []
     for name in imports(path):
-        if not name.startswith("backend."):
+        if not name.startswith("eacps."):
             if name.split(".")[0] in ("model", "_wsgi"):
                 wrong.append(name)
             continue
@@ -73,18 +72,18 @@ def forbidden(path: Path, part: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down_only(path: Path) -> None:
-    relative = path.relative_to(ROOT / "backend")
+    relative = path.relative_to(PACKAGE)
     part = relative.parts[0].removesuffix(".py")
     if part == "__init__":
-        assert not [name for name in imports(path) if name.startswith("backend.")]
+        assert not [name for name in imports(path) if name.startswith("eacps.")]
         return
-    assert part in HEIGHT, f"{relative}: a new part of the house needs its floor in this test"
+    assert part in HEIGHT, f"{relative}: a new part needs its layer in this test"
     assert not forbidden(path, part)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_heavy_library_stays_in_its_folder(path: Path) -> None:
-    part = path.relative_to(ROOT / "backend").parts[0].removesuffix(".py")
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imports(path):
         homes = HOMES.get(name.split(".")[0])
         assert homes is None or part in homes, f"{path.name} imports {name}"
@@ -92,9 +91,9 @@ def test_each_heavy_library_stays_in_its_folder(path: Path) -> None:
 
 def test_an_import_that_points_up_is_seen(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def f():\n    from backend.jobs import client\n    import backend.scoring\n")
+    wrong.write_text("def f():\n    from eacps.jobs import client\n    import eacps.scoring\n")
     assert forbidden(wrong, "search") == [
-        "backend.jobs",
-        "backend.jobs.client",
-        "backend.scoring",
+        "eacps.jobs",
+        "eacps.jobs.client",
+        "eacps.scoring",
     ]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.artifacts import ArtifactStore
-from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
-from backend.editors import Render
-from backend.images import TaskImages, encode_png
-from backend.labelstudio import cards
-from backend.pipeline import Device, search
-from backend.scoring import Potential
-from backend.settings import load_settings
+from eacps.artifacts import ArtifactStore
+from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from eacps.editors import Render
+from eacps.images import TaskImages, encode_png
+from eacps.labelstudio import cards
+from eacps.runner import Device, search
+from eacps.scoring import Potential
+from eacps.settings import load_settings
 
 STEPS = 10
 SIZE = (16, 16)
@@ -163,8 +163,8 @@ def test_previews_are_compared_so_that_duplicates_can_go(store: ArtifactStore) -
 
 
 def test_trials_that_go_the_same_way_share_a_batch() -> None:
-    from backend.domain import Noise
-    from backend.pipeline.search import Ledger
+    from eacps.domain import Noise
+    from eacps.runner.loop import Ledger
 
     ledger = Ledger(STEPS)
     first = [Trial(f"c{n}", Noise(n), to_step=3) for n in range(4)]

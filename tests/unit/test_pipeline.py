@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.artifacts import ArtifactStore
-from backend.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
-from backend.editors import Render
-from backend.errors import CancelledError, SearchError
-from backend.images import TaskImages, encode_png
-from backend.pipeline import Device, Progress, batches, search
-from backend.scoring import Potential
-from backend.scoring.region import RegionScorer
-from backend.settings import load_settings
+from eacps.artifacts import ArtifactStore
+from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
+from eacps.editors import Render
+from eacps.errors import CancelledError, SearchError
+from eacps.images import TaskImages, encode_png
+from eacps.runner import Device, Progress, batches, search
+from eacps.scoring import Potential
+from eacps.scoring.region import RegionScorer
+from eacps.settings import load_settings
 
 SIZE = (32, 32)
 Act = Callable[[Trial], Render]
@@ -174,7 +174,7 @@ def test_cancelling_passes_through(store: ArtifactStore) -> None:
 
 
 def task_noise() -> object:
-    from backend.domain import Noise
+    from eacps.domain import Noise
 
     return Noise(200)
 
@@ -194,7 +194,7 @@ def test_outside_the_mask_the_source_stays_and_region_sees_what_the_editor_did(
 
 
 def test_batches_keep_order_and_size() -> None:
-    from backend.domain import Noise
+    from eacps.domain import Noise
 
     trials = [Trial(f"c{n}", Noise(n)) for n in range(7)]
     cut = batches(trials, SearchPlan(batch_size=3))

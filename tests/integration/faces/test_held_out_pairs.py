@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backend.domain import Swap
-from backend.faces.basic import BasicEngine
-from backend.faces.paste import paste
-from backend.faces.selection import cosine
+from eacps.domain import Swap
+from eacps.faces.basic import BasicEngine
+from eacps.faces.paste import paste
+from eacps.faces.selection import cosine
 from tests.faces_gallery import Judge, Portrayed, face_models, held_out
 
 PAIRS = [

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.domain import Noise
 from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, key_of, missing, noise_of
+from eacps.domain import Noise
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITER = """

@@ -11,16 +11,16 @@ pytest.importorskip("torch")
 
 import torch
 
-from backend.artifacts import ArtifactStore
-from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
-from backend.images import encode_png
-from backend.pipeline import search
-from backend.pipeline.device import NEAREST, open_device
 from benchmarks.search.judges import EACPS, ORACLE, judges
 from benchmarks.search.measure import filled
 from benchmarks.search.problems import Problem, problems
 from benchmarks.search.replay import Recording
 from benchmarks.search.workshop import Workshop
+from eacps.artifacts import ArtifactStore
+from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from eacps.images import encode_png
+from eacps.runner import search
+from eacps.runner.device import NEAREST, open_device
 
 LEVEL = "medium"
 SEARCHES: list[tuple[str, dict[str, Any]]] = [

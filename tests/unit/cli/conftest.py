@@ -41,7 +41,7 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 @pytest.fixture
 def eacps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Eacps:
     """Run `eacps` with these arguments."""
-    from backend.cli import main
+    from eacps.cli import main
 
     def run(*arguments: str) -> Printed:
         monkeypatch.setattr(sys, "argv", ["eacps", *arguments])

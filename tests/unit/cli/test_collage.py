@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageColor
 
-from backend.domain import Candidate, EditTask, Noise, SearchPlan, SearchResult, Trial, to_json
-from backend.labelstudio.collage import BEST, COLUMNS, GAP, TILE
+from eacps.domain import Candidate, EditTask, Noise, SearchPlan, SearchResult, Trial, to_json
+from eacps.offline.collage import BEST, COLUMNS, GAP, TILE
 
 GREEN = ImageColor.getrgb(BEST)
 COLOURS = [(200, 0, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]

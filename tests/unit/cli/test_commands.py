@@ -113,9 +113,9 @@ def test_jobs_in_a_folder_without_jobs_names_the_setting_and_leaves_nothing_behi
 
 
 def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
-    from backend.jobs.client import JobClient
-    from backend.jobs.contract import Job
-    from backend.settings import load_settings
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
 
     client = JobClient(load_settings())
     client.submit(Job("a1b2", {"task": 17}))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.editors.devices import checked, visible_name
-from backend.errors import SettingsError
+from eacps.editors.devices import checked, visible_name
+from eacps.errors import SettingsError
 
 
 @pytest.fixture

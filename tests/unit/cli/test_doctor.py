@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.settings import DEMO_PACK, FACE_MODELS
+from eacps.settings import DEMO_PACK, FACE_MODELS
 from tests.label_studio_server import free_port
 
 Eacps = Any

@@ -16,9 +16,9 @@ import skimage.data
 from PIL import Image
 from rich.console import Console
 
-from backend.labelstudio.face_files import REPORT, swap_tasks
-from backend.labelstudio.offline_tasks import tasks_of_file
-from backend.settings import FACE_MODELS, PROJECT_ROOT, load_settings
+from eacps.offline.faceswap import REPORT, swap_tasks
+from eacps.offline.tasks import tasks_of_file
+from eacps.settings import FACE_MODELS, PACKAGE, load_settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, Person
 
@@ -437,7 +437,7 @@ def test_the_free_engine_swaps_real_faces_in_a_process_without_torch(tmp_path: P
     friend.convert("L").save("grey.jpg")
     script = """
 import sys
-from backend.cli import main
+from eacps.cli import main
 sys.argv[1:] = ["faceswap", "--scene", "grey.jpg", "--character", "astronaut.png",
                 "--out", "swapped.png", "--json"]
 try:
@@ -447,7 +447,7 @@ except SystemExit as end:
 print(sorted({"torch", "diffusers", "open_clip", "dbos", "label_studio_sdk"} & set(sys.modules)))
 """
     environment = {
-        "PYTHONPATH": str(PROJECT_ROOT),
+        "PYTHONPATH": str(PACKAGE.parent),
         "PATH": "",
         "EACPS_FACE_ENGINE": "basic",
         "EACPS_FACE_BLENDS": "[1]",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.errors import TaskError
-from backend.labelstudio.offline_tasks import one_task, tasks_of_file
-from backend.settings import load_settings
+from eacps.errors import TaskError
+from eacps.offline.tasks import one_task, tasks_of_file
+from eacps.settings import load_settings
 
 Eacps = Any
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from backend.domain import (
+from eacps.domain import (
     Candidate,
     EditTask,
     Failure,
@@ -21,10 +21,10 @@ from backend.domain import (
     Trial,
     to_json,
 )
-from backend.errors import SettingsError
-from backend.labelstudio.tt_scale_flux import config_of, metric_of, read_config
-from backend.labelstudio.tt_scale_flux_output import seed_of, write_tree
-from backend.settings import Settings, load_settings
+from eacps.errors import SettingsError
+from eacps.offline.tt_scale_flux import config_of, metric_of, read_config
+from eacps.offline.tt_scale_flux_output import seed_of, write_tree
+from eacps.settings import Settings, load_settings
 
 FLUX = {
     "pretrained_model_name_or_path": "black-forest-labs/FLUX.1-Kontext-dev",

@@ -4,7 +4,7 @@ from random import Random
 import numpy
 import pytest
 
-from demo.bears import (
+from eacps.demo.bears import (
     FIELD_SIZES,
     PARTS,
     attributes,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from backend.errors import FaceError
-from backend.faces.registry import open_engine
-from backend.faces.selection import cover, face_of_character
-from backend.settings import load_settings
-from demo.faces import NoFacesError, face_tasks, picture_in
-from demo.show import Demo
+from eacps.demo.faces import NoFacesError, face_tasks, picture_in
+from eacps.demo.show import Demo
+from eacps.errors import FaceError
+from eacps.faces.registry import open_engine
+from eacps.faces.selection import cover, face_of_character
+from eacps.settings import load_settings
 
 
 @pytest.fixture(scope="module")

@@ -9,22 +9,15 @@ pytest.importorskip("torch")
 
 import torch
 
-from demo.bears import render
 from demo.manifest import PACK
 from demo.oracle import acceptable
-from demo.tasks import demo_tasks
 from demo.tensors import to_array, to_tensor
 from demo.training.autoencoder import Autoencoder
-from demo.training.evidence import (
-    UNKNOWN,
-    EvidenceFolder,
-    Rendered,
-    calm,
-    joined,
-    write_evidence,
-)
+from demo.training.evidence import UNKNOWN, EvidenceFolder, Rendered, calm, joined, write_evidence
 from demo.training.recipe import Recipe, VerifierRecipe
 from demo.training.tokenizer import CONTEXT, load_tokenizer
+from eacps.demo.bears import render
+from eacps.demo.tasks import demo_tasks
 
 
 @pytest.fixture(autouse=True)

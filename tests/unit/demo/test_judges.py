@@ -5,10 +5,10 @@ pytest.importorskip("torch")
 import torch
 from PIL import Image, ImageFilter
 
-from demo.bears import render
 from demo.manifest import PACK
 from demo.oracle import Oracle, acceptable
-from demo.tasks import demo_tasks
+from eacps.demo.bears import render
+from eacps.demo.tasks import demo_tasks
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ pytest.importorskip("torch")
 
 import torch
 
+from benchmarks.judges import auc, auc_inside
+from benchmarks.pack import load_editor
 from demo.attempts import Sampler
-from demo.bears import changed_parts
-from demo.judges import auc, auc_inside
 from demo.manifest import PACK
-from demo.measure import load_editor
-from demo.tasks import HARD, LEVELS, MEDIUM, EditorSettings
+from eacps.demo.bears import changed_parts
+from eacps.demo.tasks import HARD, LEVELS, MEDIUM, EditorSettings
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@ import json
 import numpy
 import pytest
 
-from demo.bears import FIELDS, attributes, parse
-from demo.tasks import demo_tasks, main
+from eacps.demo.bears import FIELDS, attributes, parse
+from eacps.demo.tasks import demo_tasks, main
 
 
 def test_the_same_seed_gives_the_same_tasks_and_a_longer_list_only_adds():

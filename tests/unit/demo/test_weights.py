@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from backend.errors import EditorError
-from backend.weights import verify_manifest, weights_digest
 from demo.manifest import PACK, write_manifest
+from eacps.errors import EditorError
+from eacps.weights import verify_manifest, weights_digest
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_flipped_byte_is_found_and_its_file_named(pack):
         verify_manifest(pack / "editor")
     message = str(caught.value)
     assert "unet/model.safetensors" in message
-    assert "git checkout demo/pack" in message
+    assert "git checkout backend/eacps/demo/pack" in message
     assert "EACPS_EDITOR" in message
 
 

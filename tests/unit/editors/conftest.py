@@ -13,8 +13,8 @@ import pytest
 import torch
 from editor_cases import SIDE, tiny_settings
 
-from backend.editors import open_editor
-from backend.settings import Settings
+from eacps.editors import open_editor
+from eacps.settings import Settings
 from tests.tiny_pipelines import BUILDERS, build
 
 torch.set_num_threads(1)

@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from backend.domain import EditTask, Noise, Trial
-from backend.editors.legs import Leg
-from backend.images import TaskImages
-from backend.settings import Settings
+from eacps.domain import EditTask, Noise, Trial
+from eacps.editors.diffusers.legs import Leg
+from eacps.images import TaskImages
+from eacps.settings import Settings
 
 SIDE = 64
 

@@ -9,10 +9,10 @@ import torch
 from diffusers import DiffusionPipeline
 from editor_cases import SIDE, images, legs, picture, task, tiny_settings, trials
 
-from backend.editors import open_editor
-from backend.editors.qwen_edit import mark_image_tokens
-from backend.errors import EditorError
-from backend.images import TaskImages
+from eacps.editors import open_editor
+from eacps.editors.families.qwen_edit import mark_image_tokens
+from eacps.errors import EditorError
+from eacps.images import TaskImages
 from tests.tiny_pipelines import BUILDERS
 
 SIZE = {"height": SIDE, "width": SIDE}

@@ -13,10 +13,10 @@ import pytest
 import torch
 from editor_cases import images, legs, task, tiny_settings, trials
 
-from backend.editors import open_editor
-from backend.editors.registry import family_of, supported
-from backend.editors.sizing import working_size
-from backend.errors import EacpsError, EditorError, SettingsError
+from eacps.editors import open_editor
+from eacps.editors.diffusers.sizing import working_size
+from eacps.editors.registry import family_of, supported
+from eacps.errors import EacpsError, EditorError, SettingsError
 from tests.tiny_pipelines import BUILDERS
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_pipeline_lists_the_supported_ones(copied: Path) -> None:
 
 
 def test_changed_demo_weights(tmp_path: Path) -> None:
-    from backend.settings import DEMO_PACK
+    from eacps.settings import DEMO_PACK
 
     if not list(DEMO_PACK.rglob("manifest.json")):
         pytest.skip("the pack has no manifest")
@@ -179,7 +179,7 @@ def test_bfloat16_renders(name: str, folders: Any) -> None:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    code = "import sys, backend.editors, backend.scoring; print('torch' in sys.modules)"
+    code = "import sys, eacps.editors, eacps.scoring; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -220,7 +220,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_another_package_can_bring_a_family(installed: Any) -> None:
     installed(
         "strange_editor:Strange",
-        "from backend.editors.instruct_pix2pix import InstructPix2Pix\n"
+        "from eacps.editors.families.instruct_pix2pix import InstructPix2Pix\n"
         "class Strange(InstructPix2Pix):\n    title = 'Strange'\n",
     )
     assert family_of("StableDiffusionPipeline").title == "Strange"

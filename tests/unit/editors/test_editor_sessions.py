@@ -12,8 +12,8 @@ import torch
 from editor_cases import SIDE, images, legs, picture, task, trials
 from PIL import Image
 
-from backend.errors import CancelledError
-from backend.images import TaskImages
+from eacps.errors import CancelledError
+from eacps.images import TaskImages
 
 NAME = "flux2_klein"
 pytestmark = pytest.mark.filterwarnings("ignore:You have passed:FutureWarning")

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.domain import Noise
-from backend.editors.noise import materialise, materialise_all, step_generator
+from eacps.domain import Noise
+from eacps.editors.diffusers.noise import materialise, materialise_all, step_generator
 
 SHAPE = (4, 64, 64)
 

@@ -14,12 +14,12 @@ from editor_cases import images, legs, task, tiny_settings, trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.domain import Noise, Trial
-from backend.editors import open_editor
-from backend.editors.legs import Leg
-from backend.editors.states import State, from_bytes, to_bytes
-from backend.errors import CancelledError, EditorError
-from backend.settings import Settings
+from eacps.domain import Noise, Trial
+from eacps.editors import open_editor
+from eacps.editors.diffusers.legs import Leg
+from eacps.editors.diffusers.states import State, from_bytes, to_bytes
+from eacps.errors import CancelledError, EditorError
+from eacps.settings import Settings
 from tests.tiny_pipelines import BUILDERS
 
 STEPS = 6

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.editors.states import State, StateMemory, from_bytes, to_bytes
-from backend.errors import EditorError
+from eacps.editors.diffusers.states import State, StateMemory, from_bytes, to_bytes
+from eacps.errors import EditorError
 
 
 @given(

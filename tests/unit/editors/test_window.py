@@ -9,8 +9,8 @@ import diffusers
 import pytest
 import torch
 
-from backend.editors.window import require_resumable, window
-from backend.errors import EditorError
+from eacps.editors.diffusers.window import require_resumable, window
+from eacps.errors import EditorError
 
 STEPS = 7
 CLEAN = torch.linspace(-0.9, 0.9, 32).reshape(1, 2, 4, 4)

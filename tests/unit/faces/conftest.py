@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.faces.protocol import FaceEngine
-from backend.faces.registry import open_engine
-from backend.settings import Settings, load_settings
+from eacps.faces.protocol import FaceEngine
+from eacps.faces.registry import open_engine
+from eacps.settings import Settings, load_settings
 from tests import synthetic_face_models
 
 

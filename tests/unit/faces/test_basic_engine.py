@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.domain import Swap
-from backend.errors import FaceError
-from backend.faces.basic import BasicEngine
-from backend.faces.basic.landmarks import LIDS, OVAL, outline, ratio
-from backend.faces.download import MESH, MODELS, RECOGNISER
-from backend.faces.paste import paste
-from backend.faces.protocol import Character, Face, FaceEngine, Patch, Pixels
-from backend.faces.selection import cosine
+from eacps.domain import Swap
+from eacps.errors import FaceError
+from eacps.faces.basic import BasicEngine
+from eacps.faces.basic.landmarks import LIDS, OVAL, outline, ratio
+from eacps.faces.download import MESH, MODELS, RECOGNISER
+from eacps.faces.paste import paste
+from eacps.faces.protocol import Character, Face, FaceEngine, Patch, Pixels
+from eacps.faces.selection import cosine
 from tests.faces_gallery import Portrayed, development, face_models
 
 

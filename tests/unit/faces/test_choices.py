@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from backend.domain import SearchPlan, Swap
-from backend.errors import SettingsError
-from backend.faces.choices import SwapChoices, plan_of, swaps_of
-from backend.settings import load_settings
+from eacps.domain import SearchPlan, Swap
+from eacps.errors import SettingsError
+from eacps.faces.choices import SwapChoices, plan_of, swaps_of
+from eacps.settings import load_settings
 
 
 def swaps(**settings: Any) -> tuple[Swap, ...]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.errors import SettingsError
-from backend.faces.content_credentials import SOURCE_TYPE, signed, try_out, wanted
-from backend.images import encode_png
-from backend.settings import Settings, load_settings
+from eacps.errors import SettingsError
+from eacps.faces.content_credentials import SOURCE_TYPE, signed, try_out, wanted
+from eacps.images import encode_png
+from eacps.settings import Settings, load_settings
 
 c2pa = pytest.importorskip("c2pa")
 hazmat = pytest.importorskip("cryptography.hazmat.primitives")

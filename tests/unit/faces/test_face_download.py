@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import FaceError
-from backend.faces.download import (
+from eacps.errors import FaceError
+from eacps.faces.download import (
     DETECTOR,
     LICENCES,
     MESH,

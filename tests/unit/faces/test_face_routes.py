@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.artifacts import ArtifactStore
-from backend.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
-from backend.editors import Render
-from backend.errors import SearchError
-from backend.faces.choices import plan_of
-from backend.images import TaskImages, encode_png
-from backend.pipeline import Device, expected_trials, potential_range, search
-from backend.pipeline.judging import potential_of
-from backend.settings import Settings
+from eacps.artifacts import ArtifactStore
+from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
+from eacps.editors import Render
+from eacps.errors import SearchError
+from eacps.faces.choices import plan_of
+from eacps.images import TaskImages, encode_png
+from eacps.runner import Device, expected_trials, potential_range, search
+from eacps.runner.judging import potential_of
+from eacps.settings import Settings
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, Person, picture
 
 SCENE = picture(540, 400, Drawn(BOB, 130, 200, 110), Drawn(CAROL, 400, 200, 150))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.faces.crop_blend import matched, soft_mask
-from backend.faces.crop_occlusion import occlusion
-from backend.faces.crops import alignment, bounds_of, cut, put_back
-from backend.faces.protocol import Field, Pixels
+from eacps.faces.insightface.crop_blend import matched, soft_mask
+from eacps.faces.insightface.crop_occlusion import occlusion
+from eacps.faces.insightface.crops import alignment, bounds_of, cut, put_back
+from eacps.faces.protocol import Field, Pixels
 
 ASTRONAUT = [[200.1, 101.8], [247.2, 102.6], [220.3, 124.7], [198.9, 143.2], [239.8, 143.9]]
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.domain import Swap
-from backend.errors import FaceError
-from backend.faces.insightface_engine import InsightFaceEngine, yaw_of
-from backend.faces.paste import paste
-from backend.faces.protocol import Character, Face, Pixels
-from backend.settings import Settings
+from eacps.domain import Swap
+from eacps.errors import FaceError
+from eacps.faces.insightface.engine import InsightFaceEngine, yaw_of
+from eacps.faces.paste import paste
+from eacps.faces.protocol import Character, Face, Pixels
+from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, picture
 
@@ -170,7 +170,7 @@ def test_without_boost_the_swap_is_the_librarys_own(
         LibraryFace(embedding=alice.face.embedding),
         paste_back=False,
     )
-    from backend.faces.crops import alignment, cut
+    from eacps.faces.insightface.crops import alignment, cut
 
     assert alice.face.embedding is not None
     matrix = alignment(bob.points, 128)
@@ -293,7 +293,7 @@ def test_a_gpu_that_is_not_used_is_named_with_the_reason(root: Path) -> None:
 
 
 def test_a_cuda_provider_that_did_not_start_is_noticed(root: Path) -> None:
-    from backend.faces.onnx_sessions import CPU, CUDA, Placement, checked, open_session
+    from eacps.faces.onnx_sessions import CPU, CUDA, Placement, checked, open_session
 
     on_cpu = Placement(((CPU, {}),))
     session = open_session(root / "models" / "swapper.onnx", settings(root), on_cpu)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.errors import FaceError
-from backend.faces.insightface_engine import InsightFaceEngine
-from backend.faces.insightface_files import availability
-from backend.settings import Settings
+from eacps.errors import FaceError
+from eacps.faces.insightface.engine import InsightFaceEngine
+from eacps.faces.insightface.files import availability
+from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, Drawn, picture
 
@@ -215,8 +215,8 @@ def test_a_look_at_the_files_imports_no_library(root: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from backend.faces.insightface_files import availability\n"
-        "from backend.settings import Settings\n"
+        "from eacps.faces.insightface.files import availability\n"
+        "from eacps.settings import Settings\n"
         "availability(Settings(insightface_root=Path(sys.argv[1]), face_license_accepted=True))\n"
         "heavy = {'insightface', 'onnxruntime', 'onnx', 'cv2'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -232,7 +232,7 @@ def test_a_look_at_the_files_imports_no_library(root: Path) -> None:
 
 
 def test_boosted_crops_are_put_together_as_they_were_taken_apart() -> None:
-    from backend.faces.pixel_boost import put_together, taken_apart
+    from eacps.faces.insightface.pixel_boost import put_together, taken_apart
 
     for side in (128, 256, 512, 1024):
         crop = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -243,7 +243,7 @@ def test_a_swapper_that_changes_nothing_loses_nothing_at_any_boost(root: Path) -
     from insightface.model_zoo.inswapper import INSwapper
     from onnxruntime import InferenceSession, SessionOptions
 
-    from backend.faces.pixel_boost import BoostedSwapper
+    from eacps.faces.insightface.pixel_boost import BoostedSwapper
 
     path = synthetic.save(synthetic.swapper(paints=False), root / "same.onnx")
     one_thread = SessionOptions()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backend.errors import FaceError
-from backend.faces.mapping import assignments
-from backend.faces.protocol import Character, Face
-from backend.faces.selection import FoundFaces
+from eacps.errors import FaceError
+from eacps.faces.mapping import assignments
+from eacps.faces.protocol import Character, Face
+from eacps.faces.selection import FoundFaces
 
 SCENE = (100, 300)
 

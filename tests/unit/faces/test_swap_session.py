@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.domain import EditTask, Swap
-from backend.errors import FaceError
-from backend.faces.protocol import FaceEngine
-from backend.faces.session import Swapped, SwapSession
-from backend.images import ImageLimits, TaskImages, decode, encode_png
+from eacps.domain import EditTask, Swap
+from eacps.errors import FaceError
+from eacps.faces.protocol import FaceEngine
+from eacps.faces.session import Swapped, SwapSession
+from eacps.images import ImageLimits, TaskImages, decode, encode_png
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, Person, picture
 
 LEFT, RIGHT = Drawn(BOB, 130, 200, 110), Drawn(CAROL, 400, 200, 110)

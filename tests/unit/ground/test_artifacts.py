@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer
-from backend.settings import load_settings
+from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer
+from eacps.settings import load_settings
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.errors import ImageError
-from backend.images import ImageLimits, decode, decode_mask, encode_png, fit_within, keep_outside
+from eacps.errors import ImageError
+from eacps.images import ImageLimits, decode, decode_mask, encode_png, fit_within, keep_outside
 
 LIMITS = ImageLimits()
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from backend import log
+from eacps import log
 
 
 def test_lines_name_the_task_and_hide_secrets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import SettingsError
-from backend.settings import Settings, changes_results, load_settings, settings_table
+from eacps.errors import SettingsError
+from eacps.settings import Settings, changes_results, load_settings, settings_table
 
 
 @pytest.fixture(autouse=True)

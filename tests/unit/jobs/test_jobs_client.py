@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.domain import Failure
-from backend.jobs.client import JobClient, NoSuchJobError
-from backend.jobs.contract import Job
-from backend.settings import Settings
+from eacps.domain import Failure
+from eacps.jobs.client import JobClient, NoSuchJobError
+from eacps.jobs.contract import Job
+from eacps.settings import Settings
 
 
 @pytest.fixture

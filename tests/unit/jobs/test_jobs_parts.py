@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import EacpsError
-from backend.jobs.beats import Reaper
-from backend.jobs.codec import JsonSerializer, RecordedError, refuse_pickle
-from backend.jobs.database import database_url
-from backend.jobs.launch import process_name, sole_owner
-from backend.jobs.orchestrator import failure_of, pauses
-from backend.settings import Settings
+from eacps.errors import EacpsError
+from eacps.jobs.beats import Reaper
+from eacps.jobs.codec import JsonSerializer, RecordedError, refuse_pickle
+from eacps.jobs.database import database_url
+from eacps.jobs.launch import process_name, sole_owner
+from eacps.jobs.orchestrator import failure_of, pauses
+from eacps.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -113,7 +113,7 @@ def test_any_spelling_of_a_postgres_url_works(given: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("module", ["contract", "client", "supervisor", "lifeline"])
 def test_what_the_web_imports_is_light(module: str) -> None:
-    tree = ast.parse((ROOT / "backend" / "jobs" / f"{module}.py").read_text())
+    tree = ast.parse((ROOT / "backend" / "eacps" / "jobs" / f"{module}.py").read_text())
     imported = {
         alias.name if isinstance(node, ast.Import) else node.module
         for node in tree.body

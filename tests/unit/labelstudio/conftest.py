@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from backend.domain import (
-    SearchResult,
-)
-from backend.settings import Settings
+from eacps.domain import SearchResult
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import FIXTURES, Queue, make_result
 
 

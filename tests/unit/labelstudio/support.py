@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from backend.domain import (
+from eacps.domain import (
     Candidate,
     EditTask,
     Failure,
@@ -22,7 +22,7 @@ from backend.domain import (
     SearchResult,
     Trial,
 )
-from backend.jobs.contract import Job, JobStatus, WorkerStatus
+from eacps.jobs.contract import Job, JobStatus, WorkerStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
 

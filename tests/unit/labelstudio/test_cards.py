@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from backend.domain import Failure, SearchResult
-from backend.labelstudio import cards
-from backend.labelstudio.label_config import label_config
-from backend.settings import Settings
+from eacps.domain import Failure, SearchResult
+from eacps.labelstudio import cards
+from eacps.labelstudio.label_config import label_config
+from eacps.settings import Settings
 
 VERSION = "eacps-0123456789"
 

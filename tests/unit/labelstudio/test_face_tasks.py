@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.artifacts import open_store
-from backend.domain import Candidate, EditTask, Metric, Noise, SearchPlan, SearchResult, Swap, Trial
-from backend.errors import EacpsError
-from backend.labelstudio import cards
-from backend.labelstudio.fetch import require_allowed_reference
-from backend.labelstudio.hooks import LabelStudioHooks
-from backend.labelstudio.origins import origin_of
-from backend.settings import Settings
+from eacps.artifacts import open_store
+from eacps.domain import Candidate, EditTask, Metric, Noise, SearchPlan, SearchResult, Swap, Trial
+from eacps.errors import EacpsError
+from eacps.labelstudio import cards
+from eacps.labelstudio.hooks import LabelStudioHooks
+from eacps.labelstudio.tasks.fetch import require_allowed_reference
+from eacps.labelstudio.tasks.origins import origin_of
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import make_result, png
 
 
@@ -32,7 +32,7 @@ SCENE, FACE, OTHER = uri(png()), uri(png(9, 9, "blue")), uri(png(11, 11, "green"
 def prepared(settings: Settings, context: Any = None, **data: Any) -> EditTask:
     task = {"data": {"image": SCENE, "route": "Face swap", "reference": FACE, **data}}
     origin = origin_of(task, settings, context=context)
-    from backend.domain import to_json
+    from eacps.domain import to_json
 
     return LabelStudioHooks(settings).prepare(to_json(origin))
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from backend.errors import FetchError, LabelStudioDownError, LabelStudioStumbledError
-from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.fetch import Fetcher
-from backend.labelstudio.network import is_public, parse_address
-from backend.settings import Settings
+from eacps.errors import FetchError, LabelStudioDownError, LabelStudioStumbledError
+from eacps.labelstudio.client import LabelStudioClient
+from eacps.labelstudio.tasks.fetch import Fetcher
+from eacps.labelstudio.tasks.network import is_public, parse_address
+from eacps.settings import Settings
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.artifacts import open_store
-from backend.domain import Failure, to_json
-from backend.errors import EacpsError
-from backend.labelstudio.hooks import LabelStudioHooks
-from backend.labelstudio.origins import origin_of
-from backend.settings import Settings
+from eacps.artifacts import open_store
+from eacps.domain import Failure, to_json
+from eacps.errors import EacpsError
+from eacps.labelstudio.hooks import LabelStudioHooks
+from eacps.labelstudio.tasks.origins import origin_of
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import make_result, png
 
 

@@ -3,10 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.errors import TaskError
-from backend.images import ImageLimits
-from backend.labelstudio.masks import draw_mask, mask_regions
-from backend.settings import Settings
+from eacps.errors import TaskError
+from eacps.images import ImageLimits
+from eacps.labelstudio.tasks.masks import draw_mask, mask_regions
+from eacps.settings import Settings
 
 SETTINGS = Settings(_env_file=None)
 SIZE = (200, 100)

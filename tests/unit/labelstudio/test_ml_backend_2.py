@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.settings import Settings
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue
 
 MODEL = """
@@ -74,7 +74,11 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     package.mkdir()
     for name, source in {"__init__": "", "model": MODEL, "api": API}.items():
         (package / f"{name}.py").write_text(source)
-    ours = ("backend.labelstudio.web", "backend.labelstudio.ml_model", "backend.labelstudio.status")
+    ours = (
+        "eacps.labelstudio.web.app",
+        "eacps.labelstudio.web.ml_model",
+        "eacps.labelstudio.web.status",
+    )
     prefixes = ("label_studio_ml", *ours, "model")
     hidden = {n: m for n, m in sys.modules.items() if n.startswith(prefixes)}
     for name in hidden:
@@ -90,7 +94,7 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_the_same_backend_runs_on_the_2_x_api(
     settings: Settings, queue: Queue, recorded: Any
 ) -> None:
-    web = importlib.import_module("backend.labelstudio.web")
+    web = importlib.import_module("eacps.labelstudio.web.app")
     model = importlib.import_module("model")
     app = web.create_app(settings, model.EacpsModel, open_jobs=lambda _: queue)
     client = app.test_client()

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backend.domain import Failure, SearchResult
-from backend.labelstudio import cards
-from backend.labelstudio.origins import origin_of, read_origin
-from backend.labelstudio.predictor import tasks_created, tasks_in
-from backend.settings import Settings
+from eacps.domain import Failure, SearchResult
+from eacps.labelstudio import cards
+from eacps.labelstudio.tasks.origins import origin_of, read_origin
+from eacps.labelstudio.web.predictor import tasks_created, tasks_in
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result
 
 TASK: dict[str, Any] = {

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backend.labelstudio.routing import DEFAULT_REASON, choose_route, route_of_label
-from backend.settings import Settings
+from eacps.labelstudio.tasks.routing import DEFAULT_REASON, choose_route, route_of_label
+from eacps.settings import Settings
 
 SETTINGS = Settings(_env_file=None)
 HOSTILE = st.recursive(

@@ -10,11 +10,11 @@ import pytest
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from backend.artifacts import open_signer, open_store
-from backend.domain import Failure
-from backend.faces.download import MODELS
-from backend.labelstudio.web import create_app
-from backend.settings import Settings
+from eacps.artifacts import open_signer, open_store
+from eacps.domain import Failure
+from eacps.faces.download import MODELS
+from eacps.labelstudio.web.app import create_app
+from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result, png
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scoring_cases import bear
 
-from backend.settings import Settings
+from eacps.settings import Settings
 
 torch.set_num_threads(1)
 

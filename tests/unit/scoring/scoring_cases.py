@@ -6,9 +6,9 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from backend.domain import EditTask
-from backend.images import TaskImages
-from demo.bears import random_scene, render
+from eacps.demo.bears import random_scene, render
+from eacps.domain import EditTask
+from eacps.images import TaskImages
 
 
 def bear(seed: int) -> Image.Image:

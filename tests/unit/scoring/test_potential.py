@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.errors import SettingsError
-from backend.scoring import Potential
-from backend.settings import Settings
+from eacps.errors import SettingsError
+from eacps.scoring import Potential
+from eacps.settings import Settings
 
 NAMES = ("pf", "pf_dir", "cons", "lpips", "region")
 values = st.dictionaries(st.sampled_from(NAMES), st.floats(-1, 1))

@@ -17,16 +17,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from scoring_cases import bear, images, task, upper_half, with_hat
 
-from backend.domain import EditTask
-from backend.errors import EacpsError, ScoringError, SettingsError
-from backend.scoring import Potential, open_scorers
-from backend.scoring import lpips_trunks as trunks
-from backend.scoring.clip import ClipScorer
-from backend.scoring.lpips import LpipsScorer
-from backend.scoring.region import RegionScorer
-from backend.scoring.tower import clip_tower
-from backend.settings import Settings
-from demo.bears import describe, random_scene, render
+from eacps.demo.bears import describe, random_scene, render
+from eacps.domain import EditTask
+from eacps.errors import EacpsError, ScoringError, SettingsError
+from eacps.scoring import Potential, open_scorers
+from eacps.scoring import lpips_trunks as trunks
+from eacps.scoring.clip import ClipScorer
+from eacps.scoring.lpips import LpipsScorer
+from eacps.scoring.region import RegionScorer
+from eacps.scoring.tower import clip_tower
+from eacps.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
 
@@ -319,7 +319,7 @@ def test_another_package_can_bring_a_scorer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Image.Image
 ) -> None:
     (tmp_path / "strange_scorer.py").write_text(
-        "from backend.metric_range import MetricRange\n"
+        "from eacps.metric_range import MetricRange\n"
         "class Red:\n"
         "    ranges = {'red': MetricRange(worst=0, best=255)}\n"
         "    names = ('red',)\n"

@@ -12,14 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scoring_cases import images, task
 
-from backend.domain import EditTask
-from backend.errors import EacpsError, ScoringError, SettingsError
-from backend.images import TaskImages
-from backend.scoring import Potential, open_scorers
-from backend.scoring.verifier import VerifierScorer
-from backend.settings import Settings
-from demo.bears import render
-from demo.tasks import DemoTask, demo_tasks
+from eacps.demo.bears import render
+from eacps.demo.tasks import DemoTask, demo_tasks
+from eacps.domain import EditTask
+from eacps.errors import EacpsError, ScoringError, SettingsError
+from eacps.images import TaskImages
+from eacps.scoring import Potential, open_scorers
+from eacps.settings import Settings
+from eacps.verifiers.scorer import VerifierScorer
 
 
 @pytest.fixture

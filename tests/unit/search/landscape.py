@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import NormalDist
 
-from backend.domain import Noise, Outcome, SearchPlan, Trial
-from backend.search import best, create, finished
+from eacps.domain import Noise, Outcome, SearchPlan, Trial
+from eacps.search import best, create, finished
 
 NFE_PER_STEP = 2
 PASSED = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from backend.domain import Failure, Outcome, SearchPlan, Trial
+from eacps.domain import Failure, Outcome, SearchPlan, Trial
 from tests.unit.search.landscape import run
 
 FAILURE = Failure("editor_failed", "out of memory")

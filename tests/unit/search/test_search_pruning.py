@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.domain import Failure, Outcome, SearchPlan, Trial
-from backend.search import Strategy, best, create
-from backend.search.gain import expected_gain
+from eacps.domain import Failure, Outcome, SearchPlan, Trial
+from eacps.search import Strategy, best, create
+from eacps.search.gain import expected_gain
 from tests.unit.search.landscape import Run, run
 
 FAILURE = Failure("editor_failed", "out of memory")

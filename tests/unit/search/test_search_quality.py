@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from backend.domain import Noise, SearchPlan
-from backend.search import cost
+from eacps.domain import Noise, SearchPlan
+from eacps.search import cost
 from tests.unit.search.landscape import Landscape, over_tasks
 
 TASKS = [Landscape(seed) for seed in range(160)]

@@ -12,21 +12,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from backend.domain import Failure, Outcome, SearchPlan, Trial
-from backend.errors import SettingsError
-from backend.search import (
-    AskTellError,
-    best,
-    budget,
-    cost,
-    create,
-    describe,
-    finished,
-    names,
-    ranked,
-)
-from backend.search.best_of_n import BestOfNParams
-from backend.search.roundwise import Course, RoundwiseStrategy
+from eacps.domain import Failure, Outcome, SearchPlan, Trial
+from eacps.errors import SettingsError
+from eacps.search import AskTellError, best, budget, cost, create, describe, finished, names, ranked
+from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.strategies.best_of_n import BestOfNParams
 from tests.unit.search import landscape
 
 EVERY_STRATEGY = pytest.mark.parametrize("name", names())

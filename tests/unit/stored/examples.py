@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from backend.artifacts import UrlSigner
-from backend.domain import (
+from eacps.artifacts import UrlSigner
+from eacps.domain import (
     Candidate,
     EditTask,
     Failure,
@@ -23,13 +23,13 @@ from backend.domain import (
     Trial,
     to_json,
 )
-from backend.editors.states import State, owner_of, to_bytes
-from backend.jobs import names
-from backend.jobs.codec import encode
-from backend.jobs.contract import Job
-from backend.labelstudio import cards
-from backend.labelstudio.origins import Origin
-from backend.settings import Settings
+from eacps.editors.diffusers.states import State, owner_of, to_bytes
+from eacps.jobs import names
+from eacps.jobs.codec import encode
+from eacps.jobs.contract import Job
+from eacps.labelstudio import cards
+from eacps.labelstudio.tasks.origins import Origin
+from eacps.settings import Settings
 
 SIGNER = UrlSigner(b"a secret of the examples", "https://eacps.example")
 DATA = {"image": "https://pictures.example/bear.png", "prompt": "add a <red> scarf", "sku": 17}
@@ -123,7 +123,10 @@ def search_result() -> SearchResult:
 
 def swap_result() -> SearchResult:
     """Two choices of one face swap."""
-    metrics = (Metric("identity", 0.5, 0.625, 1.0, 0.625), Metric("identity_before", 0.1, 0.1, 0, 0))
+    metrics = (
+        Metric("identity", 0.5, 0.625, 1.0, 0.625),
+        Metric("identity_before", 0.1, 0.1, 0, 0),
+    )
     ended = [
         Candidate(
             Trial("c1", Noise(0), swap=Swap(blend=0.8)), artifact(13), artifact(13, "jpg"),
@@ -211,8 +214,8 @@ def texts() -> dict[str, Any]:
 
 def run_report(folder: Path) -> Mapping[str, Any]:
     """What `eacps run` writes about a task, and which files."""
-    from backend.artifacts import ArtifactStore
-    from backend.labelstudio.offline import FileHooks
+    from eacps.artifacts import ArtifactStore
+    from eacps.offline.run import FileHooks
 
     store = ArtifactStore(f"file://{folder / 'store'}")
     stored = {each: store.put(each.encode(), "png") for each in ("c5", "c2", "c1")}

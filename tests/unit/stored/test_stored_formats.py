@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from backend.domain import EditTask, SearchResult, from_json, to_json
-from backend.editors.states import from_bytes
-from backend.jobs.codec import JsonSerializer
-from backend.jobs.contract import Job
-from backend.labelstudio.origins import read_origin
+from eacps.domain import EditTask, SearchResult, from_json, to_json
+from eacps.editors.diffusers.states import from_bytes
+from eacps.jobs.codec import JsonSerializer
+from eacps.jobs.contract import Job
+from eacps.labelstudio.tasks.origins import read_origin
 from tests.unit.stored import examples
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stored" / "0.1" / "formats"

@@ -1,6 +1,0 @@
-"""`python -m backend` is the `eacps` command."""
-
-from backend.cli import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,144 @@
+"""Content-addressed files on any fsspec store, and the unguessable URLs that serve them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+
+import fsspec
+
+from eacps.errors import EacpsError
+from eacps.settings import Settings
+
+NAME = re.compile(r"[0-9a-f]{40}\.(png|jpg|json|safetensors)")
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "safetensors": "application/octet-stream",
+}
+
+
+class MissingArtifactError(EacpsError):
+    """The artifact was never written, or retention removed it."""
+
+    code = "artifact_missing"
+
+
+class ArtifactStore:
+    """Files named by their content: writing twice is harmless, a name never changes meaning."""
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(url)
+        self.url = url
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Store bytes under the name that their hash gives; returns the name."""
+        name = f"{hashlib.sha256(content).hexdigest()[:40]}.{suffix}"
+        path = self._path(name)
+        if self._files.exists(path):
+            # A fresh use keeps a shared file out of retention's reach.
+            self._touch(path)
+            return name
+        self._files.makedirs(self._parent(path), exist_ok=True)
+        # Readers never see half a file: write beside it, then move into place.
+        partial = f"{path}.{secrets.token_hex(6)}.part"
+        self._files.pipe_file(partial, content)
+        self._files.mv(partial, path)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """The bytes of an artifact."""
+        try:
+            return bytes(self._files.cat_file(self._path(name)))
+        except FileNotFoundError:
+            raise MissingArtifactError(
+                f"The stored file {name} is gone.",
+                hint="Run the task again, or raise EACPS_RETENTION_DAYS.",
+            ) from None
+
+    def exists(self, name: str) -> bool:
+        """Whether the artifact is there."""
+        return bool(self._files.exists(self._path(name)))
+
+    def prune(self, older_than_seconds: float, now: float | None = None) -> int:
+        """Delete artifacts not written or used for so long; returns how many."""
+        limit = (time.time() if now is None else now) - older_than_seconds
+        removed = 0
+        for path, info in self._files.find(self._root, detail=True).items():
+            stamp = info.get("mtime") or info.get("LastModified")
+            modified = stamp.timestamp() if hasattr(stamp, "timestamp") else stamp
+            if modified is not None and float(modified) < limit:
+                self._files.rm_file(path)
+                removed += 1
+        return removed
+
+    def _path(self, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise MissingArtifactError(f"{name!r} is not the name of a stored file.")
+        return f"{self._root}/{name[:2]}/{name}"
+
+    @staticmethod
+    def _parent(path: str) -> str:
+        return path.rsplit("/", 1)[0]
+
+    def _touch(self, path: str) -> None:
+        try:
+            self._files.touch(path, truncate=False)
+        except (NotImplementedError, OSError, ValueError):
+            # Object stores cannot touch; their retention then counts from the first write.
+            return
+
+
+class UrlSigner:
+    """Signs artifact names, so that only who was given a URL can fetch the file."""
+
+    def __init__(self, secret: bytes, base_url: str) -> None:
+        self._secret = secret
+        self._base_url = base_url.rstrip("/")
+
+    def url(self, name: str) -> str:
+        """The URL under which the web process serves an artifact."""
+        return f"{self._base_url}/artifacts/{self.signature(name)}/{name}"
+
+    def signature(self, name: str) -> str:
+        """The unguessable part of an artifact's URL."""
+        return hmac.new(self._secret, name.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def valid(self, signature: str, name: str) -> bool:
+        """Whether a signature belongs to a name."""
+        return hmac.compare_digest(signature.encode(), self.signature(name).encode())
+
+
+def open_store(settings: Settings) -> ArtifactStore:
+    """The artifact store that the settings name."""
+    return ArtifactStore(settings.resolved_artifacts_url)
+
+
+def open_signer(settings: Settings) -> UrlSigner:
+    """The signer that the settings name; makes and keeps a secret when none is set."""
+    secret = settings.url_secret.get_secret_value().encode()
+    return UrlSigner(secret or _kept_secret(settings.data_dir), settings.resolved_public_url)
+
+
+def _kept_secret(data_dir: Path) -> bytes:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / "url-secret"
+    if not path.exists():
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            # Linking fails when another process was first; then its secret counts.
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip().encode()

@@ -1,0 +1,1 @@
+"""The demo: tiny trained models, and the tasks that they know."""

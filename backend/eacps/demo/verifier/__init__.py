@@ -1,0 +1,1 @@
+"""The verifier that knows the demo's bears."""

@@ -1,0 +1,283 @@
+"""`eacps doctor`: look at everything, and say what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from eacps.artifacts import open_store
+from eacps.domain import ROUTES
+from eacps.editors.devices import checked, visible_gpus
+from eacps.errors import EacpsError, SettingsError
+from eacps.faces import content_credentials
+from eacps.faces.download import MODELS, checked_model
+from eacps.faces.readiness import readiness
+from eacps.log import masked
+from eacps.settings import DEMO_PACK, Settings
+from eacps.weights import verify_manifest
+
+State = Literal["ok", "warn", "fail"]
+LOW_DISK_GIB = 5
+_LOCAL = "file://"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    state: State
+    subject: str
+    message: str
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All findings, in the order in which one would mend them."""
+    failed = set()
+    for subject, check in _CHECKS.items():
+        if subject == "Workers" and "Database" in failed:
+            continue
+        for finding in _findings(subject, check, settings):
+            if finding.state == "fail":
+                failed.add(subject)
+            yield finding
+
+
+def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
+    """Raise SettingsError for what would make every process end at once, again and again."""
+    # What changes results is hashed by every process; it is the first thing that can be wrong.
+    settings.fingerprint  # noqa: B018
+    everywhere = ("Search", "Ranking")
+    subjects = ("Packages", "Devices", "Weights", *everywhere) if with_workers else everywhere
+    for subject in subjects:
+        for finding in _findings(subject, _CHECKS[subject], settings):
+            if finding.state == "fail":
+                raise SettingsError(f"{finding.subject}: {finding.message}")
+
+
+def _findings(subject: str, check: Check, settings: Settings) -> Iterator[Finding]:
+    try:
+        yield from check(settings)
+    except EacpsError as error:
+        yield Finding("fail", subject, str(error))
+    except Exception as error:
+        message = " ".join(masked(f"{type(error).__name__}: {error}").split())
+        yield Finding("fail", subject, message)
+
+
+def _packages(_settings: Settings) -> Iterator[Finding]:
+    missing = [
+        name
+        for name in ("torch", "diffusers", "open_clip", "dbos", "label_studio_ml", "gunicorn")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        yield Finding(
+            "fail", "Packages", f"missing: {', '.join(missing)}. Run `make install`, or install "
+            "requirements.txt and then requirements-no-deps.txt with --no-deps."
+        )  # fmt: skip
+        return
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok", "Packages", f"Python {version}, everything needed is installed")
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    devices = checked(settings.devices)
+    names = ", ".join(devices)
+    gpus = visible_gpus()
+    if any(device.startswith("cuda:") for device in devices):
+        yield Finding("ok", "Devices", names)
+    elif gpus:
+        yield Finding(
+            "warn", "Devices", f"{names}; {len(gpus)} GPUs are here but not used. "
+            "Set EACPS_DEVICES to auto."
+        )  # fmt: skip
+    elif "mps" in devices:
+        yield Finding("ok", "Devices", names)
+    else:
+        yield Finding(
+            "warn", "Devices", f"{names}: fine for the demo's editor; a large editor needs a GPU"
+        )
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
+    yield from _folder("EACPS_CLIP", settings.clip, "open_clip_config.json")
+    if settings.verifier:
+        yield from _folder("EACPS_VERIFIER", settings.verifier, "model.safetensors")
+
+
+def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / needed).is_file():
+            yield Finding("fail", variable, f"{path} has no {needed}. Change {variable}.")
+            return
+        verify_manifest(path)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        yield Finding("ok", variable, f"{path} ({size / 1e6:,.0f} MB)")
+    elif path.is_absolute() or name.startswith(".") or not name:
+        yield Finding("fail", variable, f"There is no folder {name!r}. Change {variable}.")
+    else:
+        yield Finding(
+            "warn", variable, f"{name} is no folder here, so it is taken for a hub id; workers "
+            "download it when they start"
+        )  # fmt: skip
+
+
+def _search(settings: Settings) -> Iterator[Finding]:
+    from eacps.search import budget
+
+    count = budget(settings.plan)
+    yield Finding("ok", "Search", f"{settings.strategy}: {count} candidates a task, "
+                  f"model version {settings.model_version}")  # fmt: skip
+
+
+def _ranking(settings: Settings) -> Iterator[Finding]:
+    from eacps.runner.judging import potential_of
+
+    weighed = potential_of(settings, "edit").weights
+    for route in ROUTES:
+        potential_of(settings, route)
+    terms = ", ".join(f"{weight:g} {name}" for name, weight in weighed.items())
+    yield Finding("ok", "Ranking", f"potential {settings.potential}: {terms}")
+
+
+def _faces(settings: Settings) -> Iterator[Finding]:
+    found = readiness(settings)
+    if not found.engine:
+        # Edits need no faces; but an engine that is named is wanted.
+        state: State = "warn" if settings.face_engine == "auto" else "fail"
+        reasons = {"auto": (found.basic, found.insightface), "basic": (found.basic,)}
+        told = reasons.get(settings.face_engine, (found.insightface,))
+        yield Finding(state, "Faces", f"none can be swapped. {' '.join(map(str, told))}")
+    elif found.engine == "insightface":
+        yield Finding(
+            "ok", "Faces", f"insightface ({settings.insightface_pack}, {settings.inswapper}), "
+            "whose models are for non-commercial research only"
+        )  # fmt: skip
+    else:
+        for model in MODELS:
+            checked_model(settings.face_models.expanduser(), model)
+        other = f". Not insightface: {found.insightface}" if found.insightface else ""
+        yield Finding("ok", "Faces", f"basic, with free models, for frontal faces{other}")
+    if content_credentials.wanted(settings):
+        content_credentials.try_out(settings)
+        yield Finding("ok", "Faces", "swapped images are signed (C2PA)")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from eacps.jobs.client import JobClient
+
+    url = settings.resolved_database_url
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite") and not file.exists():
+        yield _to_be_made("Database", file, "EACPS_DATA_DIR")
+        return
+    client = JobClient(settings)
+    counts = client.counts()
+    client.close()
+    kind = "SQLite" if url.startswith("sqlite") else "Postgres"
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    yield Finding("ok", "Database", f"{kind}: {summary or 'no jobs yet'}")
+
+
+def _artifacts(settings: Settings) -> Iterator[Finding]:
+    url = settings.resolved_artifacts_url
+    if url.startswith(_LOCAL):
+        yield _to_be_made("Artifacts", Path(url.removeprefix(_LOCAL)), "EACPS_DATA_DIR")
+        return
+    try:
+        store = open_store(settings)
+        store.get(store.put(b'{"written by": "eacps doctor"}', "json"))
+    except Exception as error:
+        problem = " ".join(masked(str(error)).split())[:300]
+        raise SettingsError(
+            f"The store cannot be used: {problem.removesuffix('.')}.",
+            hint="Check EACPS_ARTIFACTS_URL, its credentials, and that fsspec's package for it "
+            "is installed.",
+        ) from None
+    yield Finding("ok", "Artifacts", "the store of EACPS_ARTIFACTS_URL can be written and read")
+
+
+def _to_be_made(subject: str, path: Path, variable: str) -> Finding:
+    """Whether a path can be written, found out without writing it."""
+    existing = _existing(path)
+    if not os.access(existing, os.W_OK):
+        message = f"{existing} cannot be written by this user. Change {variable}."
+        return Finding("fail", subject, message)
+    state = str(path) if path.exists() else f"{path}, made at the first start"
+    return Finding("ok", subject, state)
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(_existing(settings.data_dir)).free / 2**30
+    if free < LOW_DISK_GIB:
+        yield Finding("warn", "Disk", f"only {free:.1f} GiB free; lower EACPS_RETENTION_DAYS")
+    else:
+        yield Finding("ok", "Disk", f"{free:.0f} GiB free")
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    from eacps.jobs.client import JobClient
+
+    url = settings.resolved_database_url
+    alive = 0
+    if not url.startswith("sqlite") or Path(url.removeprefix("sqlite:///")).exists():
+        client = JobClient(settings)
+        alive = sum(worker.role == "worker" for worker in client.workers())
+        client.close()
+    if alive:
+        yield Finding("ok", "Workers", f"{alive} at work")
+    else:
+        yield Finding("warn", "Workers", "none is running: start `eacps serve` or `eacps worker`")
+
+
+def _label_studio(settings: Settings) -> Iterator[Finding]:
+    if not settings.label_studio_url:
+        yield Finding(
+            "warn", "Label Studio", "not configured, so /predict answers plain HTTP clients only. "
+            "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+        )  # fmt: skip
+        return
+    from eacps.labelstudio.connect import diagnose
+
+    for state, message in diagnose(settings):
+        yield Finding(state, "Label Studio", message)
+
+
+def _licences(settings: Settings) -> Iterator[Finding]:
+    shipped = Path(settings.editor).is_relative_to(DEMO_PACK)
+    yield Finding(
+        "ok", "Licences", "the demo's weights are Apache-2.0; docs/faces.md has the face models'"
+        if shipped else f"mind the licence of {Path(settings.editor).name}; none is checked here"
+    )  # fmt: skip
+
+
+_CHECKS: dict[str, Check] = {
+    "Packages": _packages,
+    "Devices": _devices,
+    "Weights": _weights,
+    "Search": _search,
+    "Ranking": _ranking,
+    "Faces": _faces,
+    "Database": _database,
+    "Artifacts": _artifacts,
+    "Disk": _disk,
+    "Workers": _workers,
+    "Label Studio": _label_studio,
+    "Licences": _licences,
+}

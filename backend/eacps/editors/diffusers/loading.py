@@ -1,0 +1,283 @@
+"""From a folder or hub id to a pipeline on a device. Safetensors only; no foreign code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eacps.editors.diffusers.family import Family
+from eacps.editors.registry import family_of
+from eacps.errors import EacpsError, EditorError, SettingsError
+from eacps.settings import Settings
+from eacps.weights import verify_manifest
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_UNSAFE = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5"}
+_HINT = "Point EACPS_EDITOR at a folder that diffusers' save_pretrained wrote, or at a hub id."
+_OURS = {
+    "callback_on_step_end": "it is how progress is reported",
+    "generator": "noises come from the search",
+    "height": "set EACPS_MAX_SIDE",
+    "image": "it comes from the task",
+    "latents": "noises come from the search",
+    "negative_prompt": "set EACPS_NEGATIVE_PROMPT",
+    "negative_prompt_embeds": "set EACPS_NEGATIVE_PROMPT",
+    "num_images_per_prompt": "set EACPS_BATCH_SIZE",
+    "num_inference_steps": "set EACPS_STEPS",
+    "output_type": "the search needs pixels",
+    "prompt": "it comes from the task",
+    "prompt_embeds": "it comes from the task",
+    "return_dict": "the search reads the pipeline's answer",
+    "width": "set EACPS_MAX_SIDE",
+}
+
+
+def load_family(settings: Settings, device: str) -> Family:
+    """The pipeline that the settings name, on the device, in the hands of its family."""
+    if settings.steps < 2:
+        raise SettingsError(
+            f"EACPS_STEPS is {settings.steps}; flow-matching editors divide by zero below 2.",
+            hint="Set EACPS_STEPS to 2 or more.",
+        )
+    place = _device(device)
+    _quiet()
+    source = _source(settings.editor)
+    family_class = family_of(_pipeline_class(source, settings))
+    pipe = _pipeline(source, settings, _dtype(settings, place))
+    _adjust_scheduler(pipe, settings)
+    _check_arguments(pipe, settings)
+    _load_lora(pipe, settings)
+    _settle(pipe, settings, place)
+    family = family_class(pipe, settings)
+    family.mend()
+    return family
+
+
+def _device(name: str) -> torch.device:
+    hint = "Set EACPS_DEVICES to cpu, cuda:0, mps, or auto."
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"There is no device {name!r}.", hint=hint) from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, True):
+        raise SettingsError(f"The device {name!r} is not on this machine.", hint=hint)
+    return device
+
+
+def _dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    if settings.editor_dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype: torch.dtype = getattr(torch, settings.editor_dtype)
+    return dtype
+
+
+def _quiet() -> None:
+    # Both libraries draw progress bars and repeat harmless warnings into the worker's log.
+    import diffusers.utils.logging as diffusers_log
+    import transformers.utils.logging as transformers_log
+
+    for library in (diffusers_log, transformers_log):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def _source(editor: str) -> Path | str:
+    folder = Path(editor).expanduser()
+    if folder.is_dir():
+        verify_manifest(folder)
+        return folder
+    if folder.exists():
+        raise EditorError(f"EACPS_EDITOR names a file, {editor!r}, not a folder.", hint=_HINT)
+    if not _HUB_ID.fullmatch(editor):
+        raise EditorError(f"EACPS_EDITOR names a folder that is not there: {editor!r}.", hint=_HINT)
+    return editor
+
+
+def _pipeline_class(source: Path | str, settings: Settings) -> str:
+    config = _index(source) if isinstance(source, Path) else _hub_index(source, settings)
+    name = config.get("_class_name")
+    if not isinstance(name, str):
+        raise EditorError(
+            "The pipeline of EACPS_EDITOR brings its own code, which is never run here.",
+            hint="Use a pipeline whose class is part of diffusers.",
+        )
+    if isinstance(source, Path):
+        _refuse_pickles(source, config)
+    return name
+
+
+def _index(folder: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((folder / "model_index.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise EditorError(
+            f"The folder of EACPS_EDITOR, {str(folder)!r}, has no model_index.json.", hint=_HINT
+        ) from None
+    except ValueError as error:
+        raise EditorError(
+            f"model_index.json of EACPS_EDITOR is not readable: {error}.", hint=_HINT
+        ) from None
+    if not isinstance(config, dict):
+        raise EditorError("model_index.json of EACPS_EDITOR is not a table.", hint=_HINT)
+    return config
+
+
+def _hub_index(name: str, settings: Settings) -> Mapping[str, Any]:
+    from diffusers import DiffusionPipeline
+
+    try:
+        config = DiffusionPipeline.load_config(name, revision=settings.editor_revision or None)
+    except Exception as error:
+        raise EditorError(
+            f"EACPS_EDITOR {name!r} is neither a folder here nor to be had from the hub "
+            f"({type(error).__name__}).",
+            hint="Check its name, the network, HF_HUB_OFFLINE and HF_TOKEN; or point "
+            "EACPS_EDITOR at a downloaded folder.",
+        ) from error
+    return dict(config)
+
+
+def _refuse_pickles(folder: Path, config: Mapping[str, Any]) -> None:
+    for name in _components(config):
+        files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
+        kinds = {file.suffix.lower() for file in files}
+        if kinds & _UNSAFE and ".safetensors" not in kinds:
+            raise EditorError(
+                f"The part {name!r} of EACPS_EDITOR has weights only in files that can run code "
+                f"when they are read ({', '.join(sorted(kinds & _UNSAFE))}).",
+                hint="Use a copy with .safetensors weights: load it once where you trust it and "
+                "call save_pretrained.",
+            )
+
+
+def _components(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, list) and len(value) == 2 and value[1]:
+            yield name
+
+
+def _pipeline(source: Path | str, settings: Settings, dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(
+            str(source),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            revision=settings.editor_revision or None,
+        )
+    except Exception as error:
+        raise EditorError(
+            f"The pipeline of EACPS_EDITOR, {settings.editor!r}, could not be loaded: "
+            f"{_first_line(error)}",
+            hint="Check that the download is complete and its weights are .safetensors files.",
+        ) from error
+
+
+def _adjust_scheduler(pipe: Any, settings: Settings) -> None:
+    changes = dict(settings.pipeline_args.get("scheduler", {}))
+    if not changes:
+        return
+    kind = _scheduler_class(changes.pop("_class_name", None)) or type(pipe.scheduler)
+    try:
+        pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)
+    except Exception as error:
+        raise SettingsError(
+            f"The scheduler's settings in EACPS_PIPELINE_ARGS are wrong: {_first_line(error)}",
+            hint='Write them as {"scheduler": {"shift": 3.0}}.',
+        ) from error
+
+
+def _scheduler_class(name: object) -> Any:
+    import diffusers
+
+    if name is None:
+        return None
+    found = getattr(diffusers, str(name), None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
+        raise SettingsError(
+            f"EACPS_PIPELINE_ARGS names the scheduler {name!r}, which diffusers does not have.",
+            hint='Write it as {"scheduler": {"_class_name": "DDIMScheduler"}}.',
+        )
+    return found
+
+
+def _check_arguments(pipe: Any, settings: Settings) -> None:
+    known = set(inspect.signature(type(pipe).__call__).parameters) - {"self", "args", "kwargs"}
+    for name in call_arguments(settings):
+        if name in _OURS:
+            raise SettingsError(
+                f"EACPS_PIPELINE_ARGS may not set {name!r}: {_OURS[name]}.",
+                hint="Remove it from EACPS_PIPELINE_ARGS.",
+            )
+        if name not in known:
+            raise SettingsError(
+                f"EACPS_PIPELINE_ARGS sets {name!r}, which {type(pipe).__name__} does not take.",
+                hint=f"It takes: {', '.join(sorted(known - _OURS.keys()))}.",
+            )
+
+
+def call_arguments(settings: Settings) -> dict[str, Any]:
+    """EACPS_PIPELINE_ARGS without what is for the scheduler."""
+    return {name: value for name, value in settings.pipeline_args.items() if name != "scheduler"}
+
+
+def _load_lora(pipe: Any, settings: Settings) -> None:
+    if not settings.lora:
+        return
+    file = Path(settings.lora).expanduser()
+    where: tuple[str, dict[str, str]] = (settings.lora, {})
+    if file.is_file():
+        if file.suffix != ".safetensors":
+            raise EditorError(
+                f"EACPS_LORA names {file.name!r}; only .safetensors files are read.",
+                hint="Convert the LoRA to safetensors.",
+            )
+        where = (str(file.parent), {"weight_name": file.name})
+    try:
+        pipe.load_lora_weights(where[0], use_safetensors=True, **where[1])
+    except Exception as error:
+        raise EditorError(
+            f"The LoRA of EACPS_LORA, {settings.lora!r}, could not be loaded: {_first_line(error)}",
+            hint="Check that it was made for this editor, and that the package peft is installed.",
+        ) from error
+
+
+def _settle(pipe: Any, settings: Settings, device: torch.device) -> None:
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        if device.type == "cpu" or settings.offload == "none":
+            pipe.to(device)
+        elif settings.offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.enable_sequential_cpu_offload(device=device)
+    except torch.OutOfMemoryError as error:
+        raise EditorError(
+            f"The weights of EACPS_EDITOR do not fit into the memory of {device}.",
+            hint="Set EACPS_OFFLOAD to model or sequential.",
+        ) from error
+    except EacpsError:
+        raise
+    except Exception as error:
+        raise EditorError(
+            f"The pipeline could not be moved to {device}: {_first_line(error)}",
+            hint="Check EACPS_DEVICES and EACPS_OFFLOAD.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ") + "."

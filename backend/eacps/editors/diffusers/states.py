@@ -1,0 +1,121 @@
+"""Renders at rest: what it takes to go on, as bytes that are safe to read; and a memory of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+
+from eacps.domain import EditTask, Trial, digest, to_json
+from eacps.errors import EditorError
+from eacps.settings import Settings
+
+_FORMAT = b"eacps-state-1"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One image's latents before step `step`, in float32 on the CPU, and where its generator
+    stands if the sampler draws from it."""
+
+    step: int
+    latents: torch.Tensor
+    generator: torch.Tensor | None = None
+
+
+def owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
+    """Whose state a trial's is: the same only where the render would be the same."""
+    return digest(
+        {
+            "task": task.key,
+            "settings": settings.fingerprint,
+            "noise": to_json(trial.noise),
+            "instruction_suffix": trial.instruction_suffix,
+        }
+    )
+
+
+def to_bytes(state: State, owner: str) -> bytes:
+    """The state as a safetensors file; `owner` says whose it is, and is asked for on reading."""
+    tensors = {
+        "latents": state.latents.contiguous(),
+        "step": torch.tensor(state.step),
+        "owner": _bytes(owner.encode()),
+        "checksum": _bytes(_checksum(state, owner)),
+    }
+    if state.generator is not None:
+        tensors["generator"] = state.generator
+    return safetensors.torch.save(tensors)
+
+
+def from_bytes(content: bytes, owner: str) -> State:
+    """What `to_bytes` wrote for this owner; raises EditorError for anything else."""
+    try:
+        tensors = safetensors.torch.load(content)
+        state = State(int(tensors["step"]), tensors["latents"], tensors.get("generator"))
+        found = bytes(tensors["owner"].tolist()).decode()
+        intact = bytes(tensors["checksum"].tolist()) == _checksum(state, found)
+    except Exception as error:  # bytes from outside may be wrong in any way
+        raise _damaged(type(error).__name__) from error
+    if not intact:
+        raise _damaged("its checksum is wrong")
+    if found != owner:
+        raise EditorError(
+            "This paused render belongs to another task, noise, instruction or editor setting.",
+            hint="Resume it with the settings that it was paused with, or render the trial anew.",
+            code="foreign_state",
+        )
+    return state
+
+
+class StateMemory:
+    """States as bytes, the longest unused dropped when they are more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, key: str) -> bytes | None:
+        """The state kept under the key, if it still is."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep a state in place of the key's former one."""
+        self.drop(key)
+        self._kept[key] = content
+        self._size += len(content)
+        while self._size > self._limit:
+            _, dropped = self._kept.popitem(last=False)
+            self._size -= len(dropped)
+
+    def drop(self, key: str) -> None:
+        """Forget the key's state, if there is one."""
+        self._size -= len(self._kept.pop(key, b""))
+
+
+def _bytes(content: bytes) -> torch.Tensor:
+    return torch.tensor(list(content), dtype=torch.uint8)
+
+
+def _checksum(state: State, owner: str) -> bytes:
+    summed = hashlib.sha256(_FORMAT)
+    for part in (state.step, owner, state.latents.dtype, tuple(state.latents.shape)):
+        summed.update(f"|{part}".encode())
+    summed.update(state.latents.numpy().tobytes())
+    if state.generator is not None:
+        summed.update(state.generator.numpy().tobytes())
+    return summed.digest()
+
+
+def _damaged(reason: str) -> EditorError:
+    return EditorError(
+        f"The state of this paused render is damaged ({reason}).",
+        hint="Render the trial anew.",
+        code="damaged_state",
+    )

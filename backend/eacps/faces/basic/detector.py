@@ -1,0 +1,129 @@
+"""YuNet: finds faces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eacps.faces.basic.loading import buffer, loading
+from eacps.faces.download import DETECTOR
+from eacps.faces.protocol import Face, Pixels
+
+SIDES = (1280, 640, 320)
+"""The longer sides at which an image is looked at: YuNet knows faces of 10 to 300 pixels."""
+
+LEAST_SIDE = 16
+"""An image with a shorter side cannot show a face."""
+
+LEAST_FACE = 4.0
+LEAST_SCORE = 0.6
+SAME_FACE = 0.3
+"""Two boxes that overlap by more than this share of their union are one face's."""
+
+QUARTERS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
+
+
+class Detector:
+    """Finds faces of any size, filling the frame or lying on their side."""
+
+    def __init__(self, weights: bytes) -> None:
+        with loading(DETECTOR):
+            self._net = cv2.FaceDetectorYN.create(
+                "onnx", buffer(weights), np.empty(0, np.uint8), (320, 320), LEAST_SCORE, SAME_FACE
+            )
+
+    def __call__(self, image: Pixels) -> list[Face]:
+        """The faces of an image, the largest first."""
+        if min(image.shape[:2]) < LEAST_SIDE:
+            return []
+        pixels = np.ascontiguousarray(image[..., ::-1])
+        height, width = pixels.shape[:2]
+        sides = [side for side in SIDES if side == SIDES[-1] or side < 2 * max(height, width)]
+        found = _merged(chain.from_iterable(self._at(pixels, side) for side in sides))
+        # A face that fills the frame is found once it has air around it.
+        found = found or _merged(
+            chain.from_iterable(self._at(pixels, side, padded=True) for side in SIDES[1:])
+        )
+        for turn in QUARTERS:
+            if found:
+                break
+            turned = self._at(np.asarray(cv2.rotate(pixels, turn), np.uint8), 640, padded=True)
+            found = [_turned_back(face, turn, width, height) for face in _merged(turned)]
+        return sorted(found, key=lambda face: -face.area)
+
+    def _at(self, pixels: Pixels, side: int, *, padded: bool = False) -> list[Face]:
+        height, width = pixels.shape[:2]
+        scale = min(1.0, side / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+        margin = max(size) // 2 if padded else 0
+        # YuNet fails on images that are smaller than its strides.
+        right, bottom = (margin + max(0, 32 - edge) for edge in size)
+        if max(margin, right, bottom):
+            small = cv2.copyMakeBorder(
+                small, margin, bottom, margin, right, cv2.BORDER_REPLICATE
+            ).astype(np.uint8)
+        self._net.setInputSize((small.shape[1], small.shape[0]))
+        rows = self._net.detect(small)[1]
+        factor = np.array([width / size[0], height / size[1]], dtype=np.float32)
+        faces = [_face(np.asarray(row, np.float32), margin, factor) for row in _rows(rows)]
+        return [face for face in faces if _is_sane(face, width, height)]
+
+
+def _rows(found: object) -> NDArray[np.float32]:
+    """OpenCV answers None instead of no rows."""
+    return np.empty((0, 15), np.float32) if found is None else np.asarray(found, np.float32)
+
+
+def _is_sane(face: Face, width: int, height: int) -> bool:
+    """On noise the network may answer with boxes of any size, anywhere."""
+    if not np.isfinite(face.box).all() or not np.isfinite(face.points).all():
+        return False
+    x, y = face.centre
+    inside = 0 <= x < width and 0 <= y < height
+    return inside and LEAST_FACE <= face.side <= 2 * max(width, height)
+
+
+def _face(row: NDArray[np.float32], margin: int, factor: NDArray[np.float32]) -> Face:
+    corner = row[:2] - margin
+    box = np.concatenate([corner * factor, (corner + row[2:4]) * factor])
+    points = (row[4:14].reshape(5, 2) - margin) * factor
+    return Face(box=box.astype(np.float32), points=points.astype(np.float32), score=float(row[14]))
+
+
+def _merged(faces: chain[Face] | list[Face]) -> list[Face]:
+    """Each face once, as the look that was surest saw it."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_overlap(face, other) <= SAME_FACE for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(one: Face, other: Face) -> float:
+    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    shared = float(max(width, 0) * max(height, 0))
+    return shared / max(one.area + other.area - shared, 1e-6)
+
+
+def _turned_back(face: Face, turn: int, width: int, height: int) -> Face:
+    """A face of the turned image in the image as it was, whose size is given."""
+    corners = _point_back(face.box.reshape(2, 2), turn, width, height)
+    box = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
+    return replace(face, box=box, points=_point_back(face.points, turn, width, height))
+
+
+def _point_back(
+    points: NDArray[np.float32], turn: int, width: int, height: int
+) -> NDArray[np.float32]:
+    x, y = points[:, 0], points[:, 1]
+    if turn == cv2.ROTATE_90_CLOCKWISE:
+        return np.stack([y, height - x], axis=1)
+    if turn == cv2.ROTATE_90_COUNTERCLOCKWISE:
+        return np.stack([width - y, x], axis=1)
+    return np.stack([width - x, height - y], axis=1)

@@ -1,0 +1,77 @@
+"""SFace: tells faces apart."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from eacps.faces.basic.loading import loading
+from eacps.faces.download import RECOGNISER
+from eacps.faces.protocol import Field, Pixels
+
+SIDE = 112
+IMAGE = "data"
+SAME_PERSON = 0.363
+"""The cosine that SFace's authors give for one person."""
+
+PLACES = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+)
+"""Where the model was taught to expect eyes, nose and mouth in its input."""
+
+
+class Recogniser:
+    """Turns a face into a vector; one person's vectors point the same way."""
+
+    def __init__(self, weights: bytes, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        with loading(RECOGNISER):
+            self._session = onnxruntime.InferenceSession(
+                _without_weights_as_inputs(weights), options, providers=["CPUExecutionProvider"]
+            )
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Where the model really runs."""
+        return tuple(self._session.get_providers())
+
+    def __call__(self, image: Pixels, points: Field) -> Field:
+        """The vector, of length 1, of the face with these eyes, nose and mouth corners."""
+        crop = cv2.warpAffine(image, _alignment(points), (SIDE, SIDE))
+        found = self._session.run(None, {IMAGE: cv2.dnn.blobFromImage(crop)})[0]
+        vector = np.asarray(found, dtype=np.float32).ravel()
+        return vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+
+def _without_weights_as_inputs(weights: bytes) -> bytes:
+    """The published file lists its weights among its inputs; ONNX Runtime would ask for them."""
+    import onnx
+
+    model = onnx.load_model_from_string(weights)
+    image = [value for value in model.graph.input if value.name == IMAGE]
+    del model.graph.input[:]
+    model.graph.input.extend(image)
+    return bytes(model.SerializeToString())
+
+
+def _alignment(points: Field) -> Field:
+    """The turn, scale and shift that bring the points nearest to their places."""
+    here = points[:, 0] + 1j * points[:, 1]
+    there = PLACES[:, 0] + 1j * PLACES[:, 1]
+    centred = here - here.mean()
+    spread = max(float(np.sum(np.abs(centred) ** 2)), 1e-6)
+    # As complex numbers, a turn and a scale are one multiplication.
+    factor = np.sum(np.conj(centred) * (there - there.mean())) / spread
+    shift = there.mean() - factor * here.mean()
+    rows = [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    return np.array(rows, dtype=np.float32)

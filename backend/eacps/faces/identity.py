@@ -1,0 +1,65 @@
+"""`identity`: whether an edited image shows the character."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from eacps.errors import FaceError
+from eacps.faces.protocol import Face, FaceEngine, Pixels
+from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE
+from eacps.faces.selection import LEAST_COVER, LEAST_SIDE, Mask, cosine, cover, face_of_character
+
+_LOOKED_AT = 6
+"""Faces of one image that are compared, the largest first."""
+
+
+class IdentityJudge:
+    """The characters of one task, and how much they are themselves in images of it.
+
+    A picture without a usable face, such as one of a dress, is no character: it is left out.
+    """
+
+    def __init__(
+        self, engine: FaceEngine, references: Sequence[Image.Image], mask: Image.Image | None
+    ) -> None:
+        self._engine = engine
+        self._mask: Mask | None = np.asarray(mask.convert("L")) >= 128 if mask else None
+        self._characters = [
+            face
+            for number, picture in enumerate(references, start=1)
+            if (face := self._face(np.array(picture.convert("RGB")), number)) is not None
+        ]
+
+    def scores(
+        self, source: Image.Image, edited: Sequence[Image.Image]
+    ) -> list[Mapping[str, float]]:
+        """Cosines of the characters' faces with the faces most alike them, before and after."""
+        if not self._characters:
+            return [{} for _ in edited]
+        before = self.identity(source)
+        return [{IDENTITY: self.identity(image), IDENTITY_BEFORE: before} for image in edited]
+
+    def identity(self, image: Image.Image) -> float:
+        """The mean over the characters; 0 where no face is found."""
+        pixels = np.array(image.convert("RGB"))
+        faces = self._faces(pixels)
+        alike = [
+            max((cosine(one, face) for face in faces), default=0.0) for one in self._characters
+        ]
+        return float(np.mean(alike))
+
+    def _faces(self, pixels: Pixels) -> list[Face]:
+        found = [face for face in self._engine.detect(pixels) if face.side >= LEAST_SIDE / 2]
+        if self._mask is not None and self._mask.shape == pixels.shape[:2]:
+            inside = [face for face in found if cover(face, self._mask) >= LEAST_COVER]
+            found = inside or found
+        return [self._engine.described(pixels, face) for face in found[:_LOOKED_AT]]
+
+    def _face(self, picture: Pixels, number: int) -> Face | None:
+        try:
+            return face_of_character(self._engine, picture, f"character {number}")[0]
+        except FaceError:
+            return None

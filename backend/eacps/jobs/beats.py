@@ -1,0 +1,130 @@
+"""Heartbeats, and the reaper that gives the work of dead processes to the living."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from eacps.jobs.database import Records
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Self:
+    """This process, as others see it."""
+
+    name: str
+    role: str
+    device: str
+
+
+class Reaper:
+    """Says who died. It compares counters with its own stopwatch, never two clocks."""
+
+    def __init__(self, me: str, stale_after: float, clock: Callable[[], float]) -> None:
+        self._me = me
+        self._stale_after = stale_after
+        self._clock = clock
+        self._seen: dict[str, tuple[int | None, float]] = {}
+        self._last = clock()
+
+    def dead(self, beats: Mapping[str, int], owners: set[str]) -> list[str]:
+        """The owners of unfinished work whose counter stood still for too long."""
+        moment = self._clock()
+        if moment - self._last > self._stale_after / 2:
+            # We were stopped ourselves, or the database was away: judge nobody by that gap.
+            self._seen.clear()
+        self._last = moment
+        gone = []
+        for owner in owners - {self._me}:
+            count, since = self._seen.get(owner, (None, moment))
+            if owner not in self._seen or beats.get(owner) != count:
+                self._seen[owner] = (beats.get(owner), moment)
+            elif moment - since > self._stale_after:
+                gone.append(owner)
+                del self._seen[owner]
+        return gone
+
+
+class Heart(threading.Thread):
+    """Beats until stopped; with `recover`, also reaps."""
+
+    def __init__(
+        self,
+        me: Self,
+        records: Records,
+        stale_after: float,
+        recover: Callable[[list[str]], object] | None = None,
+    ) -> None:
+        super().__init__(name="heart", daemon=True)
+        self._me = me
+        self._records = records
+        self._interval = min(5.0, stale_after / 4)
+        self._reaper = Reaper(me.name, stale_after, time.monotonic)
+        self._recover = recover
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Beat and reap; a database that is away is waited for."""
+        while not self._stopped.is_set():
+            try:
+                self.beat()
+                if self._recover:
+                    self._reap(self._recover)
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("heartbeat failed: %s", error)
+            self._stopped.wait(self._interval)
+
+    def beat(self) -> None:
+        """Say once more that this process lives."""
+        workers = self._records.tables.workers
+        moment = time.time()
+        with self._records.engine.begin() as connection:
+            changed = connection.execute(
+                sa.update(workers)
+                .where(workers.c.name == self._me.name, workers.c.pid == os.getpid())
+                .values(beats=workers.c.beats + 1, seen=moment)
+            )
+            if changed.rowcount:
+                return
+            # A predecessor's row may be there; going on counting from it shows life at once.
+            before = connection.execute(
+                sa.select(workers.c.beats).where(workers.c.name == self._me.name)
+            ).scalar()
+            connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
+            connection.execute(
+                sa.insert(workers).values(
+                    name=self._me.name,
+                    role=self._me.role,
+                    device=self._me.device,
+                    pid=os.getpid(),
+                    beats=(before or 0) + 1,
+                    started=moment,
+                    seen=moment,
+                )
+            )
+
+    def stop(self) -> None:
+        """Stop beating, and take this process off the list."""
+        self._stopped.set()
+        workers = self._records.tables.workers
+        with self._records.engine.begin() as connection:
+            connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
+
+    def _reap(self, recover: Callable[[list[str]], object]) -> None:
+        workers, status = self._records.tables.workers, self._records.tables.status
+        with self._records.engine.connect() as connection:
+            rows = connection.execute(sa.select(workers.c.name, workers.c.beats))
+            beats = {row.name: row.beats for row in rows}
+            pending = sa.select(status.c.executor_id).where(status.c.status == "PENDING")
+            owners = set(connection.execute(pending.distinct()).scalars()) - {None}
+        for owner in self._reaper.dead(beats, owners):
+            log.warning("%s is dead: its work goes to others", owner)
+            recover([owner])

@@ -1,0 +1,329 @@
+"""How web and command line hand in jobs and look at them; runs no workflow itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from eacps.domain import Failure, SearchResult, from_json, to_json
+from eacps.errors import EacpsError
+from eacps.jobs import names
+from eacps.jobs.contract import INTERACTIVE_PRIORITY, STATES, Job, JobState, JobStatus, WorkerStatus
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from dbos import DBOSClient, EnqueueOptions
+
+    from eacps.jobs.database import Records, Row
+
+CANCELLED = Failure("cancelled", "Somebody cancelled the job. Retry it to go on.")
+BROKEN = Failure("internal_error", "The job broke; the orchestrator's log shows why.")
+PAGE = 200
+_MATCHING_ENDED: dict[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
+
+
+class NoSuchJobError(EacpsError):
+    """Nobody handed in a job of this id, or retention removed it."""
+
+    code = "no_such_job"
+
+
+class JobClient:
+    """The queue as web processes see it. Connects on first use, so it may be made before a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._process = 0
+        self._records: Records | None = None
+        self._dbos: DBOSClient | None = None
+
+    def submit(self, job: Job) -> bool:
+        """Hand in a job; False when its id was known already."""
+        return self.submit_many([job]) == 1
+
+    def submit_many(self, jobs: Sequence[Job]) -> int:
+        """Hand in jobs, all or none; returns how many are new."""
+        from eacps.jobs.database import alone
+
+        records, dbos = self._open()
+        wanted = {names.job_workflow(job.id): job for job in jobs}
+        with alone(records.engine) as connection:
+            known = records.rows(wanted, connection, output=False)
+            new = [job for name, job in wanted.items() if name not in known]
+            for job in new:
+                dbos.enqueue_in_transaction(connection, _options(job), to_json(job))
+        return len(new)
+
+    def status(self, job: str) -> JobStatus | None:
+        """How far a job is; None when it is not known."""
+        return self.statuses([job]).get(job)
+
+    def statuses(self, jobs: Iterable[str]) -> dict[str, JobStatus]:
+        """How far these jobs are; the unknown are left out."""
+        records, _ = self._open()
+        return self._described(records, list(records.rows(map(names.job_workflow, jobs)).values()))
+
+    def list(self, limit: int = 50, state: JobState | None = None) -> list[JobStatus]:
+        """Jobs, newest first; only of one state when that is named."""
+        records, _ = self._open()
+        if state is None:
+            rows = records.newest(names.EDIT_TASK, limit)
+        else:
+            wanted = self._newest_in(records, state, limit)
+            found = records.rows(wanted)
+            rows = [found[name] for name in wanted if name in found]
+        described = self._described(records, rows).values()
+        return [status for status in described if state in (None, status.state)]
+
+    @staticmethod
+    def _newest_in(records: Records, state: JobState, limit: int) -> Sequence[str]:
+        """The workflows of the newest jobs in one state, found without reading what they hold."""
+        import sqlalchemy as sa
+
+        query = _every_job(records).order_by(sa.desc("created"), "id")
+        with records.engine.connect() as connection:
+            rows = connection.execution_options(yield_per=PAGE).execute(query)
+            matching = (row.id for row in rows if _state_of(row) == state)
+            return list(islice(matching, limit))
+
+    def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
+        """A job's outcome as soon as its search ended; None when that takes longer."""
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.status(job)
+            if status is None:
+                return None
+            if status.failure is not None:
+                return status.failure
+            if status.state in ("delivering", "done") and status.key:
+                return self._search_result(status.key)
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+
+    def cancel(self, job: str) -> bool:
+        """Stop a job; False when it had ended. A search that another job needs goes on."""
+        records, dbos = self._open()
+        status = self._known(job)
+        if status.state not in ("queued", "running", "delivering"):
+            return False
+        dbos.cancel_workflows([names.job_workflow(job), names.delivery_workflow(job)])
+        key = self._known(job).key
+        if key and not records.waiting_for(key):
+            search = names.search_workflow(key)
+            if search in records.status(search):
+                dbos.cancel_workflow(search, cancel_children=True)
+        return True
+
+    def retry(self, job: str) -> bool:
+        """Run a failed or cancelled job again, keeping its finished batches; False otherwise."""
+        from eacps.jobs.database import alone
+
+        records, dbos = self._open()
+        name, delivery = names.job_workflow(job), names.delivery_workflow(job)
+        with alone(records.engine) as connection:
+            status = self._known(job)
+            if status.state not in ("failed", "cancelled"):
+                return False
+            again = from_json(Job, records.rows([name], connection)[name].input)
+            records.forget([name, delivery], connection)
+            dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
+        return True
+
+    def prune(self, days: float) -> int:
+        """Forget jobs that ended so many days ago; returns how many."""
+        from eacps.jobs.retention import prune
+
+        return prune(self._open()[0], days)
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in which state."""
+        import sqlalchemy as sa
+
+        records, _ = self._open()
+        every = _every_job(records).subquery()
+        kind = [every.c.job, every.c.failed, every.c.delivery, every.c.undelivered]
+        query = sa.select(*kind, sa.func.count().label("number")).group_by(*kind)
+        counts: dict[JobState, int] = dict.fromkeys(STATES, 0)
+        with records.engine.connect() as connection:
+            for row in connection.execute(query):
+                counts[_state_of(row)] += row.number
+        return counts
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """The live processes that work on jobs."""
+        import sqlalchemy as sa
+
+        records, _ = self._open()
+        table = records.tables.workers
+        with records.engine.connect() as connection:
+            rows = connection.execute(sa.select(table).order_by(table.c.name)).all()
+        moment = time.time()
+        found = [
+            WorkerStatus(row.name, row.role, row.device, row.pid, moment - row.seen, row.started)
+            for row in rows
+        ]
+        return [worker for worker in found if worker.age <= self._settings.stale_after_seconds]
+
+    def close(self) -> None:
+        """Give the connections back; the next call opens new ones."""
+        with self._lock:
+            if self._dbos is not None:
+                self._dbos.destroy()
+            if self._records is not None:
+                self._records.engine.dispose()
+            self._dbos = self._records = None
+
+    def _open(self) -> tuple[Records, DBOSClient]:
+        with self._lock:
+            if self._records is None or self._dbos is None or self._process != os.getpid():
+                from dbos import DBOSClient
+
+                from eacps.jobs.codec import JsonSerializer
+                from eacps.jobs.database import Records, open_engine, prepare
+
+                if self._records is not None:
+                    # Connections of before a fork belong to the parent; let go, do not close.
+                    self._records.engine.dispose(close=False)
+                self._records = Records(open_engine(prepare(self._settings), pool_size=8))
+                self._dbos = DBOSClient(
+                    system_database_engine=self._records.engine,
+                    serializer=JsonSerializer(),
+                    application_name=names.APPLICATION,
+                    lazy=True,
+                )
+                self._process = os.getpid()
+            return self._records, self._dbos
+
+    def _known(self, job: str) -> JobStatus:
+        status = self.status(job)
+        if status is None:
+            raise NoSuchJobError(f"There is no job {job!r}.", hint="`eacps jobs list` shows them.")
+        return status
+
+    def _search_result(self, key: str) -> SearchResult | Failure | None:
+        name = names.search_workflow(key)
+        row = self._open()[0].rows([name]).get(name)
+        if row is None or not row.good:
+            return None
+        return from_json(SearchResult, row.output["result"])
+
+    @staticmethod
+    def _described(records: Records, rows: Sequence[Row]) -> dict[str, JobStatus]:
+        jobs = [names.job_of(row.id) for row in rows]
+        deliveries = records.rows(map(names.delivery_workflow, jobs))
+        events = records.events([row.id for row in rows] + list(deliveries))
+        keys = {own[names.KEY_EVENT] for own in events.values() if names.KEY_EVENT in own}
+        progress = records.events(map(names.search_workflow, keys))
+        return {
+            job: _describe(job, row, deliveries.get(names.delivery_workflow(job)), events, progress)
+            for job, row in zip(jobs, rows, strict=True)
+        }
+
+
+def _options(job: Job) -> EnqueueOptions:
+    interactive = job.priority <= INTERACTIVE_PRIORITY
+    return {
+        "workflow_name": names.EDIT_TASK,
+        "queue_name": names.INTERACTIVE_QUEUE if interactive else names.JOBS_QUEUE,
+        "workflow_id": names.job_workflow(job.id),
+        "app_version": names.VERSION,
+        "priority": max(1, job.priority),
+        "application_name": names.APPLICATION,
+    }
+
+
+def _every_job(records: Records) -> sa.Select[Any]:
+    """What decides each job's state, and nothing more."""
+    import sqlalchemy as sa
+
+    status, output = records.tables.status, records.tables.output
+    jobs, deliveries = status.alias("jobs"), status.alias("deliveries")
+    job_output, delivery_output = output.alias("job_output"), output.alias("delivery_output")
+    delivery_name = sa.literal("delivery:") + sa.func.substr(jobs.c.workflow_uuid, 5)
+    return (
+        sa.select(
+            jobs.c.workflow_uuid.label("id"),
+            jobs.c.created_at.label("created"),
+            jobs.c.status.label("job"),
+            _has_failure(jobs, job_output).label("failed"),
+            deliveries.c.status.label("delivery"),
+            _has_failure(deliveries, delivery_output).label("undelivered"),
+        )
+        .select_from(jobs)
+        .outerjoin(job_output, job_output.c.workflow_uuid == jobs.c.workflow_uuid)
+        .outerjoin(deliveries, deliveries.c.workflow_uuid == delivery_name)
+        .outerjoin(delivery_output, delivery_output.c.workflow_uuid == deliveries.c.workflow_uuid)
+        .where(jobs.c.name == names.EDIT_TASK)
+    )
+
+
+def _state_of(row: Any) -> JobState:
+    return _state(row.job, bool(row.failed), row.delivery, bool(row.undelivered))
+
+
+def _has_failure(workflow: sa.FromClause, output: sa.FromClause) -> sa.ColumnElement[bool]:
+    import sqlalchemy as sa
+
+    from eacps.jobs.codec import encode
+
+    stored = sa.func.coalesce(output.c.output, workflow.c.output)
+    return stored != sa.literal(encode({"failure": None}))
+
+
+def _state(job: str, failed: bool, delivery: str | None, undelivered: bool) -> JobState:
+    """A job's state from its own workflow and the one that delivers its outcome."""
+    if job in names.QUEUED:
+        return "queued"
+    if job == "PENDING":
+        return "running"
+    if job != "SUCCESS" or failed:
+        return "cancelled" if job == "CANCELLED" else "failed"
+    if delivery is None:
+        return "done"
+    if delivery not in names.ENDED:
+        return "delivering"
+    return "failed" if undelivered else _MATCHING_ENDED.get(delivery, "failed")
+
+
+def _describe(
+    job: str,
+    row: Row,
+    delivery: Row | None,
+    events: dict[str, dict[str, Any]],
+    progress: dict[str, dict[str, Any]],
+) -> JobStatus:
+    own = events.get(row.id, {})
+    key = own.get(names.KEY_EVENT)
+    search = progress.get(names.search_workflow(key), {}) if key else {}
+    failed = (row.output or {}).get("failure")
+    undelivered = (delivery.output or {}).get("failure") if delivery else None
+    state = _state(row.status, bool(failed), delivery.status if delivery else None,
+                   bool(undelivered))  # fmt: skip
+    told = events.get(delivery.id, {}) if delivery else own
+    unfinished = delivery is None or not delivery.ended
+    return JobStatus(
+        id=job,
+        state=state,
+        failure=_failure(state, failed or undelivered),
+        origin=row.input.get("origin", {}),
+        created=row.created,
+        updated=max(row.updated, delivery.updated if delivery else 0.0),
+        key=key,
+        note=told.get(names.NOTE_EVENT, "") if unfinished else "",
+        **search.get(names.PROGRESS_EVENT, {}),
+    )
+
+
+def _failure(state: JobState, stored: Any) -> Failure | None:
+    if state == "cancelled":
+        return CANCELLED
+    if state != "failed":
+        return None
+    return from_json(Failure, stored) if stored else BROKEN

@@ -1,0 +1,88 @@
+"""What the rest of the product may know about jobs: plain values and two protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from eacps.domain import Candidate, EditTask, Failure, SearchResult, Trial
+
+JobState = Literal["queued", "running", "delivering", "done", "failed", "cancelled"]
+STATES: tuple[JobState, ...] = (
+    "queued",
+    "running",
+    "delivering",
+    "done",
+    "failed",
+    "cancelled",
+)
+INTERACTIVE_PRIORITY = 1
+BATCH_PRIORITY = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do: `id` deduplicates, `origin` is JSON that only the hooks understand."""
+
+    id: str
+    origin: Mapping[str, Any]
+    priority: int = BATCH_PRIORITY
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """How far a job is; `key` is its EditTask's, once that is known."""
+
+    id: str
+    state: JobState
+    finished: int = 0
+    expected: int = 0
+    best: float | None = None
+    failure: Failure | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+    updated: float = 0.0
+    key: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One live process that works on jobs; `age` is seconds since its last heartbeat."""
+
+    name: str
+    role: str
+    device: str
+    pid: int
+    age: float
+    started: float
+
+
+class TaskHooks(Protocol):
+    """How jobs begin and end; given by the entry point, called in the orchestrator.
+
+    Each may be called again after a crash, so each must be safe to repeat.
+    """
+
+    def prepare(self, origin: Mapping[str, Any]) -> EditTask:
+        """Fetch and check what the origin names. LabelStudioDownError is tried again later."""
+        ...
+
+    def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
+        """Bring a result to where it belongs. LabelStudioDownError is tried again later."""
+        ...
+
+    def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
+        """Say what went wrong; same rules as deliver."""
+        ...
+
+
+class DeviceRunner(Protocol):
+    """Renders and scores batches on one device (pipeline.Device)."""
+
+    def run_batch(
+        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+    ) -> Sequence[Candidate]:
+        """One candidate per trial, in order; `tick` is called often and may raise."""
+        ...

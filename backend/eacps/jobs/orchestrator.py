@@ -1,0 +1,373 @@
+"""The light process that leads jobs through prepare, search and delivery."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+from dbos import DBOS, EnqueueOptions
+
+from eacps import log as logs
+from eacps import runner
+from eacps.artifacts import ArtifactStore, MissingArtifactError, open_store
+from eacps.domain import (
+    Candidate,
+    EditTask,
+    Failure,
+    SearchResult,
+    Trial,
+    digest,
+    from_json,
+    to_json,
+)
+from eacps.errors import CancelledError, EacpsError, LabelStudioDownError, LabelStudioStumbledError
+from eacps.jobs import names
+from eacps.jobs.beats import Self
+from eacps.jobs.contract import Job, TaskHooks
+from eacps.jobs.database import Records, alone
+from eacps.jobs.launch import (
+    open_records,
+    process_name,
+    register,
+    sole_owner,
+    start_dbos,
+    work_until_stopped,
+)
+from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.retention import prune
+from eacps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Json = dict[str, Any]
+LONGEST_PAUSE_SECONDS = 60
+STUMBLE_SECONDS = 7
+"""A request that only this task makes fail must not hold its place in the queue for long."""
+SEARCH_ATTEMPTS = 3
+FRESH_SECONDS = 3600.0
+DAY_SECONDS = 86_400.0
+LOST = Failure("result_gone", "The result is no longer stored. Run the task again.")
+
+
+def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
+    """Lead jobs until stopped; never returns."""
+    die_with_supervisor()
+    me = Self(process_name(settings, "orchestrator"), "orchestrator", "")
+    with sole_owner(settings, me.name):
+        records = open_records(settings)
+        Workflows(settings, hooks, records, open_store(settings)).register()
+        at_once = settings.search_concurrency
+        queues = {
+            names.JOBS_QUEUE: at_once,
+            # A lane of its own: somebody who waits must not wait for a batch of searches to end.
+            names.INTERACTIVE_QUEUE: at_once,
+            # No limit: each search has a job that waits for it, and those are limited.
+            names.SEARCH_QUEUE: None,
+            names.DELIVERY_QUEUE: names.DELIVERIES_AT_ONCE,
+        }
+        start_dbos(settings, me.name, queues, threads=8 * at_once + 64)
+        threading.Thread(
+            target=_prune_daily, args=(settings, records), name="retention", daemon=True
+        ).start()
+        # Private in DBOS, but it keeps count of crashes; the public resume starts from zero,
+        # and a batch that kills its worker would go round for ever.
+        work_until_stopped(me, records, settings, recover=DBOS._recover_pending_workflows)
+
+
+def _prune_daily(settings: Settings, records: Records) -> None:
+    while True:
+        try:
+            jobs = prune(records, settings.retention_days)
+            # A day longer than jobs, so that no job's images go before the job.
+            files = open_store(settings).prune((settings.retention_days + 1) * DAY_SECONDS)
+            log.info("retention: %d jobs and %d files removed", jobs, files)
+        except Exception:
+            log.exception("retention failed; tried again tomorrow")
+        time.sleep(DAY_SECONDS)
+
+
+def pauses(give_up_after_seconds: float) -> Iterator[int]:
+    """How long to wait before each further try: 1, 2, 4 ... 60 s, until it was too long."""
+    waited, pause = 0, 1
+    while waited < give_up_after_seconds:
+        yield pause
+        waited += pause
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def failure_of(error: Exception) -> Failure:
+    """An exception as a person may read it."""
+    if isinstance(error, EacpsError):
+        return Failure(error.code, str(error))
+    log.error("unexpected error", exc_info=error)
+    return Failure("internal_error", f"{type(error).__name__}: {error}"[:400])
+
+
+def _step(name: str, function: Callable[..., T], *arguments: Any) -> T:
+    return DBOS.run_step({"name": name}, function, *arguments)
+
+
+def _enqueue(workflow: str, queue: str, identity: str, priority: int, content: Json) -> str:
+    options: EnqueueOptions = {
+        "workflow_name": workflow,
+        "queue_name": queue,
+        "workflow_id": identity,
+        "app_version": names.VERSION,
+        "priority": priority,
+    }
+    DBOS.enqueue_workflow_with_options(options, content)
+    return identity
+
+
+@dataclass
+class Workflows:
+    """The workflows of this process. Outside of steps they only do what repeats identically."""
+
+    settings: Settings
+    hooks: TaskHooks
+    records: Records
+    store: ArtifactStore
+
+    def register(self) -> None:
+        """Make the workflows known to DBOS; a crash of this process is never their fault."""
+        for name, function in (
+            (names.EDIT_TASK, self.edit_task),
+            (names.SEARCH, self.search),
+            (names.DELIVERY, self.deliver),
+        ):
+            register(name, function, crashes=None)
+
+    def edit_task(self, content: Json) -> Json:
+        """Workflow of one job: prepare, have it searched, hand its outcome to delivery."""
+        job = from_json(Job, content)
+        key = None
+        try:
+            prepared = self._until_label_studio_is_up("prepare", self._prepare, job)
+            failure = prepared.get("failure")
+            if failure is None:
+                task = from_json(EditTask, prepared["task"])
+                key = task.key
+                with logs.task_key(key):
+                    failure = self._searched(job, task)
+        except Exception as error:
+            failure = to_json(failure_of(error))
+        _enqueue(
+            names.DELIVERY,
+            names.DELIVERY_QUEUE,
+            names.delivery_workflow(job.id),
+            job.priority,
+            {"job": content, "key": key, "failure": failure},
+        )
+        return {"failure": failure}
+
+    def search(self, content: Json) -> Json:
+        """Workflow of one key: the pipeline's search, its batches run by the devices."""
+        task = from_json(EditTask, content["task"])
+        with logs.task_key(task.key):
+            try:
+                spread = Spread(task, content["priority"], self.records)
+                result = runner.search(
+                    task,
+                    spread.run_batches,
+                    potential_range=runner.potential_range(self.settings, task),
+                )
+            except Exception as error:
+                failure = failure_of(error)
+                log.info("search failed: %s", failure.message)
+                return {"failure": to_json(failure)}
+            return {"result": to_json(result)}
+
+    def deliver(self, content: Json) -> Json:
+        """Workflow of one outcome: bring it to where the job came from, however long it takes."""
+        with logs.task_key(content["key"] or "-"):
+            answer = self._until_label_studio_is_up("deliver", self._deliver, content)
+            return {"failure": answer.get("failure")}
+
+    def _prepare(self, job: Job) -> Json:
+        return {"task": to_json(self.hooks.prepare(job.origin))}
+
+    def _searched(self, job: Job, task: EditTask) -> Json | None:
+        DBOS.set_event(names.KEY_EVENT, task.key)
+        for _ in range(SEARCH_ATTEMPTS):
+            _step("clear", self._clear, task.key)
+            identity = _enqueue(
+                names.SEARCH,
+                names.SEARCH_QUEUE,
+                names.search_workflow(task.key),
+                job.priority,
+                {"task": to_json(task), "priority": job.priority},
+            )
+            ended = _step("await search", self._await_search, identity, DBOS.workflow_id)
+            # Another job may have started this search and been cancelled: then it is ours now.
+            if ended["status"] not in ("CANCELLED", "GONE"):
+                failure: Json | None = ended["failure"]
+                return failure
+        raise CancelledError("The search was cancelled again and again.", hint="Retry the job.")
+
+    def _clear(self, key: str) -> None:
+        name = names.search_workflow(key)
+        row = self.records.rows([name]).get(name)
+        whole = row is None or not row.good or self._images_are_there(row.output, row.completed)
+        with alone(self.records.engine) as connection:
+            self.records.forget_search(key, connection, only_unsuccessful=whole)
+
+    def _images_are_there(self, output: Json, completed: float | None) -> bool:
+        if completed is not None and time.time() - completed < FRESH_SECONDS:
+            return True
+        result = from_json(SearchResult, output["result"])
+        used = [name for c in result.candidates for name in (c.image, c.thumbnail) if name]
+        try:
+            for name in used:
+                # Storing again renews the file, so that retention counts from this use.
+                self.store.put(self.store.get(name), name.rsplit(".", 1)[1])
+        except MissingArtifactError:
+            return False
+        return True
+
+    def _await_search(self, identity: str, own: str) -> Json:
+        status = await_end(self.records, identity, own, names.POLL_SECONDS)
+        if status in ("CANCELLED", "GONE"):
+            return {"status": status}
+        row = self.records.rows([identity]).get(identity)
+        output = (row.output if row else None) or {}
+        failure = output.get("failure")
+        if "result" not in output and failure is None:
+            failure = to_json(Failure("internal_error", f"The search ended as {status}."))
+        return {"status": status, "failure": failure}
+
+    def _deliver(self, content: Json) -> Json:
+        job = from_json(Job, content["job"])
+        if content["failure"] is not None:
+            self.hooks.deliver_failure(job.origin, from_json(Failure, content["failure"]))
+            return {}
+        name = names.search_workflow(content["key"])
+        row = self.records.rows([name]).get(name)
+        if row is None or not row.good:
+            return {"failure": to_json(LOST)}
+        self.hooks.deliver(job.origin, from_json(SearchResult, row.output["result"]))
+        return {}
+
+    def _until_label_studio_is_up(
+        self, name: str, attempt: Callable[[Any], Json], argument: Any
+    ) -> Json:
+        answer = _step(name, _as_values, attempt, argument)
+        noted = False
+        stumbled = 0
+        for pause in pauses(self.settings.retention_days * DAY_SECONDS):
+            if not answer.get("down") or stumbled >= STUMBLE_SECONDS:
+                break
+            stumbled = stumbled + pause if answer.get("stumbled") else 0
+            DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
+            noted = True
+            DBOS.sleep(pause)
+            answer = _step(name, _as_values, attempt, argument)
+        if noted:
+            DBOS.set_event(names.NOTE_EVENT, "")
+        return answer
+
+
+def _as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
+    """What a hook did, with its errors as values: those must be the same after a restart."""
+    try:
+        return attempt(argument)
+    except LabelStudioDownError as error:
+        log.warning("%s", error)
+        return {
+            "down": error.message,
+            "stumbled": isinstance(error, LabelStudioStumbledError),
+            "failure": to_json(failure_of(error)),
+        }
+    except Exception as error:
+        return {"failure": to_json(failure_of(error))}
+
+
+def await_end(records: Records, identity: str, own: str, poll_seconds: float) -> str:
+    """Wait until a workflow ends; GONE when it was deleted, or when we were cancelled."""
+    while True:
+        statuses = records.status(identity, own)
+        status = statuses.get(identity, "GONE")
+        if status in names.ENDED or status == "GONE" or statuses.get(own) != "PENDING":
+            return status if status in names.ENDED else "GONE"
+        time.sleep(poll_seconds)
+
+
+@dataclass
+class Spread:
+    """Runs a search's batches on whatever devices there are, and reports progress."""
+
+    task: EditTask
+    priority: int
+    records: Records
+    _known: set[str] = field(default_factory=set)
+    _absent: int = 0
+    _best: float | None = None
+    _task_json: Json = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._task_json = to_json(self.task)
+        self._report()
+
+    def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
+        """All batches at once onto the queue; candidates in the order of their trials."""
+        enqueued = [(self._enqueue(trials), trials) for trials in batches]
+        candidates: list[Candidate] = []
+        for identity, trials in enqueued:
+            for candidate in self._gather(identity, trials):
+                candidates.append(candidate)
+                self._count(candidate)
+            self._report()
+        return candidates
+
+    def _enqueue(self, trials: Sequence[Trial]) -> str:
+        content = [to_json(trial) for trial in trials]
+        identity = names.batch_workflow(self.task.key, digest(content))
+        batch = {"task": self._task_json, "trials": content}
+        return _enqueue(names.BATCH, names.DEVICE_QUEUE, identity, self.priority, batch)
+
+    def _gather(self, identity: str, trials: Sequence[Trial]) -> list[Candidate]:
+        ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
+        if ended["status"] == "SUCCESS":
+            return [from_json(Candidate, content) for content in ended["candidates"]]
+        if ended["status"] in ("CANCELLED", "GONE"):
+            raise CancelledError("The search was cancelled.", hint="Retry the job.")
+        if ended["status"] == names.DEAD and len(trials) > 1:
+            # One trial kills the worker; alone, each shows whether it is the one.
+            alone_now = [(self._enqueue([trial]), [trial]) for trial in trials]
+            return [c for name, trial in alone_now for c in self._gather(name, trial)]
+        return [Candidate(trial, failure=_crash_failure(ended["status"])) for trial in trials]
+
+    def _await_batch(self, identity: str, own: str) -> Json:
+        status = await_end(self.records, identity, own, names.DEVICE_POLL_SECONDS)
+        row = self.records.rows([identity]).get(identity) if status == "SUCCESS" else None
+        return {"status": status, "candidates": row.output["candidates"] if row else []}
+
+    def _count(self, candidate: Candidate) -> None:
+        if runner.no_such_choice(candidate):
+            self._absent += 1
+            return
+        # One that was paused and carried on comes several times, and counts once.
+        self._known.add(candidate.id)
+        if candidate.outcome.usable and candidate.potential is not None:
+            best = self._best
+            self._best = candidate.potential if best is None else max(best, candidate.potential)
+
+    def _report(self) -> None:
+        finished = len(self._known)
+        expected = max(finished, runner.expected_trials(self.task) - self._absent)
+        progress = {"finished": finished, "expected": expected, "best": self._best}
+        DBOS.set_event(names.PROGRESS_EVENT, progress)
+
+
+def _crash_failure(status: str) -> Failure:
+    if status == names.DEAD:
+        return Failure(
+            "worker_crashed",
+            f"The worker died {names.CRASHES_BEFORE_GIVING_UP} times on this candidate. "
+            "The workers' log shows why; memory is the likeliest reason (EACPS_OFFLOAD).",
+        )
+    return Failure("internal_error", "The batch failed; the workers' log shows why.")

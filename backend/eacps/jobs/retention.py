@@ -1,0 +1,52 @@
+"""Forgetting jobs that ended long ago."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from eacps.jobs import names
+from eacps.jobs.codec import encode
+from eacps.jobs.database import Records, alone, now
+
+
+def prune(records: Records, days: float) -> int:
+    """Forget jobs that ended so many days ago, and searches that no job needs; counts jobs."""
+    limit = int((now() - days * 86_400) * 1000)
+    status = records.tables.status
+    with records.engine.connect() as connection:
+        query = sa.select(status.c.workflow_uuid, status.c.status).where(
+            status.c.name == names.DELIVERY
+        )
+        unfinished = {name for name, state in connection.execute(query) if state not in names.ENDED}
+        old = _ended_before(records, connection, names.EDIT_TASK, limit)
+    jobs = [job for job in old if names.delivery_workflow(names.job_of(job)) not in unfinished]
+    deliveries = [names.delivery_workflow(names.job_of(job)) for job in jobs]
+    with alone(records.engine) as connection:
+        records.forget([*jobs, *deliveries], connection)
+        records.forget(_unneeded(records, connection, limit), connection)
+    return len(jobs)
+
+
+def _ended_before(records: Records, connection: sa.Connection, name: str, limit: int) -> list[str]:
+    status = records.tables.status
+    query = sa.select(status.c.workflow_uuid).where(
+        status.c.name == name,
+        status.c.status.in_(names.ENDED),
+        sa.func.coalesce(status.c.completed_at, status.c.updated_at) <= limit,
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _unneeded(records: Records, connection: sa.Connection, limit: int) -> list[str]:
+    events = records.tables.events
+    needed = set(
+        connection.execute(
+            sa.select(events.c.value).where(events.c.key == names.KEY_EVENT)
+        ).scalars()
+    )
+
+    def old_and_unneeded(name: str) -> list[str]:
+        ended = _ended_before(records, connection, name, limit)
+        return [workflow for workflow in ended if encode(workflow.split(":")[1]) not in needed]
+
+    return [*old_and_unneeded(names.SEARCH), *old_and_unneeded(names.BATCH)]

@@ -1,0 +1,301 @@
+"""`eacps connect`: make a Label Studio project use this backend; repeatable, and it explains."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eacps.errors import EacpsError, LabelStudioError
+from eacps.faces.readiness import CONSENT, readiness
+from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
+from eacps.labelstudio.label_config import label_config, same_config
+from eacps.labelstudio.review_tab import TAB, review_tab
+from eacps.settings import Settings
+
+_OUR_TITLE = re.compile(r"[a-z0-9_]+-[0-9a-f]{10}")
+_WANTED_SETTINGS = {"evaluate_predictions_automatically": True, "show_collab_predictions": True}
+_UNREACHABLE = (
+    "Label Studio cannot reach this backend at {url}. Start it (`eacps serve`), and set "
+    "EACPS_PUBLIC_URL to an address that works from where Label Studio runs (inside Docker, "
+    "127.0.0.1 is the container itself)."
+)
+
+
+_CONNECTED = ("CO", "PR", "TR")
+DIAGNOSED_PROJECTS = 30
+Level = Literal["ok", "changed", "warn", "fail"]
+Diagnosis = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report."""
+
+    level: Level
+    text: str
+
+
+@dataclass
+class _Report:
+    lines: list[Line]
+
+    def add(self, level: Level, text: str) -> None:
+        self.lines.append(Line(level, text))
+
+
+def connect(
+    settings: Settings,
+    project: int | str,
+    *,
+    create: bool = False,
+    backend_url: str = "",
+    force: bool = False,
+) -> list[Line]:
+    """Connect a project, by number or title; says for each part what was done or is wrong.
+
+    `create` makes a missing project; `force` replaces the label config of a project that already
+    has annotations.
+    """
+    report = _Report([])
+    url = (backend_url or settings.resolved_public_url).rstrip("/")
+    try:
+        client = open_client(settings)
+        report.add("ok", f"Label Studio at {client.url} accepts the token of {client.whoami()}.")
+        found = _project(client, project, create, settings, report)
+        _configure(client, found, settings, force, report)
+        _connect_backend(client, int(found["id"]), url, settings, report)
+        _connect_webhook(client, int(found["id"]), url, settings, report)
+        _add_tab(client, int(found["id"]), settings, report)
+        if readiness(settings).engine:
+            report.add("warn", f"Faces can be swapped here. {CONSENT}")
+    except EacpsError as error:
+        report.add("fail", str(error))
+    return report.lines
+
+
+def diagnose(settings: Settings) -> Iterator[tuple[Diagnosis, str]]:
+    """What `eacps doctor` says about Label Studio; changes nothing."""
+    try:
+        client = open_client(settings)
+        yield "ok", f"{client.url} accepts the token of {client.whoami()}"
+        yield from _connected_projects(client, settings.resolved_public_url)
+    except EacpsError as error:
+        yield "fail", str(error)
+
+
+def _connected_projects(client: LabelStudioClient, url: str) -> Iterator[tuple[Diagnosis, str]]:
+    projects = client.listed("/api/projects/", page_size=DIAGNOSED_PROJECTS)
+    connected = False
+    for project in projects:
+        row = _row(client.listed("/api/ml", project=project["id"]), url)
+        if row is None:
+            continue
+        connected = True
+        name = f"project {project['id']} “{project.get('title')}”"
+        hook = _row(client.listed("/api/webhooks/", project=project["id"]), f"{url}/webhook")
+        if row.get("state") not in _CONNECTED:
+            yield "fail", f"{name}: {_UNREACHABLE.format(url=url)}"
+        elif hook is None:
+            yield "warn", f"{name} does not announce new tasks: run `eacps connect` again"
+        else:
+            yield "ok", f"{name} is connected to {url}"
+    if not connected:
+        yield (
+            "warn",
+            f"none of the {len(projects)} newest projects uses {url}: run `eacps connect`",
+        )
+
+
+def _project(
+    client: LabelStudioClient, wanted: int | str, create: bool, settings: Settings, report: _Report
+) -> dict[str, Any]:
+    if isinstance(wanted, int) or wanted.isdecimal():
+        found = client.project(int(wanted))
+    else:
+        rows = client.listed("/api/projects/", title=wanted, page_size=1000)
+        same = [row for row in rows if row.get("title") == wanted]
+        if not same and not create:
+            raise LabelStudioError(
+                f"There is no project titled “{wanted}”.", hint="Add --create to make it."
+            )
+        if len(same) > 1:
+            raise LabelStudioError(
+                f"There are {len(same)} projects titled “{wanted}”.", hint="Name it by number."
+            )
+        if not same:
+            body = {"title": wanted, "label_config": label_config(settings), **_WANTED_SETTINGS}
+            made = client.call("POST", "/api/projects/", json=body)
+            report.add("changed", f"Project {made['id']} “{wanted}” was created.")
+        found = client.project(int(same[0]["id"] if same else made["id"]))
+    report.add("ok", f"Project {found['id']} “{found.get('title')}”.")
+    return found
+
+
+def _configure(
+    client: LabelStudioClient,
+    project: Mapping[str, Any],
+    settings: Settings,
+    force: bool,
+    report: _Report,
+) -> None:
+    path = f"/api/projects/{project['id']}/"
+    changed = {key: value for key, value in _WANTED_SETTINGS.items() if project.get(key) != value}
+    if changed:
+        client.call("PATCH", path, json=changed)
+        report.add("changed", "Predictions are now fetched and shown by themselves.")
+    wanted = label_config(settings)
+    if same_config(str(project.get("label_config") or ""), wanted):
+        report.add("ok", "The review label config is in place.")
+        return
+    annotations = project.get("total_annotations_number") or 0
+    if annotations and not force:
+        report.add(
+            "warn",
+            f"The label config was kept: {annotations} annotations were made with it. Without "
+            "the review config, results cannot be shown; --force replaces it.",
+        )
+        return
+    client.call("PATCH", path, json={"label_config": wanted})
+    report.add("changed", "The review label config was installed.")
+
+
+def _connect_backend(
+    client: LabelStudioClient, project: int, url: str, settings: Settings, report: _Report
+) -> None:
+    rows = client.listed("/api/ml", project=project)
+    row = _row(rows, url)
+    if row is None:
+        try:
+            row = _create_or_move(client, project, rows, url, settings)
+            report.add("changed", f"The ML backend is now {url}.")
+        except LabelStudioError as error:
+            _explain(client, project, url, error, report)
+            return
+    elif settings.basic_auth_user or row.get("title") != settings.model_version:
+        client.call("PATCH", f"/api/ml/{row['id']}", json=_backend(project, url, settings))
+        if row.get("title") != settings.model_version:
+            report.add("changed", f"Scores of {settings.model_version} are now the shown ones.")
+    _check_state(row, url, report)
+
+
+def _create_or_move(
+    client: LabelStudioClient,
+    project: int,
+    rows: list[dict[str, Any]],
+    url: str,
+    settings: Settings,
+) -> dict[str, Any]:
+    body = _backend(project, url, settings)
+    moved = next((row for row in rows if _OUR_TITLE.fullmatch(str(row.get("title")))), None)
+    if moved is None:
+        return dict(client.call("POST", "/api/ml", json=body))
+    changed = dict(client.call("PATCH", f"/api/ml/{moved['id']}", json=body))
+    _remove_webhooks(client, project, str(moved["url"]).rstrip("/"))
+    return changed
+
+
+def _backend(project: int, url: str, settings: Settings) -> dict[str, Any]:
+    # The project's model version becomes this title, and Label Studio shows, sorts and samples by
+    # the scores of that version only.
+    title = settings.model_version
+    body: dict[str, Any] = {"url": url, "project": project, "title": title, "is_interactive": False}
+    if settings.basic_auth_user:
+        body |= {
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": settings.basic_auth_user,
+            "basic_auth_pass": settings.basic_auth_pass.get_secret_value(),
+        }
+    return body
+
+
+def _explain(
+    client: LabelStudioClient, project: int, url: str, error: LabelStudioError, report: _Report
+) -> None:
+    if error.code == SSRF:
+        half_made = _row(client.listed("/api/ml", project=project), url) is not None
+        if half_made:
+            report.add(
+                "warn",
+                "Label Studio created the ML backend but refused its webhook, so new tasks are "
+                "not announced. That happens with ML_BLOCK_LOCAL_IP=false alone.",
+            )
+        raise error
+    lowered = error.message.lower()
+    if "can't connect to ml backend" in lowered or "health check failed" in lowered:
+        raise LabelStudioError(_UNREACHABLE.format(url=url), code="backend_unreachable") from None
+    if "valid ml backend" in lowered:
+        raise LabelStudioError(
+            f"Something answers at {url}, but it is not this backend.",
+            hint="Check EACPS_PUBLIC_URL.",
+            code="backend_wrong_address",
+        ) from None
+    raise error
+
+
+def _check_state(row: Mapping[str, Any], url: str, report: _Report) -> None:
+    if row.get("state") in _CONNECTED:
+        report.add("ok", f"Label Studio is connected to {url}.")
+        return
+    told = str(row.get("error_message") or "").strip()
+    report.add("fail", _UNREACHABLE.format(url=url) + (f" It says: {told[:300]}" if told else ""))
+
+
+def _connect_webhook(
+    client: LabelStudioClient, project: int, url: str, settings: Settings, report: _Report
+) -> None:
+    wanted = _webhook(project, f"{url}/webhook", settings)
+    rows = client.listed("/api/webhooks/", project=project)
+    row = _row(rows, wanted["url"])
+    if row is None:
+        client.call("POST", "/api/webhooks/", json=wanted)
+        report.add("changed", "The webhook that announces new tasks was added.")
+    elif not _serves(row, wanted):
+        client.call("PATCH", f"/api/webhooks/{row['id']}/", json=wanted)
+        report.add("changed", "The webhook that announces new tasks was corrected.")
+    else:
+        report.add("ok", "The webhook that announces new tasks is in place.")
+
+
+def _add_tab(client: LabelStudioClient, project: int, settings: Settings, report: _Report) -> None:
+    tabs = client.listed("/api/dm/views/", project=project)
+    if any((tab.get("data") or {}).get("title") == TAB for tab in tabs):
+        report.add("ok", f"The Data Manager has the tab “{TAB}”.")
+        return
+    client.call("POST", "/api/dm/views/", json={"project": project, "data": review_tab(settings)})
+    report.add("changed", f"The tab “{TAB}” was added to the Data Manager.")
+
+
+def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> None:
+    # Label Studio would wait a second for the old address on every event.
+    for row in client.listed("/api/webhooks/", project=project):
+        if str(row.get("url", "")).rstrip("/") == f"{old_url}/webhook":
+            client.call("DELETE", f"/api/webhooks/{row['id']}/")
+
+
+def _webhook(project: int, url: str, settings: Settings) -> dict[str, Any]:
+    headers = {}
+    if settings.basic_auth_user:
+        password = settings.basic_auth_pass.get_secret_value()
+        pair = f"{settings.basic_auth_user}:{password}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    return {
+        "project": project,
+        "url": url,
+        "is_active": True,
+        "send_payload": True,
+        "send_for_all_actions": True,
+        "headers": headers,
+    }
+
+
+def _serves(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    announced = row.get("send_for_all_actions") or "TASKS_CREATED" in (row.get("actions") or [])
+    same_headers = (row.get("headers") or {}) == wanted["headers"]
+    return bool(row.get("is_active") and row.get("send_payload") and announced and same_headers)
+
+
+def _row(rows: list[dict[str, Any]], url: str) -> dict[str, Any] | None:
+    return next((row for row in rows if str(row.get("url", "")).rstrip("/") == url), None)

@@ -1,0 +1,34 @@
+"""The review screen that ships with this backend, and the names it gives to things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eacps.settings import Settings
+
+RANKER = "rank"
+CANDIDATES = "cands"
+VERDICT = "verdict"
+IMAGE = "img"
+
+
+def label_config(settings: Settings | None = None) -> str:
+    """The review label config, to paste into a project or to install by `eacps connect`.
+
+    With settings, it shows the task data fields that they name.
+    """
+    config = Path(__file__).with_name("label_config.xml").read_text(encoding="utf-8")
+    if settings is None:
+        return config
+    return config.replace('"$image"', f'"${settings.image_field}"').replace(
+        '"$prompt"', f'"${settings.instruction_field}"'
+    )
+
+
+def same_config(one: str, other: str) -> bool:
+    """Whether two label configs differ in nothing but white space between tags."""
+    return _normal(one) == _normal(other)
+
+
+def _normal(config: str) -> str:
+    return "".join(line.strip() for line in config.splitlines())

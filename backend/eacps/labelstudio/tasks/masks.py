@@ -1,0 +1,193 @@
+"""From regions that people drew to one mask image: white is edited."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from PIL import Image, ImageChops, ImageDraw
+
+from eacps.errors import TaskError
+from eacps.images import ImageLimits
+from eacps.labelstudio.tasks import regions
+from eacps.labelstudio.tasks.regions import SHAPES, Region, sequence
+from eacps.settings import Settings
+
+MAX_POINTS = 20_000
+MAX_RLE_BYTES = 1_000_000
+"""Of all strokes of a task together: decoding takes seconds and hundreds of megabytes."""
+ELLIPSE_POINTS = 180
+MOST_SINGLE_MASKS = 16
+"""More shapes than that are one scribble, not one per face."""
+_KEPT = ("type", "original_width", "original_height")
+_KEPT_VALUES = (
+    *("x", "y", "width", "height", "rotation", "radiusX", "radiusY"),
+    *("points", "rle", "format"),
+)
+Point = tuple[float, float]
+
+
+def mask_regions(
+    task: Mapping[str, Any], label_config: Any, context: Any, settings: Settings
+) -> list[dict[str, Any]]:
+    """The drawn shapes that mean "edit here", stripped to what a mask needs.
+
+    The most recent statement counts: the open annotation, else the draft, else the annotation.
+    """
+    tags = regions.image_tags(label_config, settings.image_field)
+    for found in (
+        regions.context_regions(context),
+        regions.draft_regions(task),
+        regions.annotation_regions(task),
+    ):
+        if shapes := [region for region in found if _on_source_image(region, tags)]:
+            return [_stripped(region) for region in shapes]
+    return []
+
+
+def draw_mask(
+    shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
+) -> Image.Image:
+    """The union of the shapes as a mask of the given size; raises TaskError on a broken one."""
+    return united(draw_masks(shapes, size, limits))
+
+
+def draw_masks(
+    shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
+) -> list[Image.Image]:
+    """Each shape as a mask, in the order drawn; those that cover no pixel are left out."""
+    drawn = [Region(shape, "") for shape in shapes]
+    _require_simple(drawn)
+    if len(drawn) > MOST_SINGLE_MASKS:
+        masks = [_drawn(drawn, size, limits)]
+    else:
+        masks = [_drawn([region], size, limits) for region in drawn]
+    visible = [mask for mask in masks if mask.getbbox() is not None]
+    if not visible:
+        raise TaskError(
+            "The regions on the image cover none of its pixels.",
+            hint="Draw the region over the part to edit, or delete it to edit everywhere.",
+            code="empty_mask",
+        )
+    return visible
+
+
+def united(masks: Sequence[Image.Image]) -> Image.Image:
+    """What any of the masks covers."""
+    return reduce(ImageChops.lighter, masks)
+
+
+def _drawn(regions: Sequence[Region], size: tuple[int, int], limits: ImageLimits) -> Image.Image:
+    mask = Image.new("L", size, 0)
+    for region in regions:
+        try:
+            mask = _with(region, mask, limits)
+        except TaskError:
+            raise
+        except Exception:
+            raise TaskError(
+                f"A {region.kind} on the image could not be read as a mask.",
+                hint="Delete that region and draw it again.",
+                code="bad_mask",
+            ) from None
+    return mask
+
+
+def _on_source_image(region: Region, tags: frozenset[str]) -> bool:
+    if region.kind not in SHAPES:
+        return False
+    return not tags or region.content.get("to_name") in tags
+
+
+def _stripped(region: Region) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: region.content[key] for key in _KEPT if key in region.content}
+    value = region.value
+    return kept | {"value": {key: value[key] for key in _KEPT_VALUES if key in value}}
+
+
+def _require_simple(shapes: Sequence[Region]) -> None:
+    points = sum(len(sequence(shape.value.get("points"))) for shape in shapes)
+    rle = sum(len(sequence(shape.value.get("rle"))) for shape in shapes)
+    if points > MAX_POINTS or rle > MAX_RLE_BYTES:
+        raise TaskError(
+            "The regions on the image are too detailed.",
+            hint="Draw fewer or simpler ones, or put a mask image into the task.",
+            code="bad_mask",
+        )
+
+
+def _with(region: Region, mask: Image.Image, limits: ImageLimits) -> Image.Image:
+    if region.kind == "brush":
+        return ImageChops.lighter(mask, _brush(region, mask.size, limits))
+    width, height = mask.size
+    outline = [(x / 100 * width, y / 100 * height) for x, y in _points(region)]
+    ImageDraw.Draw(mask).polygon(outline, fill=255)
+    return mask
+
+
+def _points(region: Region) -> list[Point]:
+    value = region.value
+    if region.kind == "polygon":
+        return [(_number(x), _number(y)) for x, y in sequence(value["points"])]
+    # Rotation happens in pixels; percentages of a wide image are not square.
+    aspect = _aspect(region.content)
+    x, y = _number(value["x"]), _number(value["y"])
+    angle = math.radians(_number(value.get("rotation") or 0))
+    if region.kind == "ellipse":
+        offsets = _ellipse(_number(value["radiusX"]), _number(value["radiusY"]))
+    else:
+        width, height = _number(value["width"]), _number(value["height"])
+        offsets = [(0, 0), (width, 0), (width, height), (0, height)]
+    return [_rotated((x, y), offset, angle, aspect) for offset in offsets]
+
+
+def _ellipse(radius_x: float, radius_y: float) -> list[Point]:
+    turns = [2 * math.pi * step / ELLIPSE_POINTS for step in range(ELLIPSE_POINTS)]
+    return [(radius_x * math.cos(turn), radius_y * math.sin(turn)) for turn in turns]
+
+
+def _rotated(centre: Point, offset: Point, angle: float, aspect: float) -> Point:
+    dx, dy = offset[0] * aspect, offset[1]
+    turned_x = dx * math.cos(angle) - dy * math.sin(angle)
+    turned_y = dx * math.sin(angle) + dy * math.cos(angle)
+    return (centre[0] + turned_x / aspect, centre[1] + turned_y)
+
+
+def _aspect(content: Mapping[str, Any]) -> float:
+    width, height = content.get("original_width"), content.get("original_height")
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        return width / height
+    return 1.0
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a coordinate is not a number")
+    if not math.isfinite(value) or abs(value) > 1e6:
+        raise ValueError("a coordinate is out of range")
+    return float(value)
+
+
+def _brush(region: Region, size: tuple[int, int], limits: ImageLimits) -> Image.Image:
+    rle = sequence(region.value.get("rle"))
+    width, height = region.content["original_width"], region.content["original_height"]
+    if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
+        raise TypeError("a brush stroke without the size of its image")
+    # The first four bytes announce how much will be allocated: check them before the decoder does.
+    announced = int.from_bytes(bytes(rle[:4]), "big")
+    if announced != width * height * 4 or width * height > limits.max_pixels:
+        raise TaskError(
+            "The size of a brush stroke does not match its image.",
+            hint="Delete the brush stroke and draw it again.",
+            code="bad_mask",
+        )
+    return _decoded(bytes(rle), (width, height)).resize(size, Image.Resampling.NEAREST)
+
+
+def _decoded(rle: bytes, size: tuple[int, int]) -> Image.Image:
+    from label_studio_sdk.converter.brush import decode_rle
+
+    channels = decode_rle(list(rle)).reshape(size[1], size[0], 4)
+    return Image.fromarray(channels[:, :, 3].copy(), "L").point(lambda value: 255 * (value >= 128))

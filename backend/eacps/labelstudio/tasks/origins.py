@@ -1,0 +1,131 @@
+"""Where a job came from: everything the orchestrator must know about a task, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from eacps.domain import Route, digest, from_json, to_json
+from eacps.errors import TaskError
+from eacps.labelstudio.tasks.masks import mask_regions
+from eacps.labelstudio.tasks.regions import mapping, text
+from eacps.labelstudio.tasks.routing import choose_route
+from eacps.settings import Settings
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A task as somebody asked for it. `label_studio` is empty for a plain HTTP client."""
+
+    data: Mapping[str, Any]
+    route: Route
+    route_reason: str
+    model_version: str
+    label_studio: str = ""
+    project: int | None = None
+    task: int | None = None
+    created: int | None = None
+    regions: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    look_up: bool = False
+
+    @property
+    def job_id(self) -> str:
+        """The same question has the same id; any change of what matters makes a new one."""
+        content = to_json(self)
+        del content["route_reason"]
+        return digest(content)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the result goes back into a task of Label Studio."""
+        return bool(self.label_studio) and self.task is not None
+
+
+def origin_of(
+    task: Mapping[str, Any],
+    settings: Settings,
+    *,
+    label_config: Any = None,
+    project: Any = None,
+    context: Any = None,
+) -> Origin:
+    """The origin of a task as it stands in a request."""
+    choice = choose_route(task, label_config, context, settings)
+    origin = Origin(
+        data=relevant_data(task, settings),
+        route=choice.route,
+        route_reason=choice.reason,
+        model_version=settings.model_version,
+        regions=tuple(mask_regions(task, label_config, context, settings)),
+    )
+    number = _number(task.get("id"))
+    if not settings.label_studio_url or number is None:
+        return origin
+    return replace(
+        origin,
+        label_studio=settings.label_studio_url,
+        project=project_number(task, project),
+        task=number,
+        created=_seconds(task.get("created_at")),
+        look_up=_has_unseen_regions(task),
+    )
+
+
+def read_origin(content: Mapping[str, Any]) -> Origin:
+    """The origin that a job carries."""
+    try:
+        return from_json(Origin, content)
+    except ValidationError:
+        raise TaskError(
+            "The job's description cannot be read.", hint="Submit the task again."
+        ) from None
+
+
+def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The fields of a task's data that change its result."""
+    data = mapping(task.get("data"))
+    names = (
+        settings.image_field,
+        settings.instruction_field,
+        settings.mask_field,
+        settings.reference_field,
+        settings.face_mapping_field,
+        *settings.route_fields,
+    )
+    return {name: data[name] for name in names if data.get(name) not in (None, "")}
+
+
+def project_number(task: Mapping[str, Any], project: Any) -> int | None:
+    """The project's number, from the task or from what came beside it (`3.1700000000`)."""
+    own = _number(task.get("project"))
+    if own is not None:
+        return own
+    if isinstance(project, dict):
+        return _number(project.get("id"))
+    return _number(text(project).split(".", 1)[0] if isinstance(project, str) else project)
+
+
+def _has_unseen_regions(task: Mapping[str, Any]) -> bool:
+    # A webhook's task says how many annotations it has, but does not bring them.
+    counts = (task.get("total_annotations"), task.get("total_predictions"))
+    has_some = any(isinstance(count, int) and count > 0 for count in counts)
+    return has_some and "annotations" not in task
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 19 else None
+
+
+def _seconds(value: Any) -> int | None:
+    try:
+        return int(datetime.fromisoformat(text(value)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None

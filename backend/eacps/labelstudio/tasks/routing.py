@@ -1,0 +1,114 @@
+"""Which route a task asks for, and why: its data, meta, regions, or the label config's default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any
+
+from eacps.domain import ROUTES, Route
+from eacps.labelstudio.tasks import regions
+from eacps.labelstudio.tasks.regions import Region, mapping, text
+from eacps.settings import Settings
+
+MAX_LABEL_CHARACTERS = 200
+DEFAULT_REASON = "default: nothing on the task names another route"
+_META_FIELDS = ("label", "labels", "tag", "tags", "choices")
+_ARTICLES = {"ellipse": "an ellipse", "rectangle": "a rectangle", "polygon": "a polygon"}
+
+
+@dataclass(frozen=True)
+class RouteChoice:
+    """A route and the sentence that says why it was chosen."""
+
+    route: Route
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Clue:
+    label: str
+    where: str
+
+
+def choose_route(task: Any, label_config: Any, context: Any, settings: Settings) -> RouteChoice:
+    """The route that the first matching clue names; `edit` when there is none. Never raises."""
+    content = mapping(task)
+    unknown = ""
+    for clue in chain(
+        _data_clues(content, settings),
+        _meta_clues(content, settings),
+        _region_clues(content, context),
+        _config_clues(label_config),
+    ):
+        route = route_of_label(clue.label, settings)
+        shown = f"“{_shortened(clue.label)}” {clue.where}"
+        if route:
+            return RouteChoice(route, f"label {shown}")
+        if not unknown and clue.where.startswith("in the task's field"):
+            unknown = shown
+    if unknown:
+        return RouteChoice("edit", f"default: {unknown} matches no pattern of EACPS_ROUTE_LABELS")
+    return RouteChoice("edit", DEFAULT_REASON)
+
+
+def route_of_label(label: str, settings: Settings) -> Route | None:
+    """The route of a label's text; the longest matching pattern wins."""
+    normal = " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
+    matching = [
+        (len(pattern), pattern, route)
+        for pattern, route in settings.route_labels.items()
+        if fnmatchcase(normal, pattern.casefold().replace("[", "[[]"))
+    ]
+    if matching:
+        return max(matching)[2]
+    return next((route for route in ROUTES if route == normal), None)
+
+
+def _data_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
+    data = mapping(task.get("data"))
+    for field in settings.route_fields:
+        for label in _texts(data.get(field)):
+            yield _Clue(label, f"in the task's field `{field}`")
+
+
+def _meta_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
+    meta = mapping(task.get("meta"))
+    for field in (*settings.route_fields, *_META_FIELDS):
+        for label in _texts(meta.get(field)):
+            yield _Clue(label, f"in the task's meta `{field}`")
+
+
+def _region_clues(task: Mapping[str, Any], context: Any) -> Iterator[_Clue]:
+    for region in (
+        *regions.context_regions(context),
+        *regions.draft_regions(task),
+        *regions.annotation_regions(task),
+        *regions.prediction_regions(task),
+    ):
+        for label in region.labels:
+            yield _Clue(label, _place(region))
+
+
+def _config_clues(label_config: Any) -> Iterator[_Clue]:
+    for label in regions.default_choices(label_config):
+        yield _Clue(label, "selected by default in the label config")
+
+
+def _place(region: Region) -> str:
+    if region.kind == "choices":
+        return f"chosen in {region.where}"
+    shape = _ARTICLES.get(region.kind, "a brush stroke" if region.kind == "brush" else "a region")
+    return f"on {shape} in {region.where}"
+
+
+def _texts(value: Any) -> list[str]:
+    found = value if isinstance(value, list) else [value]
+    return [item for item in found[:50] if text(item).strip()]
+
+
+def _shortened(label: str) -> str:
+    label = " ".join(label[:MAX_LABEL_CHARACTERS].split())
+    return label if len(label) <= 60 else f"{label[:57]}…"

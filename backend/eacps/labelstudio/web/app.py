@@ -1,0 +1,186 @@
+"""The web process: label-studio-ml's routes with our views, images, health and status."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, jsonify, request
+from gunicorn.http.errors import NoMoreData, ParseException
+from werkzeug.exceptions import BadRequest, HTTPException
+
+from eacps.artifacts import (
+    MEDIA_TYPES,
+    ArtifactStore,
+    MissingArtifactError,
+    UrlSigner,
+    open_signer,
+    open_store,
+)
+from eacps.errors import EacpsError
+from eacps.labelstudio.tasks.regions import mapping
+from eacps.labelstudio.web import compat, predictor
+from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
+from eacps.labelstudio.web.status import status_facts, status_page
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.jobs.client import JobClient
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 256_000_000
+_OPEN_ENDPOINTS = ("health", "artifact")
+_YEAR = 365 * 24 * 3600
+
+
+def create_app(
+    settings: Settings,
+    model_class: type[Any] = BackendModel,
+    *,
+    open_jobs: Callable[[Settings], JobClient] | None = None,
+) -> Flask:
+    """The WSGI app. Opens neither database nor store before the first request."""
+    services = Services(settings, open_jobs) if open_jobs else Services(settings)
+    views = {
+        "_predict": lambda: _predict(model_class, services),
+        "_setup": lambda: jsonify(model_version=settings.model_version),
+        "webhook": lambda: _webhook(services),
+        "health": lambda: _health(services),
+        "nothing": lambda: jsonify(model_version=settings.model_version, versions=[]),
+    }
+    app = compat.new_app(model_class, views)
+    app.extensions[EXTENSION] = services
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    _require_password(app, settings)
+    _speak_json_on_errors(app)
+    app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
+    app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
+    app.add_url_rule("/status.json", "status_json", lambda: jsonify(status_facts(services)))
+    return app
+
+
+def _predict(model_class: type[Any], services: Services) -> Response:
+    body = _body()
+    project = body.get("project")
+    model = model_class(project_id=project, label_config=body.get("label_config"))
+    parameters = mapping(body.get("params"))
+    context = parameters.get("context", body.get("context"))
+    results = model.predict(body.get("tasks"), context=context)
+    return jsonify(results=results, model_version=services.settings.model_version)
+
+
+def _webhook(services: Services) -> Response:
+    body = _body()
+    action = body.get("action")
+    if action == "TASKS_CREATED":
+        count = predictor.tasks_created(body, services.settings, services.jobs)
+        log.info("webhook: %d new jobs", count)
+        return jsonify(status="queued", jobs=count)
+    if action == "START_TRAINING":
+        message = "There is nothing to start: this backend does not train on request."
+        return jsonify(status="ignored", message=message)
+    log.info("webhook: %s ignored", str(action)[:60])
+    return jsonify(status="ignored")
+
+
+def _health(services: Services) -> Response:
+    services.warm_up()
+    version = services.settings.model_version
+    return jsonify(status="UP", model_class="EACPS", model_version=version)
+
+
+def _body() -> dict[str, Any]:
+    try:
+        body = request.get_json(force=True, silent=True)
+    except RecursionError:
+        body = None
+    if not isinstance(body, dict):
+        raise BadRequest("The request's body must be a JSON object.")
+    return body
+
+
+def _artifact_view(settings: Settings) -> Callable[[str, str], Response]:
+    opened: dict[str, tuple[ArtifactStore, UrlSigner]] = {}
+
+    def artifact(signature: str, name: str) -> Response:
+        if not opened:
+            opened["both"] = (open_store(settings), open_signer(settings))
+        store, signer = opened["both"]
+        return _artifact(store, signer, signature, name)
+
+    return artifact
+
+
+def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str) -> Response:
+    headers = {
+        "Cache-Control": f"public, max-age={_YEAR}, immutable",
+        "ETag": f'"{name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Content-Security-Policy": "default-src 'none'",
+    }
+    if not signer.valid(signature, name):
+        return _json_error(404, "not_found", "There is no such image.")
+    if request.if_none_match.contains(name):
+        return Response(status=304, headers=headers)
+    try:
+        content = store.get(name)
+    except MissingArtifactError as error:
+        return _json_error(404, error.code, str(error))
+    return Response(content, mimetype=MEDIA_TYPES[name.rsplit(".", 1)[1]], headers=headers)
+
+
+def _require_password(app: Flask, settings: Settings) -> None:
+    if not settings.basic_auth_user:
+        return
+    wanted = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
+
+    def check() -> Response | None:
+        # Label Studio's health check sends no password; image URLs carry their own signature.
+        if request.endpoint in _OPEN_ENDPOINTS:
+            return None
+        sent = request.authorization
+        given = (sent.username or "", sent.password or "") if sent else ("", "")
+        if all(
+            hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, wanted, strict=True)
+        ):
+            return None
+        response = _json_error(
+            401, "password_needed", "This backend needs its user name and password."
+        )
+        response.headers["WWW-Authenticate"] = 'Basic realm="eacps"'
+        return response
+
+    # First in the list, so that nobody without a password makes us read a body.
+    app.before_request_funcs.setdefault(None, []).insert(0, check)
+
+
+def _speak_json_on_errors(app: Flask) -> None:
+    def known(error: EacpsError) -> Response:
+        return _json_error(503, error.code, str(error))
+
+    def http(error: HTTPException) -> Response:
+        return _json_error(error.code or 500, "http_error", error.description or error.name)
+
+    def unknown(error: Exception) -> Response:
+        log.error("request failed", exc_info=error)
+        return _json_error(500, "internal", "The backend failed; its log says why.")
+
+    app.register_error_handler(EacpsError, known)
+    app.register_error_handler(HTTPException, http)
+    # What gunicorn raises on a body that breaks off, stalls, or whose chunks lie about their size.
+    for broken in (ParseException, NoMoreData, BlockingIOError):
+        app.register_error_handler(broken, lambda _: http(BadRequest()))
+    # label-studio-ml registers handlers for these that would answer with the bare exception.
+    for kind in (Exception, AssertionError, IndexError, FileNotFoundError):
+        app.register_error_handler(kind, unknown)
+
+
+def _json_error(status: int, code: str, message: str) -> Response:
+    response = jsonify(error={"code": code, "message": message})
+    response.status_code = status
+    return response

@@ -1,0 +1,108 @@
+"""The model class that label-studio-ml builds: it keeps no state, because requests share it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app, has_app_context
+
+from eacps.labelstudio.web import compat, predictor
+from eacps.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from eacps.jobs.client import JobClient
+
+log = logging.getLogger(__name__)
+
+EXTENSION = "eacps"
+
+
+def _open_jobs(settings: Settings) -> JobClient:
+    from eacps.jobs.client import JobClient
+
+    return JobClient(settings)
+
+
+@dataclass
+class Services:
+    """What the views share: settings, and the queue, opened by the first request after a fork."""
+
+    settings: Settings
+    open_jobs: Callable[[Settings], JobClient] = _open_jobs
+    _opened: JobClient | None = None
+    _warming: bool = False
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def jobs(self) -> JobClient:
+        """The queue's client."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self.open_jobs(self.settings)
+            return self._opened
+
+    def warm_up(self) -> None:
+        """Open the queue in the background, once: Label Studio waits one second for a webhook."""
+        with self._opening:
+            if self._warming:
+                return
+            self._warming = True
+        threading.Thread(target=self._open_quietly, daemon=True).start()
+
+    def _open_quietly(self) -> None:
+        try:
+            self.jobs.counts()
+        except Exception as error:
+            log.warning("the queue cannot be reached yet: %s", error)
+
+
+def services() -> Services:
+    """The running app's services; outside an app, new ones from the environment."""
+    if has_app_context() and EXTENSION in current_app.extensions:
+        found: Services = current_app.extensions[EXTENSION]
+        return found
+    return _from_environment()
+
+
+@cache
+def _from_environment() -> Services:
+    return Services(load_settings())
+
+
+class BackendModel(compat.model_base()):  # type: ignore[misc]
+    """Answers predict from the task's data or from the queue, on label-studio-ml 1.0.9 and 2.x."""
+
+    def __init__(self, project_id: Any = None, label_config: Any = None, **_extra: Any) -> None:
+        # Both base classes parse the config here and raise on one that they do not know.
+        self.project_id = project_id
+        self.label_config = label_config
+        self.setup()
+
+    def setup(self) -> None:
+        """Nothing to load: the workers hold the models."""
+
+    @property
+    def model_version(self) -> str:
+        """Changes when, and only when, settings that change results change."""
+        return services().settings.model_version
+
+    def predict(self, tasks: Any, context: Any = None, **_extra: Any) -> list[dict[str, Any]]:
+        """One prediction, or `{}` for "not yet", per task and in order. Never raises."""
+        shared = services()
+        return predictor.tasks_in(
+            tasks,
+            self.label_config,
+            self.project_id,
+            context=context,
+            settings=shared.settings,
+            client=shared.jobs,
+        )
+
+    def fit(self, *_arguments: Any, **_extra: Any) -> dict[str, Any]:
+        """Annotations do not change this model's version."""
+        return {}

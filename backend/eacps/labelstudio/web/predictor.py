@@ -1,0 +1,262 @@
+"""What /predict and /webhook do: never raise, enqueue at once, answer what is known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eacps.artifacts import open_signer
+from eacps.domain import Failure, SearchResult, to_json
+from eacps.errors import EacpsError, TaskError
+from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY, Job
+from eacps.labelstudio import cards
+from eacps.labelstudio.tasks.origins import Origin, origin_of
+from eacps.labelstudio.tasks.regions import mapping, sequence
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import JobStatus
+
+log = logging.getLogger(__name__)
+
+JUST_DELIVERED_SECONDS = 5.0
+MAX_REPEATS = 20
+
+
+@dataclass
+class _Asked:
+    """One task of a request: where it came from, which job answers it, and the answer."""
+
+    task: Mapping[str, Any]
+    origin: Origin
+    job_id: str
+    answer: dict[str, Any] | None = None
+
+
+def tasks_in(
+    tasks: Any,
+    label_config: Any,
+    project: Any,
+    *,
+    context: Any,
+    settings: Settings,
+    client: JobClient,
+) -> list[dict[str, Any]]:
+    """One answer per task, in order: a prediction, or `{}` for "not yet". Never raises.
+
+    A task that does not come from Label Studio waits for its search and is answered in full:
+    the prediction with the images' URLs, or `{"error": ...}`.
+    """
+    items = sequence(tasks)
+    answers: list[dict[str, Any]] = [{} for _ in items]
+    asked: dict[int, _Asked] = {}
+    for index, task in enumerate(items):
+        try:
+            asked[index] = _read(task, label_config, project, context, settings)
+        except Exception as error:
+            log.warning("a task in a predict request cannot be read: %s", error)
+            answers[index] = _refused(error, settings)
+    try:
+        _answer_all(list(asked.values()), settings, client)
+    except Exception:
+        log.exception("predict could not reach the queue")
+        _answer_unreachable(list(asked.values()))
+    for index, entry in asked.items():
+        answers[index] = entry.answer or {}
+    return answers
+
+
+def tasks_created(payload: Any, settings: Settings, client: JobClient) -> int:
+    """Enqueue the tasks that a TASKS_CREATED webhook brings; returns how many are new."""
+    content = mapping(payload)
+    project = mapping(content.get("project"))
+    jobs = []
+    for task in sequence(content.get("tasks")):
+        try:
+            asked = _read(task, project.get("label_config"), dict(project), None, settings)
+        except Exception as error:
+            log.warning("a task in a webhook cannot be read: %s", error)
+            continue
+        if cards.prediction(asked.task.get("data"), settings.model_version) is None:
+            jobs.append(_job(asked, BATCH_PRIORITY))
+    return client.submit_many(jobs) if jobs else 0
+
+
+def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Settings) -> _Asked:
+    if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+        raise TaskError(
+            "A task must be an object with an object `data`.",
+            hint="Send tasks as Label Studio exports them.",
+        )
+    origin = origin_of(task, settings, label_config=label_config, project=project, context=context)
+    return _Asked(task, origin, origin.job_id)
+
+
+def _answer_all(asked: list[_Asked], settings: Settings, client: JobClient) -> None:
+    for entry in asked:
+        if entry.origin.delivered:
+            entry.answer = _already_held(entry, settings, client)
+    waiting = [entry for entry in asked if entry.answer is None]
+    _enqueue(waiting, settings, client)
+    _wait(waiting, settings, client)
+
+
+def _already_held(entry: _Asked, settings: Settings, client: JobClient) -> dict[str, Any] | None:
+    found = cards.prediction(entry.task.get("data"), settings.model_version, entry.origin.job_id)
+    if found is None:
+        return None
+    status = client.status(entry.job_id)
+    # The delivery posts the prediction itself; answering now as well would store it twice.
+    return {} if status and _being_delivered(status) else found
+
+
+def _being_delivered(status: JobStatus) -> bool:
+    return status.state == "delivering" or (
+        status.state == "done" and _age(status) < JUST_DELIVERED_SECONDS
+    )
+
+
+def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> None:
+    priority = INTERACTIVE_PRIORITY if len(waiting) == 1 else BATCH_PRIORITY
+    jobs = [_job(entry, priority) for entry in waiting]
+    if not jobs or client.submit_many(jobs) == len({job.id for job in jobs}):
+        return
+    known = client.statuses([job.id for job in jobs])
+    for entry in waiting:
+        _revive(entry, known.get(entry.job_id), priority, settings, client)
+
+
+def _revive(
+    entry: _Asked,
+    status: JobStatus | None,
+    priority: int,
+    settings: Settings,
+    client: JobClient,
+) -> None:
+    """Bring an ended job back to life when its end left the task without an answer."""
+    for repeat in range(2, MAX_REPEATS):
+        if status is None:
+            client.submit(_job(entry, priority))
+            return
+        if status.state == "failed" and _age(status) >= settings.retry_failed_after_seconds:
+            client.retry(entry.job_id)
+            return
+        lost = status.state == "done" and not _being_delivered(status)
+        if not (lost and entry.origin.delivered):
+            return
+        # It was delivered once, but the task no longer holds it: search and deliver again.
+        entry.job_id = f"{entry.origin.job_id}-{repeat}"
+        status = client.status(entry.job_id)
+
+
+def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> None:
+    started = time.monotonic()
+    for entry in waiting:
+        limit = settings.predict_wait_seconds
+        if not entry.origin.delivered and not settings.label_studio_url:
+            limit = settings.predict_wait_without_label_studio
+        remaining = max(0.0, started + limit - time.monotonic())
+        if entry.origin.delivered and remaining == 0:
+            continue
+        outcome = client.result(entry.job_id, remaining)
+        if entry.origin.delivered:
+            _wait_for_delivery(entry, started + limit, client)
+        else:
+            entry.answer = _full_answer(entry, outcome, settings, client)
+
+
+def _wait_for_delivery(entry: _Asked, deadline: float, client: JobClient) -> None:
+    # Label Studio reads the task anew after our answer: delivered by then, it shows at once.
+    while time.monotonic() < deadline:
+        status = client.status(entry.job_id)
+        if status is None or status.state != "delivering":
+            return
+        time.sleep(0.1)
+
+
+def _full_answer(
+    entry: _Asked, outcome: SearchResult | Failure | None, settings: Settings, client: JobClient
+) -> dict[str, Any]:
+    if outcome is None:
+        return _unfinished(entry, client.status(entry.job_id))
+    if isinstance(outcome, Failure):
+        return _error(outcome.code, outcome.message, job=entry.job_id)
+    return whole_prediction(outcome, settings, job_id=entry.job_id)
+
+
+def whole_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
+    """A prediction with everything a client needs that has no Label Studio task to look into."""
+    url_of = open_signer(settings).url
+    data = cards.enrichment(
+        result,
+        url_of,
+        job_id=job_id,
+        model_version=settings.model_version,
+        references=[url_of(name) for name in result.task.references],
+    )
+    candidates = [
+        to_json(candidate)
+        | {
+            "id": candidate.id,
+            "lineage": candidate.trial.lineage,
+            "image_url": url_of(candidate.image) if candidate.image else None,
+            "thumbnail_url": url_of(candidate.thumbnail) if candidate.thumbnail else None,
+        }
+        for candidate in result.candidates
+    ]
+    return {
+        **(cards.prediction(data, settings.model_version) or {}),
+        "image_url": candidates[0]["image_url"],
+        "route": result.task.route,
+        "route_reason": result.task.route_reason,
+        "nfe": result.nfe,
+        "seconds": result.seconds,
+        "editor": result.editor,
+        "candidates": candidates,
+        "data": data,
+        "job": job_id,
+    }
+
+
+def _unfinished(entry: _Asked, status: JobStatus | None) -> dict[str, Any]:
+    progress = ""
+    if status and status.expected:
+        progress = f" ({status.finished} of {status.expected} candidates)"
+    return _error(
+        "not_finished",
+        f"The search is still running{progress}. Send the same request again to get its result.",
+        job=entry.job_id,
+    )
+
+
+def _refused(error: Exception, settings: Settings) -> dict[str, Any]:
+    if settings.label_studio_url:
+        return {}
+    if isinstance(error, EacpsError):
+        return _error(error.code, str(error))
+    return _error("bad_task", "The task cannot be read. Send it as Label Studio exports it.")
+
+
+def _answer_unreachable(asked: Sequence[_Asked]) -> None:
+    for entry in asked:
+        if entry.answer is None and not entry.origin.delivered:
+            entry.answer = _error(
+                "queue_unreachable",
+                "The queue cannot be reached. Check EACPS_DATABASE_URL and try again.",
+            )
+
+
+def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}, **more}
+
+
+def _job(entry: _Asked, priority: int) -> Job:
+    return Job(id=entry.job_id, origin=to_json(entry.origin), priority=priority)
+
+
+def _age(status: JobStatus) -> float:
+    return time.time() - status.updated

@@ -1,0 +1,19 @@
+"""The web process from the environment's settings: what gunicorn is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+
+from eacps import log
+from eacps.labelstudio.web.app import create_app
+from eacps.labelstudio.web.ml_model import BackendModel
+from eacps.settings import load_settings
+
+
+def web_process(model_class: type[Any] = BackendModel) -> Flask:
+    """The app, with this process's logs set up."""
+    settings = load_settings()
+    log.configure(settings.log_level, settings.log_format, process="web")
+    return create_app(settings, model_class)

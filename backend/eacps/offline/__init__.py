@@ -1,0 +1,1 @@
+"""Work on files of this machine, without Label Studio."""

@@ -1,0 +1,296 @@
+"""`eacps faceswap`: from files of this machine, or from an export, into image files."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from eacps.domain import digest
+from eacps.editors.devices import checked
+from eacps.errors import EacpsError, SettingsError, TaskError
+from eacps.labelstudio.tasks.origins import Origin
+from eacps.labelstudio.tasks.routing import DEFAULT_REASON
+from eacps.offline.run import alone, input_digest, offline_origin
+from eacps.offline.swapper import FaceSwapper
+from eacps.offline.tasks import LOCAL, OfflineTask
+from eacps.settings import Settings
+
+REPORT = "faceswap.jsonl"
+COMMAND = "eacps faceswap"
+SUFFIX = ".png"
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class SwapRequest:
+    """The files of one swap: where characters' faces go, whose they are, and where the result
+    goes; with several characters, one mask per face may say which is whose."""
+
+    scene: Path
+    characters: Sequence[Path]
+    masks: Sequence[Path]
+    out: Path
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One task of an export."""
+
+    task: OfflineTask
+    origin: Origin
+
+    @property
+    def image(self) -> str:
+        """The name of its image."""
+        return f"{self.task.name}{SUFFIX}"
+
+
+def swap_file(settings: Settings, request: SwapRequest) -> dict[str, Any]:
+    """Swap the faces of one image, write the result, and say everything about it."""
+    _require_sensible(request)
+    # Messages name a task's fields; here the options are what can be changed.
+    settings = settings.model_copy(
+        update={
+            "label_studio_url": "",
+            "image_field": "scene",
+            "reference_field": "character",
+            "mask_field": "mask",
+        }
+    )
+    data: dict[str, Any] = {
+        "scene": _address(request.scene),
+        "character": [_address(path) for path in request.characters],
+        "mask": [_address(path) for path in request.masks],
+    }
+    origin = Origin(data, "face_swap", COMMAND, settings.model_version)
+    swapped = FaceSwapper(settings, checked(settings.devices)[0]).swap(origin)
+    _write(request.out, swapped.png)
+    return {"out": str(request.out), **swapped.facts}
+
+
+def swap_tasks(
+    settings: Settings, tasks: Sequence[OfflineTask], folder: Path, progress: Console, tell: Tell
+) -> int:
+    """Swap the faces of every task that asks for it; returns how many failed. Safe to repeat."""
+    wanted = [one for task in tasks if (one := _asked(settings, task)) is not None]
+    if not wanted:
+        raise TaskError(
+            f"None of {len(tasks)} tasks is labelled as a face swap.",
+            hint='Label them, for example by a field `"route": "face swap"`.',
+        )
+    if len(wanted) < len(tasks):
+        left = len(tasks) - len(wanted)
+        progress.print(f"Left out, as they are no face swaps: {left} of {len(tasks)}.")
+    folder = folder.resolve()
+    _require_other_files(folder, wanted)
+    swapper = FaceSwapper(settings, checked(settings.devices)[0])
+    with alone(folder, COMMAND):
+        return _Run(folder, swapper, progress, tell).all(wanted)
+
+
+class _Run:
+    """One run over a folder: what is done there is kept, what is missing is made."""
+
+    def __init__(self, folder: Path, swapper: FaceSwapper, progress: Console, tell: Tell) -> None:
+        self._folder = folder
+        self._swapper = swapper
+        self._progress = progress
+        self._tell = tell
+        self._report = folder / REPORT
+        self._known = {record["name"]: record for record in _records(self._report)}
+
+    def all(self, wanted: Sequence[_Asked]) -> int:
+        """Do what is not done; returns how many tasks failed."""
+        known = self._known
+        keys = {one.task.name: self._key(one) for one in wanted}
+        waiting = [one for one in wanted if not self._is_done(known.get(one.task.name), keys)]
+        if kept := len(wanted) - len(waiting):
+            self._progress.print(f"Finished before, and kept: {kept} of {len(wanted)}.")
+        names = {one.task.name for one in waiting}
+        # Written anew before it grows: one line per task, also after failures and broken lines.
+        left = [json.dumps(known[name], ensure_ascii=False) for name in known if name not in names]
+        _write(self._report, "".join(f"{line}\n" for line in left).encode())
+        failed = 0
+        try:
+            for one in self._shown(waiting) if waiting else ():
+                record = self._swapped(one, keys[one.task.name])
+                _append(self._report, record)
+                self._tell(record)
+                failed += "error" in record
+        except KeyboardInterrupt:
+            self._progress.print("Stopped. Run the same command again; nothing finished is lost.")
+            raise
+        return failed
+
+    def _key(self, one: _Asked) -> str:
+        return digest([input_digest(one.origin), self._swapper.words])
+
+    def _is_done(self, record: Mapping[str, Any] | None, keys: Mapping[str, str]) -> bool:
+        return (
+            record is not None
+            and "error" not in record
+            and record.get("key") == keys[record["name"]]
+            and (self._folder / str(record.get("image"))).is_file()
+        )
+
+    def _swapped(self, one: _Asked, key: str) -> dict[str, Any]:
+        record = {"name": one.task.name, "id": one.task.content["id"], "key": key}
+        try:
+            swapped = self._swapper.swap(one.origin)
+        except EacpsError as error:
+            if one.task.name in self._known:
+                # Its earlier image would pass for this attempt's.
+                (self._folder / one.image).unlink(missing_ok=True)
+            return {**record, "error": {"code": error.code, "message": str(error)}}
+        _write(self._folder / one.image, swapped.png)
+        return {**record, "image": one.image, **swapped.facts}
+
+    def _shown(self, waiting: Sequence[_Asked]) -> Iterator[_Asked]:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+        )
+        # Rich would send lines meant for a file or a pipe to the progress bar's console.
+        on_screen = sys.stdout.isatty()
+        with Progress(*columns, console=self._progress, redirect_stdout=on_screen) as progress:
+            row = progress.add_task(f"0/{len(waiting)} tasks", total=len(waiting))
+            for number, one in enumerate(waiting, start=1):
+                yield one
+                progress.update(row, completed=number, description=f"{number}/{len(waiting)} tasks")
+
+
+def print_facts(console: Console, facts: Mapping[str, Any]) -> None:
+    """A swap for people to read."""
+    verdict = "taken" if facts["same_person"] else "not taken"
+    lines = {
+        "engine": f"{facts['engine']}: {', '.join(facts['models'])}",
+        "runs on": ", ".join(facts["providers"]),
+        "face": f"{facts['face']} ({facts['look']})",
+        "identity": f"{facts['identity_before']:.2f} before, {facts['identity']:.2f} after; "
+        f"{verdict} for the same person (from {facts['same_person_from']:.2f})",
+        "written": f"{facts['out']}, {facts['seconds']} s; its metadata says “synthetic face”",
+    }
+    for name, text in (*lines.items(), *(("warning", text) for text in facts["warnings"])):
+        colour = "yellow" if name == "warning" else "bold"
+        console.print(f"[{colour}]{name:9}[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def print_record(console: Console, record: Mapping[str, Any]) -> None:
+    """One task of many in one line."""
+    if "error" in record:
+        mark, text = "[red]✗[/]", f"{record['name']}: {record['error']['message']}"
+    else:
+        mark = "[green]✓[/]" if record["same_person"] else "[yellow]✓[/]"
+        change = f"{record['identity_before']:.2f} → {record['identity']:.2f}"
+        text = f"{record['image']}  identity {change}  {record['face']}"
+    console.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _asked(settings: Settings, task: OfflineTask) -> _Asked | None:
+    """The task if it is labelled as a face swap, or not labelled but with a character's picture;
+    None if it asks for something else."""
+    origin = offline_origin(settings, task)
+    unlabelled = origin.route == "edit" and origin.route_reason == DEFAULT_REASON
+    if unlabelled and settings.reference_field in origin.data:
+        origin = replace(origin, route="face_swap", route_reason=COMMAND)
+    return _Asked(task, origin) if origin.route == "face_swap" else None
+
+
+def _require_sensible(request: SwapRequest) -> None:
+    options = [("--scene", request.scene)]
+    options += [("--character", path) for path in request.characters]
+    options += [("--mask", path) for path in request.masks]
+    for option, path in options:
+        if not _is_file(path):
+            raise TaskError(f"There is no file {path}.", hint=f"Correct {option}.")
+    if request.out.suffix.lower() != SUFFIX:
+        raise TaskError(
+            f"{request.out} would not be a PNG file, which can say that its faces are synthetic.",
+            hint="Let --out end in .png.",
+        )
+    for option, path in options:
+        if request.out.resolve() == path.resolve():
+            raise TaskError(
+                f"{request.out} would overwrite the picture of {option}.", hint="Change --out."
+            )
+
+
+def _require_other_files(folder: Path, wanted: Sequence[_Asked]) -> None:
+    read = {address for one in wanted for address in _addresses(one.origin.data)}
+    for one in wanted:
+        if _address(folder / one.image) in read:
+            raise TaskError(
+                f"{folder / one.image} would be overwritten, but a task reads it.",
+                hint="Choose another --out.",
+            )
+
+
+def _addresses(data: Mapping[str, Any]) -> Iterator[str]:
+    for value in data.values():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and item.startswith(LOCAL):
+                yield item
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name too long to be one.
+        return False
+
+
+def _address(path: Path) -> str:
+    return f"{LOCAL}{path.resolve()}"
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """What earlier runs reported; a line that a crash cut off counts as not there."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("name"), str):
+                yield record
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all: Ctrl-C must not leave half an image under a good name."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{path} cannot be written: {error.strerror}.", hint="Choose another --out."
+    )

@@ -1,0 +1,373 @@
+"""`eacps run`: the same durable search without Label Studio, from files into a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from eacps.artifacts import ArtifactStore, open_store
+from eacps.domain import Failure, SearchResult, digest, to_json
+from eacps.errors import EacpsError, FetchError, SettingsError
+from eacps.jobs.client import JobClient
+from eacps.jobs.contract import Job, JobStatus
+from eacps.jobs.lifeline import PARENT_VARIABLE
+from eacps.jobs.supervisor import RefusedError
+from eacps.labelstudio.hooks import LabelStudioHooks
+from eacps.labelstudio.tasks.fetch import Fetcher
+from eacps.labelstudio.tasks.origins import Origin, origin_of
+from eacps.offline.tasks import LOCAL, OfflineTask
+from eacps.settings import Settings
+
+ENDED = ("done", "failed", "cancelled")
+DATA_FOLDER = ".eacps"
+LOOK_SECONDS = 0.3
+OnEnded = Callable[[Path, str], None]
+REFUSED = f"Error ({RefusedError.code})"
+
+
+class FileFetcher(Fetcher):
+    """Also reads files of this machine: here the tasks come from its own user."""
+
+    def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
+        """The bytes behind a `file://` address, or whatever the settings allow."""
+        if not (isinstance(reference, str) and reference.startswith(LOCAL)):
+            return super().fetch(reference, field=field, task=task)
+        path = Path(reference.removeprefix(LOCAL))
+        if not path.is_file():
+            raise FetchError(f"There is no file {path}.", hint=f"Correct the field `{field}`.")
+        try:
+            if path.stat().st_size > self._settings.max_image_bytes:
+                raise FetchError(
+                    f"{path} is larger than {self._settings.max_image_bytes:,} bytes.",
+                    hint="Raise EACPS_MAX_IMAGE_BYTES.",
+                    code="image_too_large",
+                )
+            return path.read_bytes()
+        except OSError as error:
+            raise FetchError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+class FileHooks(LabelStudioHooks):
+    """Takes images from files and writes results into a folder."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, store: ArtifactStore | None = None
+    ) -> None:
+        super().__init__(settings, store)
+        self._folder = folder
+        self._fetcher = FileFetcher(settings, self._client)
+
+    def prepare(self, origin: Mapping[str, Any]) -> Any:
+        """The EditTask of one line of the input."""
+        return super().prepare(origin["origin"])
+
+    def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
+        """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
+        name = str(origin["name"])
+        fresh = self._folder / f".{name}.part"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for candidate in result.usable:
+            if candidate.image:
+                (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
+        shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
+        final = self._folder / name
+        shutil.rmtree(final, ignore_errors=True)
+        fresh.rename(final)
+        self._write(origin, {"best": result.best.id, **to_json(result)})
+
+    def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
+        """`NAME.json` with the error, and no images: none belong to this task."""
+        shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
+        self._write(origin, {"error": to_json(failure)})
+
+    def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        path = _report_file(self._folder, origin)
+        content = {
+            "name": origin["name"],
+            "id": origin["task_id"],
+            "data": origin["origin"]["data"],
+            "job": origin["job"],
+            **outcome,
+        }
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
+
+
+def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
+    return folder / f"{origin['name']}.json"
+
+
+def run_offline(
+    settings: Settings,
+    tasks: Sequence[OfflineTask],
+    folder: Path,
+    progress: Console,
+    out: Console,
+    *,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    on_ended: OnEnded | None = None,
+) -> int:
+    """Search every task, showing progress; returns how many failed. Safe to repeat.
+
+    `variables` are what the workers' environment needs to have these settings too; `on_ended`
+    hears, once for each task, that its files are there or that it failed.
+    """
+    folder = folder.resolve()
+    local = at_home(settings, folder)
+    with alone(folder):
+        jobs = [_job(local, task) for task in tasks]
+        client = JobClient(local)
+        herald = _Herald(folder, jobs, on_ended)
+        try:
+            unwritten = [job for job in jobs if not _is_written(folder, job)]
+            waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
+            if len(waiting) < len(jobs):
+                kept = len(jobs) - len(waiting)
+                progress.print(f"Finished before, and kept: {kept} of {len(jobs)}.")
+            herald.tell({job.id for job in jobs} - {job.id for job in waiting})
+            if waiting:
+                with _workers(local, folder, progress, variables) as process:
+                    _watch(client, waiting, process, folder, progress, herald)
+            return _report(client, jobs, folder, out)
+        finally:
+            client.close()
+
+
+class _Herald:
+    """Says once of each task that it has ended."""
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], on_ended: OnEnded | None) -> None:
+        self._folder = folder
+        self._untold = {job.id: str(job.origin["name"]) for job in jobs}
+        self._on_ended = on_ended
+
+    def tell(self, ended: Set[str]) -> None:
+        """These jobs have ended, now or before."""
+        for identity in ended & self._untold.keys():
+            name = self._untold.pop(identity)
+            if self._on_ended:
+                self._on_ended(self._folder, name)
+
+
+def at_home(settings: Settings, folder: Path) -> Settings:
+    """These settings with jobs and artifacts inside the folder, whatever a server uses."""
+    own = {"data_dir": folder / DATA_FOLDER, "database_url": "", "artifacts_url": ""}
+    return settings.model_copy(update=own)
+
+
+@contextmanager
+def alone(folder: Path, command: str = "eacps run") -> Iterator[None]:
+    """Make the folder, and keep other commands from writing into it meanwhile."""
+    try:
+        (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
+        lock = (folder / DATA_FOLDER / "run.lock").open("w")
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be written: {error.strerror}.", hint="Choose another --out."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"Another `{command}` works in {folder}.",
+                hint="Wait for it, stop it, or choose another --out.",
+            ) from None
+        yield
+
+
+def offline_origin(settings: Settings, task: OfflineTask) -> Origin:
+    """Where a task of a file comes from: nothing of it goes back into Label Studio."""
+    return replace(origin_of(task.content, settings), label_studio="", task=None)
+
+
+def input_digest(origin: Origin) -> str:
+    """Stands for everything that a task's result follows from, its files' content too."""
+    files = [_file_digest(value) for _, value in sorted(origin.data.items())]
+    return digest([origin.job_id, files])
+
+
+def _job(settings: Settings, task: OfflineTask) -> Job:
+    origin = offline_origin(settings, task)
+    identity = f"{input_digest(origin)}-{task.name}"
+    content = {
+        "origin": to_json(origin),
+        "name": task.name,
+        "task_id": task.content["id"],
+        "job": identity,
+    }
+    return Job(identity, content)
+
+
+def _file_digest(value: Any) -> Any:
+    """A file that was changed since makes another job, although its name is the same."""
+    if isinstance(value, list):
+        return [_file_digest(item) for item in value]
+    if not (isinstance(value, str) and value.startswith(LOCAL)):
+        return ""
+    try:
+        with Path(value.removeprefix(LOCAL)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _is_written(folder: Path, job: Job) -> bool:
+    try:
+        content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    good = isinstance(content, dict) and content.get("job") == job.id and "best" in content
+    return good and (folder / str(job.origin["name"]) / "best.png").is_file()
+
+
+def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Job]:
+    """The jobs that are not finished; failed ones are tried again."""
+    waiting = []
+    for job in jobs:
+        status = client.status(job.id)
+        if status is None:
+            client.submit(job)
+        elif status.state in ("failed", "cancelled"):
+            client.retry(job.id)
+        elif status.state == "done":
+            result = client.result(job.id)
+            if isinstance(result, SearchResult):
+                hooks.deliver(job.origin, result)
+                continue
+        waiting.append(job)
+    return waiting
+
+
+@contextmanager
+def _workers(
+    settings: Settings, folder: Path, progress: Console, variables: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        **variables,
+        "EACPS_DATA_DIR": str(settings.data_dir),
+        "EACPS_DATABASE_URL": "",
+        "EACPS_ARTIFACTS_URL": "",
+        "EACPS_DEVICES": ",".join(settings.devices),
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+    command = [sys.executable, "-m", "eacps", "offline-workers", str(folder)]
+    with _log(folder).open("wb") as file:
+        # A session of its own: Ctrl-C then reaches us alone, and the workers stop in order.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    except KeyboardInterrupt:
+        progress.print("Stopped. Run the same command again to go on; nothing finished is lost.")
+        raise
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _log(folder: Path) -> Path:
+    return folder / DATA_FOLDER / "run.log"
+
+
+def _watch(
+    client: JobClient,
+    jobs: Sequence[Job],
+    process: subprocess.Popen[bytes],
+    folder: Path,
+    console: Console,
+    herald: _Herald,
+) -> None:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+    )
+    ids = [job.id for job in jobs]
+    with Progress(*columns, console=console) as progress:
+        row = progress.add_task(f"0/{len(jobs)} tasks", total=None, detail="loading the models")
+        while True:
+            statuses = list(client.statuses(ids).values())
+            ended = sum(status.state in ENDED for status in statuses)
+            herald.tell({status.id for status in statuses if status.state in ENDED})
+            finished, expected = _candidates(statuses, len(jobs))
+            progress.update(
+                row,
+                description=f"{ended}/{len(jobs)} tasks",
+                completed=finished if expected else 0,
+                total=expected or None,
+                detail=f"{finished}/{expected} candidates" if expected else "loading the models",
+            )
+            if ended == len(jobs):
+                return
+            if process.poll() is not None:
+                raise EacpsError(_last_words(folder), hint=f"Its log: {_log(folder)}")
+            time.sleep(LOOK_SECONDS)
+
+
+def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
+    """How many candidates are finished, and how many there will be; 0 while nobody knows."""
+    usual = max((status.expected for status in statuses), default=0)
+    expected = [
+        status.finished if status.state in ENDED else status.expected or usual
+        for status in statuses
+    ]
+    total = sum(expected) + usual * (count - len(statuses))
+    return sum(status.finished for status in statuses), total
+
+
+def _last_words(folder: Path) -> str:
+    """What ended the workers, from their log."""
+    lines = _log(folder).read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("Error (") and not line.startswith(REFUSED)]
+    return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."
+
+
+def _report(client: JobClient, jobs: Sequence[Job], folder: Path, out: Console) -> int:
+    failed = 0
+    statuses = client.statuses([job.id for job in jobs])
+    for job in jobs:
+        name = str(job.origin["name"])
+        if _is_written(folder, job):
+            content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+            potential = content["candidates"][0]["potential"]
+            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}  potential {potential:.3f}")
+            continue
+        failed += 1
+        status = statuses.get(job.id)
+        reason = status.failure.message if status and status.failure else "not finished"
+        _say(out, "[red]✗[/]", f"{name}: {reason}")
+    return failed
+
+
+def _say(out: Console, mark: str, text: str) -> None:
+    out.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)

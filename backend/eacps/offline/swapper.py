@@ -1,0 +1,178 @@
+"""One task's best face swap, in this process: neither editor nor scorers are loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from eacps.artifacts import ArtifactStore
+from eacps.domain import EditTask, Swap, to_json
+from eacps.errors import EacpsError, FaceError
+from eacps.faces import content_credentials
+from eacps.faces.choices import swaps_of
+from eacps.faces.marking import marked
+from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE
+from eacps.faces.registry import OpenedEngine, open_engine
+from eacps.faces.session import Swapped, SwapSession
+from eacps.images import TaskImages
+from eacps.labelstudio.tasks.origins import Origin
+from eacps.offline.run import FileHooks
+from eacps.runner.judging import potential_of
+from eacps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+NOT_STORED = "memory://not-stored"
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class SwapFile:
+    """A swapped image as PNG, and what there is to say of it, as JSON."""
+
+    png: bytes
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    potential: float
+    look: Swap
+    swapped: Swapped
+
+
+class FaceSwapper:
+    """A face engine and what it needs to swap the faces of tasks; opening takes seconds."""
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        # Before the work: half of it set up would refuse every result.
+        content_credentials.wanted(settings)
+        self._settings = settings
+        self._hooks = _PixelHooks(settings)
+        self._potential = potential_of(settings, "face_swap")
+        # Read when OpenCV is loaded, which is now; its remarks say nothing to a user.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+        with _quiet_output():
+            self._opened = open_engine(settings, device)
+
+    @property
+    def words(self) -> str:
+        """The engine and its models."""
+        return self._opened.words
+
+    def swap(self, origin: Origin) -> SwapFile:
+        """The task's likeliest faces swapped, in the look that ranks highest."""
+        started = time.perf_counter()
+        try:
+            with _quiet_output():
+                task, images = self._hooks.pixels(origin)
+                return self._best(task, images, started)
+        except EacpsError:
+            raise
+        except Exception as error:
+            log.debug("a swap failed", exc_info=True)
+            raise FaceError(
+                f"The swap failed: {type(error).__name__}: {error}"[:300],
+                hint="EACPS_LOG_LEVEL=DEBUG shows where.",
+            ) from error
+
+    def _best(self, task: EditTask, images: TaskImages, started: float) -> SwapFile:
+        opened = self._opened
+        session = SwapSession(opened.engine, task, images, notes=opened.notes)
+        best = self._highest(session, task)
+        facts = _facts(opened, best)
+        recipe = {
+            "instruction": task.instruction,
+            "fingerprint": task.fingerprint,
+            "swap": to_json(best.look),
+            "scores": facts["scores"],
+            "potential": facts["potential"],
+        }
+        _, png = marked(best.swapped.image, recipe, opened.engine, self._settings)
+        return SwapFile(png, {**facts, "seconds": round(time.perf_counter() - started, 2)})
+
+    def _highest(self, session: SwapSession, task: EditTask) -> _Ranked:
+        best: _Ranked | None = None
+        for look in _looks(session, task):
+            swapped = session.swap(look)
+            if swapped is not None:
+                potential = self._potential.judge(swapped.scores).value
+                ranked = _Ranked(-inf if potential is None else potential, look, swapped)
+                # One at a time: of a large scene, every swap is a large image.
+                best = ranked if best is None or ranked.potential > best.potential else best
+        if best is None:
+            raise FaceError(
+                f"Engine {self._opened.engine.name} offers no look that the settings ask for.",
+                hint="Change EACPS_FACE_BOOSTS.",
+            )
+        return best
+
+
+class _PixelHooks(FileHooks):
+    """Reads a task's images as every other command does, but keeps the pixels."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, Path(), ArtifactStore(NOT_STORED))
+        self._kept: dict[str, Image] = {}
+
+    def pixels(self, origin: Origin) -> tuple[EditTask, TaskImages]:
+        """A task and its images."""
+        self._kept.clear()
+        task = self.prepare({"origin": to_json(origin)})
+        images = TaskImages(
+            source=self._kept[task.image],
+            mask=self._kept[task.mask] if task.mask else None,
+            references=tuple(self._kept[name] for name in task.references),
+            regions=tuple(self._kept[name] for name in task.regions),
+        )
+        return task, images
+
+    def _put(self, image: Image) -> str:
+        content = hashlib.sha256(f"{image.mode} {image.size}".encode())
+        content.update(image.tobytes())
+        name = f"{content.hexdigest()[:40]}.png"
+        self._kept[name] = image
+        return name
+
+
+def _looks(session: SwapSession, task: EditTask) -> list[Swap]:
+    """The looks of the likeliest mapping; those that come to the same on this engine once."""
+    looks = (session.usual(swap) for swap in swaps_of(task.plan) if swap.assignment == 0)
+    return list(dict.fromkeys(looks))
+
+
+def _facts(opened: OpenedEngine, best: _Ranked) -> dict[str, Any]:
+    engine, swapped = opened.engine, best.swapped
+    scores = {name: round(float(value), DIGITS) for name, value in swapped.scores.items()}
+    return {
+        "engine": engine.name,
+        "models": list(engine.models),
+        "providers": list(engine.providers),
+        "face": swapped.detail.removesuffix(f"; {best.look.words}"),
+        "look": best.look.words,
+        IDENTITY: scores[IDENTITY],
+        IDENTITY_BEFORE: scores[IDENTITY_BEFORE],
+        "same_person_from": engine.same_person,
+        "same_person": scores[IDENTITY] >= engine.same_person,
+        "scores": scores,
+        "potential": round(best.potential, DIGITS) if isfinite(best.potential) else None,
+        "warnings": list(swapped.notes),
+    }
+
+
+@contextlib.contextmanager
+def _quiet_output() -> Iterator[None]:
+    # Libraries print what they load; standard output may be somebody's JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        yield

@@ -1,0 +1,173 @@
+"""What a device does with faces: swaps them, makes the identity prior, judges identity."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL.Image import Image
+
+from eacps import images as pixels
+from eacps.artifacts import ArtifactStore
+from eacps.domain import Candidate, EditTask, Failure, Swap, Trial, to_json
+from eacps.errors import FaceError
+from eacps.faces.choices import NO_SUCH_CHOICE, swaps_of
+from eacps.images import TaskImages
+from eacps.runner.inputs import load_images
+from eacps.runner.judging import potential_of
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.faces.identity import IdentityJudge
+    from eacps.faces.registry import OpenedEngine
+    from eacps.faces.session import Swapped, SwapSession
+
+Tick = Callable[[], None]
+T = TypeVar("T")
+KEPT = 4
+Box = tuple[int, int, int, int]
+ROOM = 0.6
+FILLS_MUCH = 0.5
+NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
+
+
+class FaceBench:
+    """The face engine of one device, opened when a task first needs it."""
+
+    def __init__(self, settings: Settings, store: ArtifactStore, device: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._device = device
+        self._opened: OpenedEngine | None = None
+        self._sessions: OrderedDict[str, SwapSession] = OrderedDict()
+        self._judges: OrderedDict[str, IdentityJudge] = OrderedDict()
+
+    def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
+        """One candidate per trial of route face_swap, in order."""
+        session = self._session(task, load_images(task, self._store, self._settings))
+        recipes = _distinct(session, task)
+        candidates = []
+        for trial in trials:
+            tick()
+            recipe = recipes.get(trial.swap) if trial.swap else None
+            swapped = session.swap(recipe) if recipe else None
+            if swapped is None:
+                candidates.append(Candidate(trial, failure=NO_CHOICE))
+            else:
+                candidates.append(self._candidate(task, trial, swapped))
+        return candidates
+
+    def prior(self, task: EditTask, images: TaskImages) -> Swapped:
+        """The scene with the character's face swapped in: where a search of it starts."""
+        session = self._session(task, images)
+        swapped = session.swap(session.usual(Swap()))
+        if swapped is None:
+            raise FaceError("The engine offers no swap to start from.")
+        return swapped
+
+    @property
+    def engine_name(self) -> str:
+        """The engine in use, for cards."""
+        return self._engine().engine.name
+
+    def identities(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """How much the characters are themselves, before and after; nothing without an engine."""
+        try:
+            engine = self._engine().engine
+        except FaceError:
+            # An edit with a reference needs no face engine: its reference may be a dress.
+            return [{} for _ in edited]
+        from eacps.faces.identity import IdentityJudge
+
+        judge = _kept(
+            self._judges,
+            task.key,
+            lambda: IdentityJudge(engine, images.references, images.mask),
+        )
+        return judge.scores(images.source, edited)
+
+    def put(
+        self, image: Image, recipe: Mapping[str, Any], faces: Sequence[Box] = ()
+    ) -> tuple[str, str]:
+        """Store an image that shows a swapped face, and its thumbnail, so that it says so. The
+        thumbnail shows the faces' surroundings, where the whole would hide them."""
+        from eacps.faces.marking import marked
+
+        shown, png = marked(image, recipe, self._engine().engine, self._settings)
+        close = image.crop(_around(faces, image.size)) if faces else shown
+        return self._store.put(png, "png"), self._store.put(pixels.thumbnail(close), "jpg")
+
+    def _engine(self) -> OpenedEngine:
+        if self._opened is None:
+            from eacps.faces.registry import open_engine
+
+            self._opened = open_engine(self._settings, self._device)
+        return self._opened
+
+    def _session(self, task: EditTask, images: TaskImages) -> SwapSession:
+        from eacps.faces.session import SwapSession
+
+        opened = self._engine()
+        return _kept(
+            self._sessions,
+            task.key,
+            lambda: SwapSession(opened.engine, task, images, notes=opened.notes),
+        )
+
+    def _candidate(self, task: EditTask, trial: Trial, swapped: Swapped) -> Candidate:
+        judged = potential_of(self._settings, "face_swap").judge(swapped.scores)
+        recipe = {
+            "task_key": task.key,
+            "instruction": task.instruction,
+            "fingerprint": task.fingerprint,
+            "swap": to_json(trial.swap),
+            "scores": dict(swapped.scores),
+            "potential": judged.value,
+        }
+        image, thumbnail = self.put(swapped.image, recipe, swapped.faces)
+        return Candidate(
+            trial=trial,
+            image=image,
+            thumbnail=thumbnail,
+            metrics=judged.metrics,
+            potential=judged.value,
+            notes=(*swapped.notes, *judged.notes),
+            editor=self._engine().words,
+            detail=swapped.detail,
+        )
+
+
+def _around(faces: Sequence[Box], size: tuple[int, int]) -> Box:
+    """A box with room around all the faces; the whole image where they fill much of it."""
+    left, top, right, bottom = zip(*faces, strict=True)
+    more = ROOM * max(max(right) - min(left), max(bottom) - min(top))
+    box = (
+        max(0, round(min(left) - more)),
+        max(0, round(min(top) - more)),
+        min(size[0], round(max(right) + more)),
+        min(size[1], round(max(bottom) + more)),
+    )
+    small = (box[2] - box[0]) * (box[3] - box[1]) < FILLS_MUCH * size[0] * size[1]
+    return box if small else (0, 0, *size)
+
+
+def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:
+    """What each recipe comes to on this engine; of those that come to the same, the first."""
+    meant: dict[Swap, Swap] = {}
+    for swap in swaps_of(task.plan):
+        usual = session.usual(swap)
+        if usual not in meant.values():
+            meant[swap] = usual
+    return meant
+
+
+def _kept(store: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
+    if key not in store:
+        store[key] = make()
+        while len(store) > KEPT:
+            store.popitem(last=False)
+    store.move_to_end(key)
+    return store[key]

@@ -1,0 +1,51 @@
+"""From artifact names to a task's pixels, and from a render to a finished image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL.Image import Image, Resampling
+
+from eacps import images as pixels
+from eacps.artifacts import ArtifactStore
+from eacps.domain import EditTask
+from eacps.images import TaskImages
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.editors import Render
+
+
+def finish(images: TaskImages, render: Render) -> Image:
+    """A render at the source's size, with the source untouched outside the mask."""
+    if render.image is None:
+        raise ValueError("a failed render cannot be finished")
+    if images.mask is not None:
+        return pixels.keep_outside(images.source, render.image, images.mask)
+    if render.image.size == images.source.size:
+        return render.image
+    return render.image.resize(images.source.size, Resampling.LANCZOS)
+
+
+def load_images(task: EditTask, store: ArtifactStore, settings: Settings) -> TaskImages:
+    """A task's images from the store.
+
+    An editor's source without a mask is fitted to max_side; a face swap keeps every pixel.
+    """
+    limits = image_limits(settings)
+    source = pixels.decode(store.get(task.image), limits)
+    if task.mask is None and task.route != "face_swap":
+        source = pixels.fit_within(source, settings.max_side)
+    return TaskImages(
+        source=source,
+        mask=pixels.decode_mask(store.get(task.mask), limits) if task.mask else None,
+        references=tuple(pixels.decode(store.get(name), limits) for name in task.references),
+        regions=tuple(pixels.decode_mask(store.get(name), limits) for name in task.regions),
+    )
+
+
+def image_limits(settings: Settings) -> pixels.ImageLimits:
+    """The limits on images that the settings name."""
+    return pixels.ImageLimits(
+        settings.max_image_bytes, settings.max_image_pixels, settings.min_image_side
+    )

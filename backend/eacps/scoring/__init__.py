@@ -1,0 +1,9 @@
+"""Scorers and the potential that ranks. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from eacps.scoring.potential import Judgement, Potential
+from eacps.scoring.protocol import Scorer
+from eacps.scoring.registry import open_scorers
+
+__all__ = ["Judgement", "Potential", "Scorer", "open_scorers"]

@@ -1,0 +1,119 @@
+"""Prompt following and consistency, as CLIP sees them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from PIL import Image
+
+from eacps.domain import EditTask
+from eacps.images import TaskImages
+from eacps.metric_range import MetricRange
+from eacps.scoring import masks
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from eacps.scoring.tower import ClipTower, Look
+
+KEPT_TASKS = 8
+NEUTRAL_TEXT = ""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What stays the same for all edits of a task."""
+
+    instruction: torch.Tensor
+    direction: torch.Tensor
+    source: torch.Tensor
+    source_outside: torch.Tensor
+
+
+class ClipScorer:
+    """`pf`: similarity of edit and instruction, with a mask the mean of the whole image and of
+    the part inside. `cons`: similarity of edit and source, with a mask outside it only.
+    `pf_dir`: whether the image moved the way the words point, i.e. the cosine of (edit - source)
+    and (instruction - empty text); 0 where nothing moved."""
+
+    ranges: ClassVar[Mapping[str, MetricRange]] = {
+        "pf": MetricRange(worst=0, best=0.5),
+        "pf_dir": MetricRange(worst=-0.5, best=0.5),
+        "cons": MetricRange(worst=0.5, best=1),
+    }
+
+    def __init__(self, tower: ClipTower) -> None:
+        self._tower = tower
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    @classmethod
+    def open(cls, settings: Settings, device: str) -> ClipScorer:
+        """Load the model of EACPS_CLIP."""
+        from eacps.scoring.tower import clip_tower
+
+        return cls(clip_tower(settings.clip, device))
+
+    @classmethod
+    def free(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
+        """A forward of CLIP is not free."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics it yields."""
+        return tuple(self.ranges)
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """All images, and with a mask their insides and outsides, in one forward."""
+        if not edited:
+            return []
+        mask = masks.dividing_mask(images)
+        known = self._of_task(task, images, mask)
+        whole, within, beyond = self._looks(images, edited, mask)
+        following = whole.features @ known.instruction
+        if within is not None:
+            following = (following + within.features @ known.instruction) / 2
+        staying = (beyond or whole).features @ known.source_outside
+        moved = whole.features - known.source
+        direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(1e-6)
+        columns = (following.tolist(), direction.tolist(), staying.tolist())
+        return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        """Cosines of all pairs of images, as the model sees them."""
+        features = self._tower.look(images).features
+        return [[float(cosine) for cosine in row] for row in features @ features.T]
+
+    def _looks(
+        self, images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
+    ) -> tuple[Look, Look | None, Look | None]:
+        if mask is None:
+            return self._tower.look(edited), None, None
+        fitted = [masks.at_source_size(images, image) for image in edited]
+        within = [masks.inside(image, mask) for image in fitted]
+        beyond = [masks.outside(image, mask) for image in fitted]
+        count = len(edited)
+        look = self._tower.look([*edited, *within, *beyond])
+        first, second, third = look.split(count, count, count)
+        return first, second, third
+
+    def _of_task(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> _Known:
+        if task.key not in self._known:
+            instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
+            direction = instruction - neutral
+            source = self._tower.look([images.source]).features[0]
+            beyond = source
+            if mask is not None:
+                beyond = self._tower.look([masks.outside(images.source, mask)]).features[0]
+            unit = direction / direction.norm().clamp_min(1e-6)
+            self._known[task.key] = _Known(instruction, unit, source, beyond)
+            while len(self._known) > KEPT_TASKS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(task.key)
+        return self._known[task.key]

@@ -1,0 +1,158 @@
+"""Perceptual distance to the source: LPIPS, or the same idea in CLIP's own features."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from PIL import Image
+
+from eacps.domain import EditTask
+from eacps.errors import ScoringError, SettingsError
+from eacps.images import TaskImages
+from eacps.metric_range import MetricRange
+from eacps.scoring import masks
+from eacps.scoring.clip import ClipScorer
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from eacps.scoring.tower import ClipTower, Look
+
+CLIP_TRUNK = "clip"
+KEPT_TASKS = 8
+
+
+class Distance(Protocol):
+    """How far edited images are from their source."""
+
+    def __call__(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        mask: Image.Image | None,
+    ) -> list[float]:
+        """One distance per edited image; with a mask, of what lies outside it."""
+
+
+class LpipsScorer:
+    """`lpips`: 0 for an untouched image; with a mask, only what lies outside it counts."""
+
+    ranges: ClassVar[Mapping[str, MetricRange]] = {"lpips": MetricRange(worst=1, best=0)}
+
+    def __init__(self, distance: Distance) -> None:
+        self._distance = distance
+
+    @classmethod
+    def open(cls, settings: Settings, device: str) -> LpipsScorer:
+        """Load the trunk of EACPS_LPIPS_TRUNK."""
+        if settings.lpips_trunk == CLIP_TRUNK:
+            from eacps.scoring.tower import clip_tower
+
+            return cls(ClipDistance(clip_tower(settings.clip, device)))
+        from eacps.scoring.lpips_trunks import TRUNKS, TrunkDistance
+
+        if settings.lpips_trunk not in TRUNKS:
+            raise SettingsError(
+                f"EACPS_LPIPS_TRUNK is {settings.lpips_trunk!r}.",
+                hint=f"Set it to one of: {', '.join((*TRUNKS, CLIP_TRUNK))}.",
+            )
+        return cls(TrunkDistance(settings.lpips_trunk, device))
+
+    @classmethod
+    def free(cls, settings: Settings, metric_names: Collection[str]) -> bool:
+        """In CLIP's features it shares CLIP's forward."""
+        return settings.lpips_trunk == CLIP_TRUNK and bool(ClipScorer.ranges.keys() & metric_names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics it yields."""
+        return tuple(self.ranges)
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """One distance per edited image."""
+        if not edited:
+            return []
+        distances = self._distance(task, images, edited, masks.dividing_mask(images))
+        return [{"lpips": distance} for distance in distances]
+
+
+class ClipDistance:
+    """LPIPS without learned weights, in the stages of CLIP's image tower: unit-normalise the
+    channels, square the difference, average over the image, average over the stages."""
+
+    def __init__(self, tower: ClipTower) -> None:
+        if not tower.has_stages:
+            raise ScoringError(
+                "The CLIP model of EACPS_CLIP does not show its inner features.",
+                hint="Set EACPS_LPIPS_TRUNK to alex, vgg or squeeze.",
+            )
+        self._tower = tower
+        self._sources: OrderedDict[str, Look] = OrderedDict()
+
+    def __call__(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        mask: Image.Image | None,
+    ) -> list[float]:
+        """One distance per edited image."""
+        import torch
+
+        with torch.inference_mode():
+            target = self._tower.look(shown(images, edited, mask))
+            source = self._source(task, images, mask)
+            parts = [
+                spatial_mean(_difference(one, other), mask)
+                for one, other in zip(target.stages, source.stages, strict=True)
+            ]
+            distances: list[float] = torch.stack(parts).mean(0).tolist()
+        return distances
+
+    def _source(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> Look:
+        if task.key not in self._sources:
+            self._sources[task.key] = self._tower.look(shown(images, [images.source], mask))
+            while len(self._sources) > KEPT_TASKS:
+                self._sources.popitem(last=False)
+        self._sources.move_to_end(task.key)
+        return self._sources[task.key]
+
+
+def shown(
+    images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
+) -> Sequence[Image.Image]:
+    """What a trunk looks at: with a mask, the inside is painted over, or it would shine through
+    the trunk's wide view into what lies outside."""
+    if mask is None:
+        return edited
+    return [masks.outside(masks.at_source_size(images, image), mask) for image in edited]
+
+
+def spatial_mean(difference: torch.Tensor, mask: Image.Image | None) -> torch.Tensor:
+    """The mean over rows and columns of [N, h, w]; with a mask, weighted by how far each place
+    lies outside it."""
+    if mask is None:
+        return difference.mean(dim=(1, 2))
+    import numpy as np
+    import torch
+
+    rows, columns = difference.shape[1:]
+    small = mask.resize((columns, rows), Image.Resampling.BOX)
+    weight = torch.from_numpy(1 - np.asarray(small, dtype=np.float32) / 255)
+    weight = weight.to(difference.device)
+    total = weight.sum()
+    if float(total) == 0:
+        return difference.mean(dim=(1, 2))
+    return (difference * weight).sum(dim=(1, 2)) / total
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    from torch.nn.functional import normalize
+
+    return (normalize(one, dim=1, eps=1e-10) - normalize(other, dim=1, eps=1e-10)).square().sum(1)

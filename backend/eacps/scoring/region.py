@@ -1,0 +1,56 @@
+"""Whether the change is where it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
+
+from PIL import Image
+
+from eacps.domain import EditTask
+from eacps.images import TaskImages
+from eacps.metric_range import MetricRange
+from eacps.scoring import masks
+from eacps.settings import Settings
+
+
+class RegionScorer:
+    """`region`: the share of all change (absolute, over all pixels) that lies inside the mask;
+    0 where nothing changed. Without a mask there is no such metric."""
+
+    ranges: ClassVar[Mapping[str, MetricRange]] = {"region": MetricRange(worst=0, best=1)}
+    judges_as_rendered: ClassVar[bool] = True
+
+    @classmethod
+    def open(cls, _settings: Settings, _device: str) -> RegionScorer:
+        """Nothing to load."""
+        return cls()
+
+    @classmethod
+    def free(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
+        """It costs a subtraction."""
+        return True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics it yields."""
+        return tuple(self.ranges)
+
+    def score(
+        self, _task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> Sequence[Mapping[str, float]]:
+        """One share per edited image."""
+        import numpy as np
+
+        mask = masks.dividing_mask(images)
+        if mask is None:
+            return [{} for _ in edited]
+        source = np.asarray(images.source, dtype=np.float32)
+        within = np.asarray(mask, dtype=bool)
+        shares = []
+        for image in edited:
+            target = np.asarray(masks.at_source_size(images, image), dtype=np.float32)
+            change = np.abs(target - source).sum(axis=2)
+            total = float(change.sum())
+            shares.append({"region": float(change[within].sum()) / total if total else 0.0})
+        return shares

@@ -1,0 +1,159 @@
+"""One open_clip model, shared by every scorer that looks through it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from eacps.errors import ScoringError
+from eacps.weights import verify_manifest
+
+_STAGES = 5
+_RECENT = 2
+_HINT = (
+    "Set EACPS_CLIP to a folder with open_clip_config.json and open_clip_model.safetensors, or "
+    "to name/pretrained such as ViT-B-32/laion2b_s34b_b79k."
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the tower sees in some images: unit features [N, D], and its stages' maps [N, C, h, w]
+    on the way there."""
+
+    features: torch.Tensor
+    stages: tuple[torch.Tensor, ...]
+
+    def split(self, *sizes: int) -> list[Look]:
+        """The looks at the first so many images, at the next so many, and so on."""
+        features = torch.split(self.features, list(sizes))
+        stages = [torch.split(stage, list(sizes)) for stage in self.stages]
+        return [
+            Look(part, tuple(stage[index] for stage in stages))
+            for index, part in enumerate(features)
+        ]
+
+
+class ClipTower:
+    """A loaded open_clip model on a device."""
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, device: str) -> None:
+        self._model = model
+        self._preprocess = preprocess
+        self._tokenizer = tokenizer
+        self._device = device
+        self._indices = _stage_indices(model.visual)
+        self._recent: deque[tuple[tuple[Image.Image, ...], Look]] = deque(maxlen=_RECENT)
+        self._lock = threading.Lock()
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether this architecture shows its maps."""
+        return hasattr(self._model.visual, "forward_intermediates")
+
+    @torch.inference_mode()
+    def look(self, images: Sequence[Image.Image]) -> Look:
+        """All images in one forward; asking again for the same ones costs nothing."""
+        with self._lock:
+            for known, look in self._recent:
+                if _same(known, images):
+                    return look
+            batch = torch.stack([self._preprocess(image) for image in images]).to(self._device)
+            look = self._forward(batch)
+            self._recent.append((tuple(images), look))
+            return look
+
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit features of texts, [N, D]."""
+        tokens = self._tokenizer(list(texts)).to(self._device)
+        features: torch.Tensor = self._model.encode_text(tokens, normalize=True)
+        return features.float()
+
+    def _forward(self, batch: torch.Tensor) -> Look:
+        if not self.has_stages:
+            return Look(self._model.encode_image(batch, normalize=True).float(), ())
+        seen = self._model.visual.forward_intermediates(batch, indices=self._indices)
+        features = torch.nn.functional.normalize(seen["image_features"].float(), dim=-1)
+        return Look(features, tuple(stage.float() for stage in seen["image_intermediates"]))
+
+
+@lru_cache(maxsize=2)
+def clip_tower(name: str, device: str) -> ClipTower:
+    """The open_clip model of EACPS_CLIP, loaded once per device; never with random weights."""
+    import open_clip
+
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        where, pretrained = _checked(folder), None
+    else:
+        where, pretrained = _named(name)
+    try:
+        with _quiet():
+            # This call raises where create_model would warn and go on with random weights. The
+            # whole picture is seen, squashed: cropping would not see what happens at its edges.
+            model, preprocess = open_clip.create_model_from_pretrained(
+                where, pretrained=pretrained, device=device, image_resize_mode="squash"
+            )
+            tokenizer = open_clip.get_tokenizer(where)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ScoringError(
+            f"The CLIP model of EACPS_CLIP, {name!r}, could not be loaded: "
+            f"{type(error).__name__}: {reason}",
+            hint=_HINT,
+        ) from error
+    return ClipTower(model.eval(), preprocess, tokenizer, device)
+
+
+def _checked(folder: Path) -> str:
+    verify_manifest(folder)
+    for needed, kind in (("open_clip_config.json", "config"), ("*.safetensors", "weights")):
+        if not list(folder.glob(needed)):
+            raise ScoringError(
+                f"The folder of EACPS_CLIP, {str(folder)!r}, has no {kind} ({needed}).",
+                hint=_HINT,
+            )
+    return f"local-dir:{folder}"
+
+
+def _named(name: str) -> tuple[str, str]:
+    model, slash, pretrained = name.rpartition("/")
+    if not slash or not model or model.startswith((".", "~")) or Path(name).is_absolute():
+        raise ScoringError(f"EACPS_CLIP names a folder that is not there: {name!r}.", hint=_HINT)
+    return model, pretrained
+
+
+def _stage_indices(visual: Any) -> list[int] | None:
+    blocks = len(getattr(getattr(visual, "transformer", None), "resblocks", ()))
+    if blocks <= _STAGES:
+        return None
+    return [round((index + 1) * blocks / _STAGES) - 1 for index in range(_STAGES)]
+
+
+def _same(known: Sequence[Image.Image], images: Sequence[Image.Image]) -> bool:
+    return len(known) == len(images) and all(
+        one is other for one, other in zip(known, images, strict=True)
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # open_clip logs its loading to the root logger.
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

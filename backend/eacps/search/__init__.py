@@ -1,0 +1,21 @@
+"""Search strategies: pure, one per file; `create` makes one from a plan."""
+
+from eacps.search.protocol import AskTellError, Strategy
+from eacps.search.ranking import best, finished, rankable, ranked
+from eacps.search.registry import Description, Parameter, budget, cost, create, describe, names
+
+__all__ = [
+    "AskTellError",
+    "Description",
+    "Parameter",
+    "Strategy",
+    "best",
+    "budget",
+    "cost",
+    "create",
+    "describe",
+    "finished",
+    "names",
+    "rankable",
+    "ranked",
+]

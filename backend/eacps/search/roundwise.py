@@ -1,0 +1,129 @@
+"""Ask and tell for strategies that go round by round, so that each reads as its algorithm."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from typing import Generic, TypeVar
+
+from eacps.domain import Noise, Outcome, Stage, Trial
+from eacps.search.moves import MoveKind
+from eacps.search.protocol import AskTellError, Params
+from eacps.search.seeds import Seeds
+
+P = TypeVar("P", bound=Params)
+Course = Generator[Sequence[Trial], Sequence[Outcome], None]
+
+
+class RoundwiseStrategy(ABC, Generic[P]):
+    """Turns `search`, a generator over rounds, into a Strategy, and guards the rules."""
+
+    def __init__(self, params: P, *, seed: int = 0, batch_size: int = 4, steps: int = 12) -> None:
+        self.params = params
+        self.batch_size = batch_size
+        self.steps = steps
+        self.seeds = Seeds(seed)
+        self._count = 0
+        self._notes: list[str] = []
+        self._round: Sequence[Trial] | None = None
+        self._waiting: dict[str, Trial] = {}
+        self._told: dict[str, Outcome] = {}
+        self._finished: set[tuple[str, int | None]] = set()
+        self._course = self.search()
+
+    @abstractmethod
+    def search(self) -> Course:
+        """Yields the trials of a round, receives their outcomes in the same order; ends when done.
+
+        `seen = yield trials`: the outcomes contain failures; `ranked(seen)` leaves them out.
+        """
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was decided so far, and why. See Strategy.notes."""
+        return tuple(self._notes)
+
+    def note(self, words: str) -> None:
+        """Put a decision on record, in words for the report."""
+        self._notes.append(words)
+
+    def trial(
+        self,
+        noise: Noise,
+        *,
+        stage: Stage = "global",
+        round_number: int = 0,
+        parent: Trial | None = None,
+        suffix: str = "",
+    ) -> Trial:
+        """The next trial, under the next id (c1, c2, ...)."""
+        self._count += 1
+        parent_id = parent.id if parent else None
+        return Trial(
+            f"c{self._count}", noise, stage, round_number, parent_id, instruction_suffix=suffix
+        )
+
+    def fresh_trials(self, count: int, *, round_number: int = 0) -> list[Trial]:
+        """`count` global trials whose noises have nothing to do with each other."""
+        return [
+            self.trial(Noise(self.seeds.fresh()), round_number=round_number) for _ in range(count)
+        ]
+
+    def child(
+        self, parent: Trial, *, moves: MoveKind, angle: float, round_number: int, suffix: str = ""
+    ) -> Trial:
+        """A local trial near its parent: its noise turned by the angle, or its seed counted up."""
+        if moves == "seed":
+            noise = Noise(self.seeds.after(parent.noise.seed))
+        else:
+            noise = parent.noise.moved(angle, self.seeds.fresh())
+        return self.trial(
+            noise, stage="local", round_number=round_number, parent=parent, suffix=suffix
+        )
+
+    def ask(self) -> Sequence[Trial]:
+        """The next round of trials; [] means finished. See Strategy.ask."""
+        if self._waiting:
+            some = ", ".join(list(self._waiting)[:5])
+            raise AskTellError(
+                f"{len(self._waiting)} trials have no outcome yet, among them {some}.",
+                hint="Tell how every trial of the last ask ended before you ask again.",
+            )
+        try:
+            if self._round is None:
+                self._round = next(self._course)
+            else:
+                self._round = self._course.send([self._told[trial.id] for trial in self._round])
+            while not self._round:  # a round may be left without trials, but [] means finished
+                self._round = self._course.send([])
+        except StopIteration:
+            self._round = []
+        self._told = {}
+        self._waiting = {trial.id: trial for trial in self._round}
+        return list(self._round)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """How trials ended, in any order and portions. See Strategy.tell."""
+        told: dict[str, Outcome] = {}
+        for outcome in outcomes:
+            self._check(outcome, told)
+            told[outcome.trial.id] = outcome
+        for identifier, outcome in told.items():
+            del self._waiting[identifier]
+            self._finished.add((identifier, outcome.trial.to_step))
+        self._told |= told
+
+    def _check(self, outcome: Outcome, told: dict[str, Outcome]) -> None:
+        identifier = outcome.trial.id
+        if identifier in told or (identifier, outcome.trial.to_step) in self._finished:
+            problem = "was told before"
+        elif identifier not in self._waiting:
+            problem = "was never asked"
+        elif outcome.trial != self._waiting[identifier]:
+            problem = "is not the trial that was asked under this id"
+        else:
+            return
+        raise AskTellError(
+            f"Trial {identifier} {problem}.",
+            hint="Tell each trial that was asked exactly once, unchanged.",
+        )

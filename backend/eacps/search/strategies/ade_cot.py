@@ -1,0 +1,254 @@
+"""ADE-CoT (arXiv 2603.00141): adaptive budget, early pruning, depth-first stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Final, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from eacps.domain import Outcome, Trial
+from eacps.search import pruning as climbing
+from eacps.search.gain import standard_scores
+from eacps.search.parameters import STRICT
+from eacps.search.pruning import Look, Order, Part
+from eacps.search.ranking import finished, ranked
+from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.verdict import AtLeast, AtMost, Highest, Lowest, passes, quality
+
+REGION: Final = ("region",)
+CAPTION: Final = ("caption", "pf")
+SIMILARITY: Final = "nearest_similarity"
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AdeCotParams:
+    """Settings of `ade_cot`."""
+
+    n: Annotated[int, Field(ge=1, le=100_000, description="most candidates")] = 8
+    difficulty: Annotated[
+        bool,
+        Field(description="part 1: finish one edit first; the better it is, the fewer follow"),
+    ] = True
+    n_min: Annotated[
+        int, Field(ge=1, le=100_000, description="fewest candidates, for a perfect first edit")
+    ] = 1
+    gamma: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=100,
+            description="how the budget falls: n_min + (n - n_min) (1 - quality)^gamma",
+        ),
+    ] = 0.12
+    prune: Annotated[
+        bool, Field(description="part 2: prune by previews, at an early and a late step")
+    ] = True
+    early: Annotated[
+        float, Field(gt=0, lt=1, description="the early look's share of the steps")
+    ] = 0.29
+    late: Annotated[
+        float, Field(gt=0, lt=1, description="the late look's share of the steps, after early")
+    ] = 0.57
+    early_keep: Annotated[Fraction, Field(description="share of previews kept early")] = 0.5
+    late_keep: Annotated[Fraction, Field(description="share of those kept late")] = 0.5
+    region_weight: Annotated[
+        Weight, Field(description="weight of `region` beside the potential")
+    ] = 1.0
+    caption_weight: Annotated[
+        Weight, Field(description="weight of `caption`, or else `pf`, beside the potential")
+    ] = 1.0
+    duplicate_similarity: Annotated[
+        float,
+        Field(
+            ge=-1,
+            le=1,
+            description="a preview that is more similar to a better one is dropped; 1 drops none",
+        ),
+    ] = 0.96
+    stop: Annotated[
+        bool,
+        Field(description="part 3: finish the most promising first, and stop when enough pass"),
+    ] = True
+    enough: Annotated[int, Field(ge=1, le=100_000, description="how many results must pass")] = 1
+    yes: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="a result passes when a verifier's `satisfied`, `preserved` and `intact` "
+            "are at least this and no threshold is missed",
+        ),
+    ] = 0.8
+    at_least: AtLeast = Field(default_factory=dict)
+    at_most: AtMost = Field(default_factory=dict)
+    lowest: Lowest = 4.0
+    highest: Highest = 10.5
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.n_min > self.n:
+            raise ValueError(f"n_min ({self.n_min}) must not be greater than n ({self.n})")
+        if self.early >= self.late:
+            raise ValueError(f"early ({self.early}) must be less than late ({self.late})")
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        return self
+
+    @property
+    def budget(self) -> int:
+        """How many trials these settings use at most."""
+        return self.n
+
+    def cost(self, steps: int) -> float:
+        """What the search costs in full renders at most, when nothing fails."""
+        finished_first = 1 if self.difficulty else 0
+        others = self.n - finished_first
+        return finished_first + climbing.cost(others, self.looks(others, steps), steps)
+
+    def looks(self, count: int, steps: int) -> list[Look]:
+        """Where `count` candidates are looked at, and how many go on."""
+        if not self.prune or not count:
+            return []
+        kept_early = math.ceil(count * self.early_keep)
+        kept_late = math.ceil(kept_early * self.late_keep)
+        return climbing.looks([(self.early, kept_early), (self.late, kept_late)], steps)
+
+    def wanted(self, first: float) -> int:
+        """How many candidates a task deserves whose first edit has this quality (0 to 1).
+
+        >>> params = AdeCotParams(n=8)
+        >>> [params.wanted(quality) for quality in (0.0, 0.5, 0.9, 1.0)]
+        [8, 7, 6, 1]
+        """
+        return self.n_min + round((self.n - self.n_min) * math.pow(1 - first, self.gamma))
+
+
+class AdeCot(RoundwiseStrategy[AdeCotParams]):
+    """A budget by difficulty, pruning by previews, and a stop as soon as enough results pass.
+
+    >>> from eacps.domain import Outcome
+    >>> search = AdeCot(AdeCotParams(n=6), seed=7, batch_size=2, steps=12)
+    >>> while trials := search.ask():
+    ...     print([(trial.id, trial.to_step) for trial in trials])
+    ...     good = {name: float(trials[0].id == "c6") for name in ("satisfied", "preserved")}
+    ...     search.tell([Outcome(trial, int(trial.id[1:]), good) for trial in trials])
+    [('c1', None), ('c2', 3)]
+    [('c3', 3), ('c4', 3), ('c5', 3), ('c6', 3)]
+    [('c6', 7), ('c5', 7), ('c4', 7)]
+    [('c6', None), ('c5', None)]
+    """
+
+    Params: ClassVar[type[AdeCotParams]] = AdeCotParams
+
+    def search(self) -> Course:
+        """Each part that is switched off leaves its step out."""
+        looks = self.params.looks(self.params.n, self.steps)
+        first_step = looks[0].to_step if looks else None
+        results: list[Outcome] = []
+        previews: list[Outcome] = []
+        wanted = self.params.n
+        if self.params.difficulty:
+            begun = yield from self._probe(first_step)
+            results = finished(begun)
+            previews = [outcome for outcome in begun if outcome.trial.to_step is not None]
+            if not ranked(begun) or self._stops(self._passed(results), len(previews)):
+                return
+            wanted = self._budget(results)
+        others = self.fresh_trials(max(0, wanted - len(results) - len(previews)))
+        if not looks:
+            yield from self._finish(others, [], results)
+            return
+        wanted_previews = wanted - len(results)
+        if not wanted_previews:
+            return
+        previews += yield climbing.advanced(others, first_step)
+        stops = self.params.looks(wanted_previews, self.steps)
+        kept, reserve = yield from climbing.prune(previews, stops, self.note, self._promise)
+        yield from self._finish(kept, reserve, results)
+
+    def _probe(self, first_step: int | None) -> Part:
+        """One full edit; the rest of its batch begins meanwhile, or devices would idle."""
+        first, *others = self.fresh_trials(min(self.params.n, self.batch_size))
+        return list((yield [first, *climbing.advanced(others, first_step)]))
+
+    def _budget(self, results: Sequence[Outcome]) -> int:
+        params = self.params
+        first = max((quality(r, params.lowest, params.highest) for r in ranked(results)), default=0)
+        wanted = params.wanted(first)
+        self.note(f"First quality {first:.2f}: {wanted} of {params.n} candidates.")
+        return wanted
+
+    def _promise(self, previews: Sequence[Outcome]) -> Order:
+        """Previews by potential, region and caption together; near-duplicates only stand in."""
+        usable = ranked(previews)
+        parts = [[outcome.potential or 0.0 for outcome in usable]]
+        weights = [1.0]
+        for names, weight in (
+            (REGION, self.params.region_weight),
+            (CAPTION, self.params.caption_weight),
+        ):
+            values = [_score(outcome, names) for outcome in usable]
+            # Who lacks a score that others have could not be compared with them.
+            present = [value for value in values if value is not None]
+            if len(present) == len(usable):
+                parts.append(present)
+                weights.append(weight)
+        columns = [standard_scores(values) for values in parts]
+        sums = [
+            math.fsum(w * value for w, value in zip(weights, row, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+        # Sorting is stable, so equal sums keep the order of potentials.
+        order = [each for _, each in sorted(zip(sums, usable, strict=True), key=lambda x: -x[0])]
+        return self._without_duplicates(order)
+
+    def _without_duplicates(self, order: list[Outcome]) -> Order:
+        limit = self.params.duplicate_similarity
+        unique: list[Outcome] = order[:1]
+        double: list[Outcome] = []
+        for outcome in order[1:]:
+            similarity = _score(outcome, (SIMILARITY,))
+            is_double = similarity is not None and min(similarity, 1.0) > limit
+            (double if is_double else unique).append(outcome)
+        if double:
+            self.note(f"Left out as near-duplicates of better previews: {climbing.named(double)}.")
+        return Order(unique, double)
+
+    def _finish(
+        self, kept: Sequence[Trial], reserve: Sequence[Trial], results: Sequence[Outcome]
+    ) -> Part:
+        """Most promising first: a batch at a time with part 3, all at once without it."""
+        done, passed = list(results), self._passed(results)
+        size = self.batch_size if self.params.stop else max(1, len(kept))
+        for start in range(0, len(kept), size):
+            batch = yield climbing.advanced(kept[start : start + size], None)
+            done += batch
+            passed += self._passed(batch)
+            if self._stops(passed, unfinished=max(0, len(kept) - start - size)):
+                return done
+        return (yield from climbing.with_stand_ins(done, reserve, 1, self.note))
+
+    def _passed(self, results: Sequence[Outcome]) -> int:
+        params = self.params
+        return sum(
+            passes(outcome, params.yes, params.at_least, params.at_most)
+            for outcome in ranked(results)
+        )
+
+    def _stops(self, passed: int, unfinished: int) -> bool:
+        if not self.params.stop or passed < self.params.enough:
+            return False
+        results = "1 result" if passed == 1 else f"{passed} results"
+        self.note(f"Stopped when {results} had passed; {unfinished} were left unfinished.")
+        return True
+
+
+def _score(outcome: Outcome, names: Sequence[str]) -> float | None:
+    """The first of the named scores that is there and a finite number."""
+    values = (outcome.scores.get(name, math.nan) for name in names)
+    return next((value for value in values if math.isfinite(value)), None)

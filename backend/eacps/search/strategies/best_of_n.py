@@ -1,0 +1,46 @@
+"""Best-of-N: independent attempts, the best one wins. The baseline of every comparison."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from eacps.search.parameters import STRICT
+from eacps.search.roundwise import Course, RoundwiseStrategy
+
+
+@dataclass(frozen=True, config=STRICT)
+class BestOfNParams:
+    """Settings of `best_of_n`."""
+
+    n: Annotated[
+        int, Field(ge=1, le=1_000_000, description="candidates, each from fresh noise")
+    ] = 8
+
+    @property
+    def budget(self) -> int:
+        """How many trials these settings use when nothing fails."""
+        return self.n
+
+
+class BestOfN(RoundwiseStrategy[BestOfNParams]):
+    """N candidates from independent noises; the best one wins.
+
+    >>> from eacps.domain import Outcome
+    >>> from eacps.search import best
+    >>> search = BestOfN(BestOfNParams(n=3), seed=7)
+    >>> outcomes = [Outcome(trial, potential=-trial.noise.seed) for trial in search.ask()]
+    >>> search.tell(outcomes)
+    >>> search.ask()
+    []
+    >>> best(outcomes).trial.id
+    'c3'
+    """
+
+    Params: ClassVar[type[BestOfNParams]] = BestOfNParams
+
+    def search(self) -> Course:
+        """One round."""
+        yield self.fresh_trials(self.params.n)

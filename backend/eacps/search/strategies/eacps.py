@@ -1,0 +1,177 @@
+"""EACPS: explore globally, keep an elite, search locally around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from eacps.domain import Outcome
+from eacps.search import pruning as climbing
+from eacps.search.gain import expected_gain
+from eacps.search.moves import Angle, AngleDecay, Moves, annealed
+from eacps.search.parameters import STRICT
+from eacps.search.pruning import Part, Rung, Rungs
+from eacps.search.ranking import ranked
+from eacps.search.roundwise import Course, RoundwiseStrategy
+
+Count = Annotated[int, Field(ge=1, le=1000)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class EacpsParams:
+    """Settings of `eacps`."""
+
+    k: Annotated[Count, Field(description="candidates of the global stage")] = 4
+    m: Annotated[Count, Field(description="elites kept for each local round, at most k")] = 2
+    k_local: Annotated[Count, Field(description="children of each elite in a local round")] = 2
+    rounds: Annotated[int, Field(ge=1, le=100, description="local rounds")] = 1
+    moves: Moves = "noise"
+    angle: Angle = 0.4
+    angle_decay: AngleDecay = 0.5
+    rungs: Annotated[
+        Rungs,
+        Field(
+            description="early feedback: global candidates are pruned by their previews, "
+            "in pairs as in `halving`; must keep at least m"
+        ),
+    ] = ()
+    local_rungs: Annotated[
+        Rungs, Field(description="the same for the children of each local round")
+    ] = ()
+    adaptive: Annotated[
+        bool, Field(description="stop when another candidate promises too little")
+    ] = False
+    k_first: Annotated[
+        Count, Field(description="adaptive: global candidates before the first decision")
+    ] = 4
+    least_gain: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            description="adaptive: the expected gain, in units of the potential, "
+            "that another candidate must promise",
+        ),
+    ] = 0.01
+
+    @model_validator(mode="after")
+    def _elites_come_from_the_global_stage(self) -> Self:
+        if self.m > self.k:
+            raise ValueError(f"m ({self.m}) must not be greater than k ({self.k})")
+        kept = min((keep for _, keep in self.rungs), default=self.k)
+        if any(share < 1 for share, _ in self.rungs) and self.m > kept:
+            raise ValueError(f"m ({self.m}) must not be greater than what rungs keep ({kept})")
+        return self
+
+    @property
+    def budget(self) -> int:
+        """How many trials these settings use when nothing fails; adaptive ones, at most."""
+        return self.k + self.rounds * self.m * self.k_local
+
+    def cost(self, steps: int) -> float:
+        """What the search costs in full renders when nothing fails; adaptive ones, at most."""
+
+        def climbed(count: int, rungs: tuple[Rung, ...]) -> float:
+            return climbing.cost(count, climbing.looks(rungs, steps), steps)
+
+        children = climbed(self.m * self.k_local, self.local_rungs)
+        return climbed(self.k, self.rungs) + self.rounds * children
+
+    def angle_of(self, round_number: int) -> float:
+        """The angle of local round `round_number`, counted from 1."""
+        return annealed(self.angle, self.angle_decay, round_number - 1)
+
+
+class Eacps(RoundwiseStrategy[EacpsParams]):
+    """K global candidates, then rounds of K_local children around the M best so far.
+
+    >>> from eacps.domain import Outcome
+    >>> search = Eacps(EacpsParams(k=4, m=1, k_local=2), seed=7)
+    >>> search.tell([Outcome(trial, potential=int(trial.id[1:])) for trial in search.ask()])
+    >>> [(trial.id, trial.lineage) for trial in search.ask()]
+    [('c5', 'child of c4 at angle 0.4'), ('c6', 'child of c4 at angle 0.4')]
+    """
+
+    Params: ClassVar[type[EacpsParams]] = EacpsParams
+    _first_scores: Sequence[float] = ()
+
+    def search(self) -> Course:
+        """Elites of a later round come from all candidates so far, not from the last round only."""
+        seen = yield from climbing.climb(self._begin, self.params.rungs, self.steps, self.note)
+        explored = _top(seen)
+        for round_number in range(1, self.params.rounds + 1):
+            elites = ranked(seen)[: self.params.m]
+            if not elites or not self._another_round(round_number, _top(seen) - explored):
+                return
+            children = climbing.together(
+                [
+                    self.child(
+                        elite.trial,
+                        moves=self.params.moves,
+                        angle=self.params.angle_of(round_number),
+                        round_number=round_number,
+                    )
+                    for elite in elites
+                    for _ in range(self.params.k_local)
+                ]
+            )
+            outcomes = yield from climbing.climb(
+                children, self.params.local_rungs, self.steps, self.note
+            )
+            # Who was not an elite before cannot become one now, so the elites stand for all.
+            seen = [*elites, *outcomes]
+
+    def _begin(self, to_step: int | None) -> Part:
+        """The global stage's first step: all K at once, or by whole batches while they promise."""
+        params = self.params
+        first = max(params.k_first, params.m, self.batch_size) if params.adaptive else params.k
+        outcomes: list[Outcome] = []
+        portion = min(params.k, first)
+        while portion:
+            outcomes += yield climbing.advanced(self.fresh_trials(portion), to_step)
+            self._first_scores = [each.potential or 0.0 for each in ranked(outcomes)]
+            portion = min(self.batch_size, params.k - len(outcomes))
+            if portion and not self._another_candidate(len(outcomes)):
+                break
+        return outcomes
+
+    def _another_candidate(self, count: int) -> bool:
+        scores = self._first_scores
+        if not scores:
+            return False
+        gain = expected_gain(scores, max(scores))
+        if gain >= self.params.least_gain:
+            return True
+        self.note(
+            f"The global stage stopped after {count} of {self.params.k} candidates: "
+            f"{self._too_little(gain)}"
+        )
+        return False
+
+    def _another_round(self, round_number: int, progress: float) -> bool:
+        """`progress` is by how much local rounds raised the best so far."""
+        if not self.params.adaptive:
+            return True
+        # Scores at the first rung have their own mean: what local rounds added is put on top of
+        # them, instead of comparing a final score with those of previews.
+        scores = self._first_scores
+        angle = self.params.angle_of(round_number)
+        correlation = math.cos(angle) if self.params.moves == "noise" else 0.0
+        gain = expected_gain(scores, max(scores) + progress, correlation=correlation)
+        if gain >= self.params.least_gain:
+            return True
+        self.note(
+            f"Local search stopped before round {round_number} of {self.params.rounds}: "
+            f"{self._too_little(gain)}"
+        )
+        return False
+
+    def _too_little(self, gain: float) -> str:
+        return f"another was expected to gain {gain:.2g}, less than {self.params.least_gain:g}."
+
+
+def _top(outcomes: list[Outcome]) -> float:
+    return max((each.potential or 0.0 for each in ranked(outcomes)), default=0.0)

@@ -1,0 +1,63 @@
+"""Successive halving: many begin, previews decide who goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from eacps.search import pruning as climbing
+from eacps.search.parameters import STRICT
+from eacps.search.pruning import Rungs
+from eacps.search.roundwise import Course, RoundwiseStrategy
+
+
+@dataclass(frozen=True, config=STRICT)
+class HalvingParams:
+    """Settings of `halving`."""
+
+    n: Annotated[
+        int, Field(ge=1, le=1_000_000, description="candidates that begin, from fresh noises")
+    ] = 8
+    rungs: Annotated[
+        Rungs,
+        Field(
+            description="pairs of the share of the steps and how many go on from there, the best "
+            "previews first; at 1.0: how many usable results there must be, "
+            "or pruned candidates come back"
+        ),
+    ] = ((0.3, 4), (0.6, 2), (1.0, 1))
+
+    @property
+    def budget(self) -> int:
+        """How many trials begin."""
+        return self.n
+
+    def cost(self, steps: int) -> float:
+        """What the search costs in full renders when nothing fails."""
+        return climbing.cost(self.n, climbing.looks(self.rungs, steps), steps)
+
+
+class Halving(RoundwiseStrategy[HalvingParams]):
+    """N candidates from independent noises begin; at every rung the best previews go on.
+
+    >>> from eacps.domain import Outcome
+    >>> search = Halving(HalvingParams(n=4, rungs=((0.5, 2),)), seed=7, steps=12)
+    >>> for _ in range(2):
+    ...     trials = search.ask()
+    ...     print([(trial.id, trial.to_step) for trial in trials])
+    ...     search.tell([Outcome(trial, potential=int(trial.id[1:])) for trial in trials])
+    [('c1', 6), ('c2', 6), ('c3', 6), ('c4', 6)]
+    [('c4', None), ('c3', None)]
+    >>> search.notes
+    ('Step 6: c4, c3 of 4 previews went on.',)
+    """
+
+    Params: ClassVar[type[HalvingParams]] = HalvingParams
+
+    def search(self) -> Course:
+        """One climb."""
+        trials = self.fresh_trials(self.params.n)
+        start = climbing.together(trials)
+        yield from climbing.climb(start, self.params.rungs, self.steps, self.note)

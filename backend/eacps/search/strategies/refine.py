@@ -1,0 +1,157 @@
+"""Refine: tell the editor in words what its best attempt got wrong, and edit again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from eacps.domain import Outcome
+from eacps.search.moves import Angle, AngleDecay, Moves, annealed
+from eacps.search.parameters import STRICT
+from eacps.search.ranking import best
+from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.verdict import (
+    AtLeast,
+    AtMost,
+    Highest,
+    Lowest,
+    Thresholds,
+    answers,
+    missed,
+    quality,
+)
+
+# Short, because text encoders cut long instructions off.
+COMPLAINTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Carry it out fully.": ("satisfied", "pf", "pf_dir", "caption"),
+    "Change nothing else.": ("preserved", "cons", "lpips", "region"),
+    "Keep the image clean.": ("intact", "aesthetic"),
+}
+NO_THRESHOLDS: Final[Thresholds] = {}
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
+def critique(
+    scores: Mapping[str, float],
+    low: float = 0.85,
+    at_least: Thresholds = NO_THRESHOLDS,
+    at_most: Thresholds = NO_THRESHOLDS,
+) -> str:
+    """What to tell the editor: one sentence for each thing that an answer or a metric finds wrong.
+
+    >>> critique({"satisfied": 0.9, "preserved": 0.1, "intact": 0.4})
+    'Change nothing else. Keep the image clean.'
+    >>> critique({"pf": 0.2, "lpips": 0.1}, at_least={"pf": 0.3}, at_most={"lpips": 0.2})
+    'Carry it out fully.'
+    >>> critique({"pf": 0.2})
+    ''
+    """
+    wrong = {name for name, answer in answers(scores).items() if answer < low}
+    # A score that is not there says nothing about the image.
+    known = {name: value for name, value in scores.items() if math.isfinite(value)}
+    wrong |= known.keys() & set(missed(known, at_least, at_most))
+    return " ".join(words for words, names in COMPLAINTS.items() if wrong & set(names))
+
+
+@dataclass(frozen=True, config=STRICT)
+class RefineParams:
+    """Settings of `refine`."""
+
+    n: Annotated[int, Field(ge=1, le=1000, description="first attempts, from fresh noises")] = 2
+    max_steps: Annotated[int, Field(ge=1, le=1000, description="re-edits of the best")] = 3
+    per_step: Annotated[int, Field(ge=1, le=1000, description="attempts at each re-edit")] = 2
+    tau_low: Annotated[
+        Threshold,
+        Field(description="below this quality the critique is appended to the instruction"),
+    ] = 0.85
+    tau_high: Annotated[Threshold, Field(description="from this quality on the search stops")] = (
+        0.95
+    )
+    moves: Moves = "noise"
+    angle: Angle = 0.4
+    angle_decay: AngleDecay = 0.5
+    at_least: AtLeast = Field(default_factory=dict)
+    at_most: AtMost = Field(default_factory=dict)
+    lowest: Lowest = 4.0
+    highest: Highest = 10.5
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.tau_low > self.tau_high:
+            raise ValueError(
+                f"tau_low ({self.tau_low}) must not be greater than tau_high ({self.tau_high})"
+            )
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        return self
+
+    @property
+    def budget(self) -> int:
+        """How many trials these settings use at most."""
+        return self.n + self.max_steps * self.per_step
+
+
+class Refine(RoundwiseStrategy[RefineParams]):
+    """The best attempt is edited again, its critique appended to the instruction, until it is good.
+
+    >>> from eacps.domain import Outcome
+    >>> search = Refine(RefineParams(n=2, per_step=1), seed=7)
+    >>> for preserved in (0.1, 0.9, 1.0):
+    ...     trials = search.ask()
+    ...     print([trial.instruction_suffix for trial in trials])
+    ...     scores = {"satisfied": 0.99, "preserved": preserved}
+    ...     search.tell([Outcome(trial, preserved, scores) for trial in trials])
+    ['', '']
+    ['Change nothing else.']
+    ['Change nothing else.']
+    >>> search.ask(), search.notes[-1]
+    ([], "Stopped: c4's quality is 0.99, at least 0.95.")
+    """
+
+    Params: ClassVar[type[RefineParams]] = RefineParams
+
+    def search(self) -> Course:
+        """Between the thresholds the words stay as they are, and only the noise moves."""
+        params = self.params
+        seen = yield self.fresh_trials(params.n)
+        for step in range(1, params.max_steps + 1):
+            leader = best(seen)
+            if leader is None or self._is_good(leader):
+                return
+            suffix = self._words(leader)
+            angle = annealed(params.angle, params.angle_decay, step - 1)
+            outcomes = yield [
+                self.child(
+                    leader.trial,
+                    moves=params.moves,
+                    angle=angle,
+                    round_number=step,
+                    suffix=suffix,
+                )
+                for _ in range(params.per_step)
+            ]
+            seen = [leader, *outcomes]
+
+    def _is_good(self, leader: Outcome) -> bool:
+        value, enough = self._quality(leader), self.params.tau_high
+        if value < enough:
+            return False
+        self.note(f"Stopped: {leader.trial.id}'s quality is {value:.2f}, at least {enough:g}.")
+        return True
+
+    def _words(self, leader: Outcome) -> str:
+        params = self.params
+        value = self._quality(leader)
+        words = leader.trial.instruction_suffix
+        if value < params.tau_low:
+            words = critique(leader.scores, params.tau_low, params.at_least, params.at_most)
+        said = f"told: {words}" if words else "with the instruction as it is"
+        self.note(f"{leader.trial.id}'s quality is {value:.2f}; edited again, {said}")
+        return words
+
+    def _quality(self, leader: Outcome) -> float:
+        return quality(leader, self.params.lowest, self.params.highest)

@@ -1,0 +1,94 @@
+"""Waves: successive halving again and again, for as long as no result is good enough."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from eacps.domain import Outcome
+from eacps.search import pruning as climbing
+from eacps.search.parameters import STRICT
+from eacps.search.pruning import Rungs
+from eacps.search.ranking import best
+from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.verdict import Highest, Lowest, quality
+
+
+@dataclass(frozen=True, config=STRICT)
+class WavesParams:
+    """Settings of `waves`."""
+
+    n: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="candidates that begin in a wave, from fresh noises"),
+    ] = 8
+    waves: Annotated[int, Field(ge=1, le=1000, description="most waves")] = 4
+    rungs: Annotated[
+        Rungs, Field(description="how a wave is pruned by previews, in pairs as in `halving`")
+    ] = ((0.4, 2), (0.6, 1))
+    good: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="no other wave begins once a result has this quality: the weakest of a "
+            "verifier's answers, or else the potential between lowest and highest",
+        ),
+    ] = 0.85
+    lowest: Lowest = 4.0
+    highest: Highest = 10.5
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        return self
+
+    @property
+    def budget(self) -> int:
+        """How many trials begin at most."""
+        return self.n * self.waves
+
+    def cost(self, steps: int) -> float:
+        """What the search costs in full renders at most, when nothing fails."""
+        return self.waves * climbing.cost(self.n, climbing.looks(self.rungs, steps), steps)
+
+
+class Waves(RoundwiseStrategy[WavesParams]):
+    """Halving in waves: easy tasks end after the first, hard ones get what these have saved.
+
+    >>> from eacps.domain import Outcome
+    >>> search = Waves(WavesParams(n=2, waves=3, rungs=((0.5, 1),)), seed=7, steps=12)
+    >>> worth = {"c4": 0.9}
+    >>> while trials := search.ask():
+    ...     print([(trial.id, trial.to_step) for trial in trials])
+    ...     answers = [{"satisfied": worth.get(trial.id, 0.1)} for trial in trials]
+    ...     told = zip(trials, answers, strict=True)
+    ...     search.tell([Outcome(trial, each["satisfied"], each) for trial, each in told])
+    [('c1', 6), ('c2', 6)]
+    [('c1', None)]
+    [('c3', 6), ('c4', 6)]
+    [('c4', None)]
+    """
+
+    Params: ClassVar[type[WavesParams]] = WavesParams
+
+    def search(self) -> Course:
+        """One climb after another."""
+        params = self.params
+        results: list[Outcome] = []
+        for number in range(1, params.waves + 1):
+            begun = climbing.together(self.fresh_trials(params.n, round_number=number))
+            results += yield from climbing.climb(begun, params.rungs, self.steps, self.note)
+            leader = best(results)
+            if leader is None:
+                return
+            value = quality(leader, params.lowest, params.highest)
+            if value >= params.good:
+                self.note(
+                    f"Stopped after {number} of {params.waves} waves: {leader.trial.id}'s quality "
+                    f"is {value:.2f}, at least {params.good:g}."
+                )
+                return

@@ -1,0 +1,93 @@
+"""Whether a result is good enough: by a verifier's answers, or by calibrated thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from eacps.domain import Outcome
+
+QUESTIONS = ("satisfied", "preserved", "intact")
+"""Was the instruction carried out, was the rest kept, is the picture whole: each 0 to 1."""
+POTENTIAL = "potential"
+
+Thresholds = Mapping[str, float]
+AtLeast = Annotated[
+    dict[str, Annotated[float, Field(strict=True)]],
+    Field(
+        description="scores that must not be lower, such as "
+        '`{"potential": 9, "pf": 0.28}`; `potential` is the potential itself',
+        default_factory=dict,
+        json_schema_extra={"default": {}},
+    ),
+]
+AtMost = Annotated[
+    dict[str, Annotated[float, Field(strict=True)]],
+    Field(
+        description='scores that must not be higher, such as `{"lpips": 0.2}`',
+        default_factory=dict,
+        json_schema_extra={"default": {}},
+    ),
+]
+Lowest = Annotated[
+    float,
+    Field(ge=-1e6, le=1e6, description="the potential that counts as 0 where there is no verifier"),
+]
+Highest = Annotated[
+    float,
+    Field(ge=-1e6, le=1e6, description="the potential that counts as 1 where there is no verifier"),
+]
+
+
+def answers(scores: Mapping[str, float]) -> dict[str, float]:
+    """A verifier's answers among the scores.
+
+    >>> answers({"satisfied": 0.9, "preserved": float("nan"), "pf": 0.3})
+    {'satisfied': 0.9}
+    """
+    return {name: scores[name] for name in QUESTIONS if math.isfinite(scores.get(name, math.nan))}
+
+
+def quality(outcome: Outcome, lowest: float, highest: float) -> float:
+    """A result's quality from 0 to 1: the weakest of its answers, for an edit with one flaw is
+    flawed; without a verifier its potential's place between `lowest` and `highest`.
+
+    >>> from eacps.domain import Noise, Trial
+    >>> trial = Trial("c1", Noise(7))
+    >>> quality(Outcome(trial, 8.0, {"satisfied": 0.9, "preserved": 0.2}), 4.0, 12.0)
+    0.2
+    >>> quality(Outcome(trial, 8.0), 4.0, 12.0)
+    0.5
+    """
+    given = answers(outcome.scores)
+    if given:
+        share = min(given.values())
+    elif outcome.potential is None or not math.isfinite(outcome.potential):
+        return 0.0
+    else:
+        share = (outcome.potential - lowest) / (highest - lowest)
+    return min(1.0, max(0.0, share))
+
+
+def missed(scores: Mapping[str, float], at_least: Thresholds, at_most: Thresholds) -> list[str]:
+    """The scores that miss their threshold; one that is not there misses it too."""
+    low = [name for name, least in at_least.items() if not scores.get(name, math.nan) >= least]
+    high = [name for name, most in at_most.items() if not scores.get(name, math.nan) <= most]
+    return [*low, *high]
+
+
+def passes(outcome: Outcome, yes: float, at_least: Thresholds, at_most: Thresholds) -> bool:
+    """Whether every answer is at least `yes` and no threshold is missed.
+
+    Without answers and without thresholds there is nothing to go by, and nothing passes.
+    """
+    given = answers(outcome.scores)
+    if not given and not at_least and not at_most:
+        return False
+    scores = dict(outcome.scores)
+    if outcome.potential is not None:
+        scores[POTENTIAL] = outcome.potential
+    return min(given.values(), default=1.0) >= yes and not missed(scores, at_least, at_most)

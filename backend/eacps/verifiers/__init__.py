@@ -1,0 +1,1 @@
+"""Judges that answer whether an edit was done, and why."""

@@ -1,5 +1,0 @@
-"""Engine `basic`: a classical swap with freely licensed models. Importing it loads OpenCV."""
-
-from backend.faces.basic.engine import BasicEngine
-
-__all__ = ["BasicEngine"]
