@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.report_only:
         report(_read(target), options.out, options.name)
         return
-    setup = Setup(options.cache, tuple(options.strategies), tuple(options.strategy_file))
+    setup = Setup(options.cache, tuple(options.strategies))
     work = list(_assignments(options))
     try:
         bench = Bench(setup)
@@ -74,14 +74,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--parts", type=_words, default=list(PARTS))
     parser.add_argument(
-        "--strategies", type=_words, default=[], help="only these, and best_of_n: a,b"
-    )
-    parser.add_argument(
-        "--strategy-file",
-        type=Path,
-        action="append",
+        "--strategies",
+        type=_words,
         default=[],
-        help="a file with one more strategy; it is put on the curve under the file's name",
+        help="only these, and best_of_n: auto,halving,my_file.py:MyStrategy",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that render")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads in each")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from benchmarks.search.judges import (
     CLIP,
@@ -23,8 +21,8 @@ from benchmarks.search.judges import (
 from benchmarks.search.workshop import has_verifier
 from eacps.domain import SearchPlan
 from eacps.errors import SettingsError
+from eacps.plugins import is_reference, label
 from eacps.search import names
-from eacps.search.protocol import StrategyClass
 from eacps.search.registry import STRATEGIES, describe
 
 BASELINE: Final = "best of 8"
@@ -54,15 +52,14 @@ class Entry:
         return SearchPlan(self.strategy, params, seed, self.batch_size, steps)
 
 
-def entries(strategies: Sequence[str] = (), files: Iterable[Path] = ()) -> list[Entry]:
+def entries(strategies: Sequence[str] = ()) -> list[Entry]:
     """All that is compared, or only these strategies; best of N is always there."""
-    own = [_loaded(path) for path in files]
-    known = {entry.strategy for entry in (*_baselines(), *_searches())}
-    others = [name for name in names() if name not in known]
     found = [*_baselines(), *_searches()]
-    for name in dict.fromkeys([*own, *others]):
-        found += _of_stranger(name)
-    chosen = {"best_of_n", *strategies, *(own if strategies else ())}
+    known = {entry.strategy for entry in found}
+    referred = [name for name in strategies if is_reference(name)]
+    for name in dict.fromkeys([*referred, *names()]):
+        found += [] if name in known else _of_others(name)
+    chosen = {"best_of_n", *strategies}
     unknown = set(strategies) - {entry.strategy for entry in found}
     if unknown:
         raise SettingsError(
@@ -227,39 +224,14 @@ def _stairs(rungs: Rungs) -> str:
     return " ".join(f"{keep:g}@{share:.0%}" for share, keep in rungs)
 
 
-def _of_stranger(name: str) -> list[Entry]:
+def _of_others(name: str) -> list[Entry]:
     """A strategy that this list does not know: with its defaults, or with what its module lists
     under BENCH: settings, one mapping for each point of its curve."""
     module = sys.modules.get(getattr(STRATEGIES.get(name), "__module__", ""))
     points = getattr(module, "BENCH", [{}])
     judges = tuple(dict.fromkeys((CLIP, best_judge(), ORACLE)))
+    shown = label(name)
     return [
-        Entry(f"{name} {params}" if params else name, name, name, params, judges)
+        Entry(f"{shown} {params}" if params else shown, shown, name, params, judges)
         for params in points
     ]
-
-
-def _loaded(path: Path) -> str:
-    """Register the strategy class that the file defines, under the file's name."""
-    name = path.stem
-    spec = importlib.util.spec_from_file_location(f"bench_strategy_{name}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise SettingsError(f"{path} is no Python file.", hint="Give --strategy-file a .py file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and value.__module__ == module.__name__
-        and hasattr(value, "ask")
-        and hasattr(value, "Params")
-    ]
-    if len(classes) != 1:
-        raise SettingsError(
-            f"{path} defines {len(classes)} strategies, where one is expected.",
-            hint="Define one class with `ask`, `tell`, `notes` and `Params` (docs/search.md).",
-        )
-    STRATEGIES[name] = cast(StrategyClass, classes[0])
-    return name

@@ -36,7 +36,6 @@ class Setup:
 
     cache: Path
     strategies: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Bench:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.entries = entries(setup.strategies, setup.files)
+        self.entries = entries(setup.strategies)
         self.judges = judges()
         self.workshop = lru_cache(None)(self._workshop)
         self._problems = lru_cache(None)(problems)

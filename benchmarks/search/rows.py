@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.search.measure import Assignment, Bench, Measured
+from eacps.plugins import label
 
 
 def rows_of(
@@ -39,7 +40,7 @@ def _runs(
                 **where,
                 "search": entry.label,
                 "family": entry.family,
-                "strategy": entry.strategy,
+                "strategy": label(entry.strategy),
                 "params": dict(entry.params),
                 "batch_size": entry.batch_size,
                 "judge": judge,

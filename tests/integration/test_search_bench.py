@@ -56,8 +56,8 @@ def test_a_newcomers_strategy_is_on_the_curve_after_one_file_and_one_command(
     newcomer = tmp_path / "one_by_one.py"
     newcomer.write_text(NEWCOMER)
     command = [
-        *("--quick", "--tasks", "2", "--local-tasks", "0", "--strategies", "best_of_n"),
-        *("--strategy-file", str(newcomer), "--cache", str(tmp_path / "bank")),
+        *("--quick", "--tasks", "2", "--local-tasks", "0"),
+        *("--strategies", f"{newcomer}:OneByOne", "--cache", str(tmp_path / "bank")),
         *("--out", str(tmp_path / "results"), "--name", "tiny"),
     ]
     started = [sys.executable, "-m", "benchmarks.search", *command, "--workers", "2"]
@@ -66,8 +66,8 @@ def test_a_newcomers_strategy_is_on_the_curve_after_one_file_and_one_command(
     rows = rows_of(results / "tiny.jsonl")
     assert str(tmp_path) not in (results / "tiny.jsonl").read_text()
     assert {"machine", "set", "run", "preview"} == {row["kind"] for row in rows}
-    mine = {row["search"]: row for row in rows if row.get("strategy") == "one_by_one"}
-    assert set(mine) == {"one_by_one {'n': 1}", "one_by_one {'n': 3}"}
+    mine = {row["search"]: row for row in rows if row.get("strategy") == "OneByOne"}
+    assert set(mine) == {"OneByOne {'n': 1}", "OneByOne {'n': 3}"}
     # three attempts from the same noises are best of 3, however they are asked for
     same = [r for r in rows if r["kind"] == "run" and r["search"].endswith((": 3}", "best of 3"))]
     by_judge: dict[str, set[str]] = {}
@@ -76,7 +76,7 @@ def test_a_newcomers_strategy_is_on_the_curve_after_one_file_and_one_command(
             outcome = json.dumps([row["success"], row["score"], row["nfe"]])
             by_judge.setdefault(f"{row['part']} {row['judge']}", set()).add(outcome)
     assert {len(outcomes) for outcomes in by_judge.values()} == {1}
-    assert "one_by_one" in (results / "tiny.md").read_text()
+    assert "OneByOne" in (results / "tiny.md").read_text()
     assert (results / "tiny.png").read_bytes().startswith(b"\x89PNG")
     assert '<img src="tiny.png"' in (results / "tiny.html").read_text()
 

@@ -1,8 +1,9 @@
 """Search strategies: pure, one per file; `create` makes one from a plan."""
 
+from eacps.options import Parameter
 from eacps.search.protocol import AskTellError, Strategy
 from eacps.search.ranking import best, finished, rankable, ranked
-from eacps.search.registry import Description, Parameter, budget, cost, create, describe, names
+from eacps.search.registry import Description, budget, cost, create, describe, names
 
 __all__ = [
     "AskTellError",

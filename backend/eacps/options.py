@@ -1,0 +1,155 @@
+"""Typed options: described for people, and checked with errors that name the setting to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Final, TypeVar, cast
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
+
+from eacps.errors import SettingsError
+
+T = TypeVar("T")
+
+KINDS: Final = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "list",
+    "object": "names with numbers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One option of a strategy or plug-in, for docs, the command line and error messages."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[Any, ...] = ()
+    secret: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        if self.choices:
+            return " or ".join(f"`{choice}`" for choice in self.choices)
+        kind = KINDS.get(self.kind, self.kind)
+        if self.minimum is not None and self.maximum is not None:
+            return f"{kind}, {self.minimum} to {self.maximum}"
+        limits = {
+            "at least": self.minimum,
+            "above": self.above,
+            "at most": self.maximum,
+            "below": self.below,
+        }
+        stated = [f"{words} {limit}" for words, limit in limits.items() if limit is not None]
+        return ", ".join([kind, *stated])
+
+
+_described: dict[type[Any], tuple[Parameter, ...]] = {}
+
+
+def parameters(kind: type[Any]) -> tuple[Parameter, ...]:
+    """The options that a dataclass or pydantic model stands for."""
+    # A schema costs milliseconds, and every plan is checked against it.
+    if kind not in _described:
+        facts = TypeAdapter(kind).json_schema().get("properties", {})
+        _described[kind] = tuple(_parameter(name, each) for name, each in facts.items())
+    return _described[kind]
+
+
+def checked(kind: type[T], raw: Any, *, what: str, setting: str) -> T:
+    """Raw JSON as `kind`; raises SettingsError saying what is wrong and what is allowed.
+
+    `what` names the options in a sentence, such as "The parameters of strategy 'eacps'".
+    """
+    if not isinstance(raw, Mapping):
+        problem = f"They are {short(raw)}, not names with values."
+        raise refusal(kind, problem, what, setting)
+    allowed = {parameter.name for parameter in parameters(kind)}
+    for name in raw:
+        if name not in allowed:
+            problem = f"There is no parameter {short(name)}."
+            raise refusal(kind, problem, what, setting)
+    try:
+        if is_dataclass(kind) and not is_pydantic_dataclass(kind):
+            return cast(T, TypeAdapter(kind).validate_python(dict(raw)))
+        return kind(**raw)
+    except ValidationError as error:
+        raise refusal(kind, _first_problem(error), what, setting) from error
+
+
+def from_environment(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """The same options with each text `$NAME` replaced by that environment variable: keys and
+    tokens then stand in no settings file, and in no fingerprint."""
+    return {name: _from_environment(value, setting) for name, value in raw.items()}
+
+
+def short(value: object) -> str:
+    """A value for an error message."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of 5,000 digits has no repr
+        text = f"an unprintable {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shown(value: Any) -> Any:
+    """An option's value for people: without what is secret."""
+    if isinstance(value, SecretStr):
+        return "(set)" if value.get_secret_value() else ""
+    return value
+
+
+def _from_environment(value: Any, setting: str) -> Any:
+    if not (isinstance(value, str) and value.startswith("$") and len(value) > 1):
+        return value
+    name = value[1:]
+    if name not in os.environ:
+        raise SettingsError(
+            f"{setting} takes a value from the environment variable {name}, which is not set.",
+            hint=f"Set {name} for the workers.",
+        )
+    return os.environ[name]
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{message}."
+    return f"{problem['loc'][0]} is {short(problem['input'])}: {message}."
+
+
+def refusal(kind: type[Any], problem: str, what: str, setting: str) -> SettingsError:
+    """The error for wrong options: what is wrong, and everything that is allowed."""
+    allowed = "; ".join(f"{each.name}: {each.allowed}" for each in parameters(kind))
+    return SettingsError(
+        f"{what} are wrong. {problem}", hint=f"Change {setting}. Allowed: {allowed or 'none'}."
+    )
+
+
+def _parameter(name: str, facts: Mapping[str, Any]) -> Parameter:
+    return Parameter(
+        name=name,
+        kind=facts.get("type", "value"),
+        default=facts.get("default"),
+        help=facts.get("description", ""),
+        minimum=facts.get("minimum"),
+        maximum=facts.get("maximum"),
+        above=facts.get("exclusiveMinimum"),
+        below=facts.get("exclusiveMaximum"),
+        choices=tuple(facts.get("enum", ())),
+        secret=bool(facts.get("writeOnly")),
+    )

@@ -1,0 +1,298 @@
+"""One way to extend: a name is a built-in, an installed entry point, `module:Class` or
+`path/to/file.py:Class`, everywhere a name is asked for.
+
+Finding out where a name leads imports nothing, so that a process which only has to know *which*
+plug-in is in use (the web server, for the model version) never runs its code.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from eacps.errors import SettingsError
+from eacps.options import short
+
+if TYPE_CHECKING:
+    from eacps.settings import Settings
+
+T = TypeVar("T")
+
+STRATEGIES: Final = "eacps.strategies"
+SCORERS: Final = "eacps.scorers"
+VERIFIERS: Final = "eacps.verifiers"
+EDITORS: Final = "eacps.editors"
+FAMILIES: Final = "eacps.families"
+FACE_ENGINES: Final = "eacps.face_engines"
+"""The groups of entry points."""
+
+_IN_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<member>[A-Za-z_]\w*)")
+_IN_A_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<member>[A-Za-z_]\w*)")
+_HASH_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a plug-in's `load` is given: the settings, the device that it may use, its own options
+    (checked), and the weights' folder where its name was a folder."""
+
+    settings: Settings
+    device: str = "cpu"
+    options: Any = None
+    location: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a name leads. `identity` says which code that is: a distribution's version, or the
+    hash of a file's bytes; it is empty for what comes with this package."""
+
+    name: str
+    target: str
+    origin: str
+    identity: str = ""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with this package."""
+        return not self.identity
+
+
+class Registry(Generic[T]):
+    """The plug-ins of one kind, by name."""
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        group: str,
+        setting: str,
+        built_ins: Mapping[str, str],
+        problem: Callable[[Any], str] = lambda _: "",
+    ) -> None:
+        """`built_ins` are `module:Class` by name; `problem` says in a sentence what a loaded
+        plug-in lacks."""
+        self.kind = kind
+        self.group = group
+        self.setting = setting
+        self.built_ins = built_ins
+        self._problem = problem
+        self._loaded: dict[str, T] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that needs no path: the built-in ones first."""
+        others = {point.name for point in installed(self.group)}
+        return (*self.built_ins, *sorted(others - self.built_ins.keys()))
+
+    def knows(self, name: str) -> bool:
+        """Whether the name is one of these plug-ins, or refers to a class."""
+        return name in self.names() or is_reference(name)
+
+    def source(self, name: str) -> Source:
+        """Where a name leads; imports nothing. Raises SettingsError for a name that is unknown,
+        or that two of them have."""
+        points = [point for point in installed(self.group) if point.name == name]
+        origins = [f"{point.value} of {_origin(point)}" for point in points]
+        if name in self.built_ins:
+            origins.insert(0, f"{self.built_ins[name]} of eacps itself")
+        if len(origins) > 1:
+            raise SettingsError(
+                f"There are {len(origins)} {self.kind} plug-ins named {name!r}: "
+                f"{', and '.join(origins)}.",
+                hint="Remove one of the packages, or name the class itself as `module:Class`.",
+            )
+        if name in self.built_ins:
+            return Source(name, self.built_ins[name], "built in")
+        if points:
+            return Source(name, points[0].value, _origin(points[0]), identity(name, self.group))
+        if is_reference(name):
+            return _referenced(name)
+        raise SettingsError(
+            f"There is no {self.kind} {short(name)}.",
+            hint=f"Set {self.setting} to one of: {', '.join(self.names())}; or to "
+            "`module:Class` or `path/to/file.py:Class`.",
+        )
+
+    def get(self, name: str) -> T:
+        """The plug-in of this name, imported and checked."""
+        source = self.source(name)
+        key = f"{source.target} {source.identity}"
+        if key not in self._loaded:
+            self._loaded[key] = self._checked(source, _member(source, self.kind, self.setting))
+        return self._loaded[key]
+
+    def _checked(self, source: Source, found: Any) -> T:
+        lacking = self._problem(found)
+        if lacking:
+            raise SettingsError(
+                f"The {self.kind} {source.name!r} ({source.origin}) {lacking}.",
+                hint="docs/extending.md says what it needs.",
+            )
+        return cast(T, found)
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name refers to a class, in a file or in a module."""
+    return bool(_IN_A_FILE.fullmatch(name) or _IN_A_MODULE.fullmatch(name))
+
+
+def label(name: str) -> str:
+    """A name as people read it: of a path only the class.
+
+    >>> label("/home/ann/judges.py:Strict"), label("auto")
+    ('Strict', 'auto')
+    """
+    return name.rpartition(":")[2] if is_reference(name) else name
+
+
+def identity(name: str, group: str) -> str:
+    """Which code a name stands for: empty for what comes with this package. Imports nothing."""
+    if is_reference(name):
+        return _referenced(name).identity
+    points = [point for point in installed(group) if point.name == name]
+    return ", ".join(sorted(f"{_origin(point)} {point.value}" for point in points))
+
+
+def installed(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group."""
+    return _installed(group, tuple(sys.path))
+
+
+@cache
+def _installed(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def clashes(registries: Iterable[Registry[Any]]) -> list[str]:
+    """What is wrong with installed plug-ins' names, in sentences."""
+    found = []
+    for registry in registries:
+        for name in registry.names():
+            try:
+                registry.source(name)
+            except SettingsError as error:
+                found.append(error.message)
+    return found
+
+
+def loaded(plugin: Any, context: Context) -> Any:
+    """A plug-in ready for use: by its own `load(context)`, or called with its options if it has
+    some, or without arguments."""
+    load = getattr(plugin, "load", None)
+    if load is not None:
+        return load(context)
+    return plugin() if context.options is None else plugin(context.options)
+
+
+def lacks(plugin: Any, *names: str) -> str:
+    """Says which of these attributes a plug-in does not have; empty if it has all.
+
+    >>> lacks(int, "bit_length", "score", "ranges")
+    'has no `score`, `ranges`'
+    """
+    if not callable(plugin):
+        return "is not a class"
+    missing = [f"`{name}`" for name in names if not hasattr(plugin, name)]
+    return f"has no {', '.join(missing)}" if missing else ""
+
+
+def _referenced(name: str) -> Source:
+    in_file = _IN_A_FILE.fullmatch(name)
+    if in_file:
+        path = Path(in_file["file"]).expanduser().resolve()
+        return Source(name, f"{path}:{in_file['member']}", f"file {path}", _file_identity(path))
+    in_module = _IN_A_MODULE.fullmatch(name)
+    assert in_module is not None
+    module = in_module["module"]
+    return Source(name, name, f"module {module}", _module_identity(module))
+
+
+def _file_identity(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"The plug-in's file {path} cannot be read: {error.strerror}.",
+            hint="Correct the path; it starts from the folder where `eacps` was started.",
+        ) from None
+    return f"sha256 {sha256(content).hexdigest()[:_HASH_LENGTH]}"
+
+
+def _module_identity(module: str) -> str:
+    top = module.split(".", maxsplit=1)[0]
+    distributions = sorted(set(packages_distributions().get(top, [])))
+    if distributions:
+        return ", ".join(f"{name} {version(name)}" for name in distributions)
+    path = _module_file(module)
+    if path is None:
+        raise SettingsError(
+            f"There is no module {module}.",
+            hint="Install its package, or name the file itself as `path/to/file.py:Class`.",
+        )
+    return _file_identity(path)
+
+
+def _module_file(module: str) -> Path | None:
+    """A module's file, found without importing anything: `find_spec` would import its parents."""
+    search: Sequence[str] | None = None
+    spec = None
+    parts = module.split(".")
+    for index in range(len(parts)):
+        name = ".".join(parts[: index + 1])
+        spec = importlib.machinery.PathFinder.find_spec(name, search)
+        if spec is None:
+            return None
+        search = spec.submodule_search_locations
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def _member(source: Source, kind: str, setting: str) -> Any:
+    where, _, member = source.target.rpartition(":")
+    hint = f"Repair or remove it, or set {setting} to another {kind}."
+    try:
+        module = _file_module(Path(where)) if where.endswith(".py") else import_module(where)
+    except Exception as error:  # whatever a stranger's module raises while it is imported
+        raise SettingsError(
+            f"The {kind} {source.name!r} ({source.origin}) could not be loaded: {error!r}.",
+            hint=hint,
+        ) from error
+    if not hasattr(module, member):
+        raise SettingsError(
+            f"The {kind} {source.name!r} ({source.origin}) has no {member!r}.", hint=hint
+        )
+    return getattr(module, member)
+
+
+def _file_module(path: Path) -> ModuleType:
+    """A file as a module of its own name: two files named alike do not replace each other."""
+    name = f"eacps_plugin_{sha256(str(path).encode()).hexdigest()[:_HASH_LENGTH]}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name while it is still being executed.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _origin(point: EntryPoint) -> str:
+    dist = point.dist
+    return f"{dist.name} {dist.version}" if dist is not None else "an unknown package"
