@@ -24,18 +24,13 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
-from eacps.domain import FaceMapping, Route, SearchPlan, digest
+from eacps import fingerprints, plugins
+from eacps.domain import FaceMapping, Route, SearchPlan
 from eacps.errors import SettingsError
-from eacps.weights import weights_digest
-
-RESULTS_VERSION = 1
-"""Bump when a code change makes the same task rank differently."""
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]
 DEMO_PACK = PACKAGE / "demo" / "pack"
-WEIGHT_FOLDERS = ("editor", "clip", "verifier", "lora")
-"""Settings that name weights; results depend on what lies there, not on where it lies."""
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables that steer tests and the demo, not the product."""
@@ -191,7 +186,8 @@ class Settings(BaseSettings):
     # Editor
     editor: str = _knob(
         str(DEMO_PACK / "editor-early"),
-        "A diffusers image-edit pipeline: a folder, or a hub id.",
+        "A diffusers image-edit pipeline: a folder, or a hub id. Or an editor of your own: an "
+        "entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
     editor_revision: str = _knob("", "Revision of a hub id.", results=True)
@@ -235,7 +231,12 @@ class Settings(BaseSettings):
     )
 
     # Search
-    strategy: str = _knob("auto", "Which search: see docs/search.md.", results=True)
+    strategy: str = _knob(
+        "auto",
+        "Which search: see docs/search.md. Or your own: an entry point, `module:Class` or "
+        "`file.py:Class`.",
+        results=True,
+    )
     strategy_params: dict[str, Any] = _knob(
         {},
         'JSON of the strategy\'s settings, e.g. {"k": 8, "m": 3, "k_local": 4}.',
@@ -252,8 +253,15 @@ class Settings(BaseSettings):
     )
     verifier: str = _knob(
         str(DEMO_PACK / "verifier"),
-        "Verifier for satisfied, preserved, intact and verified: a folder. Empty: none. Opened "
-        "only if the potential asks for it.",
+        "Verifier for satisfied, preserved, intact and verified: a folder, or your own: an entry "
+        "point, `module:Class` or `file.py:Class`. Several, comma separated, are averaged. Empty: "
+        "none. Opened only if the potential asks for it.",
+        results=True,
+    )
+    scorers: Words = _knob(
+        (),
+        "Scorers of your own, comma separated, besides those of installed packages: "
+        "`module:Class` or `file.py:Class`.",
         results=True,
     )
     lpips_trunk: str = _knob(
@@ -274,10 +282,11 @@ class Settings(BaseSettings):
     )
 
     # Faces
-    face_engine: Literal["auto", "insightface", "basic"] = _knob(
+    face_engine: str = _knob(
         "auto",
         "What swaps faces: `insightface` (your own model files, non-commercial), `basic` (the "
-        "files that `make face-models` fetches), or auto: insightface where it can, else basic.",
+        "files that `make face-models` fetches), or auto: insightface where it can, else basic. "
+        "Or an engine of your own: an entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
     face_models: Path = _knob(
@@ -359,6 +368,14 @@ class Settings(BaseSettings):
     )
     c2pa_key: str = _knob("", "File with that certificate's key (PEM, PKCS#8).")
 
+    # Plug-ins
+    plugin_options: dict[str, dict[str, Any]] = _knob(
+        {},
+        'JSON of options by plug-in, e.g. {"MyJudge": {"url": "http://judge:8000"}}; `eacps '
+        "settings` lists them. A value `$NAME` is taken from that environment variable.",
+        results=True,
+    )
+
     # Machines
     devices: Words = _knob(
         ("auto",),
@@ -411,6 +428,15 @@ class Settings(BaseSettings):
             return str(DEMO_PACK.joinpath(*named.parts[2:]))
         return value
 
+    @field_validator("face_engine")
+    @classmethod
+    def _a_known_engine(cls, value: str) -> str:
+        installed = [point.name for point in plugins.installed(plugins.FACE_ENGINES)]
+        known = ("auto", "insightface", "basic", *installed)
+        if value not in known and not plugins.is_reference(value):
+            raise ValueError(f"must be {', '.join(known)}, `module:Class` or `file.py:Class`")
+        return value
+
     @field_validator("face_boosts")
     @classmethod
     def _whole_tiles(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -425,7 +451,9 @@ class Settings(BaseSettings):
             raise ValueError("must be a list of numbers from 0 to 1")
         return value
 
-    @field_validator("reference_hosts", "allowed_hosts", "devices", "route_fields", mode="before")
+    @field_validator(
+        "reference_hosts", "allowed_hosts", "devices", "route_fields", "scorers", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -469,22 +497,25 @@ class Settings(BaseSettings):
             self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
         )
 
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The verifiers that EACPS_VERIFIER names."""
+        return tuple(name for part in self.verifier.split(",") if (name := part.strip()))
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes when, and only when, a setting that changes results changes."""
-        content = {
-            name: getattr(self, name)
-            for name, knob in type(self).model_fields.items()
-            if changes_results(knob) and name not in WEIGHT_FOLDERS
-        }
-        for name in WEIGHT_FOLDERS:
-            content[name] = weights_digest(getattr(self, name))
-        return digest({"version": RESULTS_VERSION, **content})[:10]
+        return fingerprints.fingerprint(self)
+
+    @cached_property
+    def equipment(self) -> str:
+        """What a worker with these settings loads."""
+        return fingerprints.equipment(self)
 
     @property
     def model_version(self) -> str:
         """What Label Studio shows as the model's version."""
-        return f"{self.strategy}-{self.fingerprint}"
+        return f"{plugins.label(self.strategy)}-{self.fingerprint}"
 
 
 def changes_results(knob: FieldInfo) -> bool:
@@ -551,6 +582,7 @@ GROUPS = {
     "strategy": "Search",
     "clip": "Scoring",
     "face_engine": "Faces",
+    "plugin_options": "Plug-ins",
     "devices": "Machines",
     "host": "Web",
 }

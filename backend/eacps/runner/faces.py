@@ -1,4 +1,4 @@
-"""What a device does with faces: swaps them, makes the identity prior, judges identity."""
+"""What a device does with faces: it swaps them, also as the start of a character's search."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from eacps.errors import FaceError
 from eacps.faces.choices import NO_SUCH_CHOICE, swaps_of
 from eacps.images import TaskImages
 from eacps.runner.inputs import load_images
-from eacps.runner.judging import potential_of
+from eacps.runner.potentials import potential_of
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    from eacps.faces.identity import IdentityJudge
     from eacps.faces.registry import OpenedEngine
     from eacps.faces.session import Swapped, SwapSession
 
@@ -41,7 +40,6 @@ class FaceBench:
         self._device = device
         self._opened: OpenedEngine | None = None
         self._sessions: OrderedDict[str, SwapSession] = OrderedDict()
-        self._judges: OrderedDict[str, IdentityJudge] = OrderedDict()
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""
@@ -71,24 +69,6 @@ class FaceBench:
         """The engine in use, for cards."""
         return self._engine().engine.name
 
-    def identities(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
-    ) -> Sequence[Mapping[str, float]]:
-        """How much the characters are themselves, before and after; nothing without an engine."""
-        try:
-            engine = self._engine().engine
-        except FaceError:
-            # An edit with a reference needs no face engine: its reference may be a dress.
-            return [{} for _ in edited]
-        from eacps.faces.identity import IdentityJudge
-
-        judge = _kept(
-            self._judges,
-            task.key,
-            lambda: IdentityJudge(engine, images.references, images.mask),
-        )
-        return judge.scores(images.source, edited)
-
     def put(
         self, image: Image, recipe: Mapping[str, Any], faces: Sequence[Box] = ()
     ) -> tuple[str, str]:
@@ -102,9 +82,9 @@ class FaceBench:
 
     def _engine(self) -> OpenedEngine:
         if self._opened is None:
-            from eacps.faces.registry import open_engine
+            from eacps.faces.registry import shared_engine
 
-            self._opened = open_engine(self._settings, self._device)
+            self._opened = shared_engine(self._settings, self._device)
         return self._opened
 
     def _session(self, task: EditTask, images: TaskImages) -> SwapSession:

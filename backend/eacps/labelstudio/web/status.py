@@ -86,7 +86,7 @@ def status_facts(services: Services) -> dict[str, Any]:
 def _faces(settings: Settings) -> dict[str, str]:
     """The engine as far as this machine's files tell; workers may run on another one."""
     found = readiness(settings)
-    problem = found.insightface if settings.face_engine == "insightface" else found.basic
+    problem = list(found.problems.values())[-1]
     return {
         "setting": settings.face_engine,
         "engine": found.engine,
