@@ -22,7 +22,8 @@ from rich.markup import escape
 from eacps import __version__, log
 from eacps.domain import FaceMapping, to_json
 from eacps.errors import EacpsError, SettingsError
-from eacps.settings import SettingRow, Settings, load_settings, settings_table
+from eacps.settings import Settings, load_settings
+from eacps.settings_table import SettingRow, settings_table
 
 if TYPE_CHECKING:
     from eacps.jobs.client import JobClient

@@ -10,7 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "eacps"
-GROUND = {"artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"}
+GROUND = {
+    "artifacts",
+    "settings",
+    "settings_table",
+    "domain",
+    "errors",
+    "images",
+    "log",
+    "weights",
+    "metric_range",
+}
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
     dict.fromkeys(GROUND, 0)
