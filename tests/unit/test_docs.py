@@ -97,7 +97,7 @@ def test_the_settings_document_is_what_the_command_prints() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "eacps", "settings", "--markdown"],
         cwd=ROOT / "docs",
-        env={**kept, "PYTHONPATH": str(ROOT)},
+        env={**kept, "PYTHONPATH": str(ROOT / "backend")},
         capture_output=True,
         text=True,
         check=True,
