@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 import textwrap
 from collections import Counter
@@ -28,14 +26,12 @@ from eacps.settings_table import SettingRow, settings_table
 if TYPE_CHECKING:
     from eacps.jobs.client import JobClient
     from eacps.jobs.contract import JobStatus
-    from eacps.jobs.supervisor import Process
     from eacps.offline.faceswap import SwapRequest
     from eacps.offline.tasks import OfflineTask
     from eacps.runner import Device
 
 State = Literal["queued", "running", "delivering", "done", "failed", "cancelled"]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-REFUSALS_BEFORE_GIVING_UP = 2
 EXAMPLES = """
 To begin:
 
@@ -142,12 +138,14 @@ def serve(
         EACPS_PORT=9091 EACPS_DEVICES=cuda:0,cuda:1 eacps serve
     """
     from eacps.doctor import refuse_to_start
+    from eacps.jobs.processes import work_processes
     from eacps.jobs.supervisor import run_supervisor
+    from eacps.labelstudio.web.process import refuse_taken_port, web_server
 
     settings = _start("serve")
     refuse_to_start(settings, with_workers=not web_only)
-    _refuse_taken_port(settings)
-    processes = [_web(settings)] if web_only else [_web(settings), *_workers(settings)]
+    refuse_taken_port(settings)
+    processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(
         f"Backend on {settings.resolved_public_url} · status: {settings.resolved_public_url}/status"
         f" · model version {settings.model_version} · Ctrl-C stops",
@@ -155,22 +153,6 @@ def serve(
         soft_wrap=True,
     )
     run_supervisor(settings, processes)
-
-
-def _refuse_taken_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As gunicorn does: a port that a dead server left behind a second ago is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise SettingsError(
-                f"The web server cannot use {settings.host}:{settings.port}: "
-                f"{error.strerror or error}.",
-                hint="Stop what uses it (another `eacps serve`?), or change EACPS_PORT "
-                "or EACPS_HOST.",
-            ) from None
 
 
 @app.command()
@@ -201,11 +183,12 @@ def worker(
         settings = _start(f"worker {slot}")
         _run_worker(settings, slot, *checked([device]))
     else:
+        from eacps.jobs.processes import work_processes
         from eacps.jobs.supervisor import run_supervisor
 
         settings = _start("worker")
         refuse_to_start(settings)
-        run_supervisor(settings, _workers(settings))
+        run_supervisor(settings, work_processes(settings))
 
 
 def _run_orchestrator(settings: Settings) -> None:
@@ -224,45 +207,6 @@ def _run_worker(settings: Settings, slot: int, device: str) -> None:
         return open_device(settings, open_store(settings), device)
 
     run_worker(settings, slot, device, load)
-
-
-def _web(settings: Settings) -> Process:
-    from eacps.jobs.supervisor import Process
-
-    command = [
-        sys.executable, "-m", "gunicorn", "--threads", "16",
-        "--bind", f"{settings.host}:{settings.port}", "--timeout", "120", "--no-control-socket",
-        "--config", "python:eacps.labelstudio.web.gunicorn_config",
-        "eacps.labelstudio.web.wsgi:web_process()",
-    ]  # fmt: skip
-    return Process("web", command, {})
-
-
-def _workers(settings: Settings) -> list[Process]:
-    from eacps.jobs.supervisor import Process
-
-    command = [sys.executable, "-m", "eacps", "worker", "--orchestrator"]
-    return [Process("orchestrator", command, {}), *_device_workers(settings)]
-
-
-def _device_workers(settings: Settings) -> list[Process]:
-    from eacps.editors.devices import VISIBLE, checked, visible_name
-    from eacps.jobs.supervisor import Process
-
-    devices = checked(settings.devices)
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // len(devices))
-    python = [sys.executable, "-m", "eacps", "worker"]
-    processes = []
-    for slot, device in enumerate(devices):
-        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        seen_as = device
-        if device.startswith("cuda:"):
-            # One process sees one GPU: a crash or a leak stays on it.
-            environment[VISIBLE] = visible_name(device)
-            seen_as = "cuda:0"
-        command = [*python, "--slot", str(slot), "--device", seen_as]
-        processes.append(Process(f"worker {slot}", command, environment))
-    return processes
 
 
 @app.command()
@@ -523,13 +467,12 @@ def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
         run_orchestrator(settings, FileHooks(settings, out_folder))
         return
     from eacps.jobs.lifeline import die_with_supervisor
-    from eacps.jobs.supervisor import Process, run_supervisor
+    from eacps.jobs.supervisor import run_supervisor
+    from eacps.offline.processes import REFUSALS_BEFORE_GIVING_UP, offline_processes
 
     die_with_supervisor()
     settings = _start("run")
-    command = [sys.executable, "-m", "eacps", "offline-workers", str(out_folder)]
-    writer = Process("orchestrator", [*command, "--orchestrator"], {})
-    processes = [writer, *_device_workers(settings)]
+    processes = offline_processes(settings, out_folder)
     run_supervisor(settings, processes, give_up_after=REFUSALS_BEFORE_GIVING_UP)
 
 
