@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from eacps.cli import app
+from eacps.cli.app import app
 from eacps.errors import FaceError
 from eacps.faces.download import MODELS
 from eacps.faces.readiness import CONSENT
