@@ -35,6 +35,8 @@ HOMES = {
     "label_studio_sdk": {"labelstudio"},
     "label_studio_ml": {"labelstudio"},
     "flask": {"labelstudio"},
+    "jinja2": {"labelstudio"},
+    "markupsafe": {"labelstudio"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
