@@ -21,6 +21,18 @@ class LabelStudioMLBase:
             self.use_label_config(label_config)
         self.setup()
 
+    @property
+    def label_config(self):
+        return ""
+
+    @property
+    def parsed_label_config(self):
+        return {}
+
+    @property
+    def extra_params(self):
+        return {}
+
     def use_label_config(self, label_config):
         raise ValueError("a strict parser did not like this config")
 

@@ -1,8 +1,13 @@
-"""All that differs between label-studio-ml 1.0.9 and 2.x, and between it and what we need."""
+"""All that differs between label-studio-ml 1.0.9, 2.x and none, and what we need.
+
+The package is used where it is installed: its base class, so that `model.py` is what Label Studio's
+users expect, and its Flask app. Without it our own routes serve the same requests.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +18,16 @@ from flask import Flask
 
 _HEAVY = ("torch", "torch.multiprocessing")
 _VIEWS = ("_predict", "_setup", "webhook", "health")
+_ROUTES = (
+    ("/", "health", "GET"),
+    ("/health", "health", "GET"),
+    ("/predict", "_predict", "POST"),
+    ("/setup", "_setup", "POST"),
+    ("/webhook", "webhook", "POST"),
+    ("/train", "nothing", "POST"),
+    ("/is_training", "nothing", "GET"),
+    ("/versions", "nothing", "POST"),
+)
 _DEPRECATED_VIEWS = ("_train", "_is_training", "get_version", "metrics")
 View = Callable[..., Any]
 
@@ -36,19 +51,30 @@ def without_torch() -> Iterator[None]:
         sys.modules.update(hidden)
 
 
+def is_installed() -> bool:
+    """Whether label-studio-ml is there."""
+    return importlib.util.find_spec("label_studio_ml") is not None
+
+
 def model_base() -> type[Any]:
-    """label-studio-ml's LabelStudioMLBase, imported without torch."""
+    """label-studio-ml's LabelStudioMLBase, imported without torch; without that package a class
+    with nothing in it."""
+    if not is_installed():
+        return object
     with without_torch():
         base: type[Any] = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
     return base
 
 
 def new_app(model_class: type[Any], views: dict[str, View]) -> Flask:
-    """label-studio-ml's Flask app serving `model_class`, with our view functions in place.
+    """The Flask app that serves `model_class`: label-studio-ml's with our view functions in place,
+    or one with the same routes.
 
     `views` must name `_predict`, `_setup`, `webhook` and `health`: the names that 1.0.9 and 2.x
     share. Further views of 1.0.9 that only make sense with its training jobs answer politely.
     """
+    if not is_installed():
+        return _own_app(views)
     api = _fresh_api()
     app: Flask = api.init_app(model_class=model_class)
     # Its hooks log every header and body, with the tokens in them, and read bodies of any kind.
@@ -59,6 +85,13 @@ def new_app(model_class: type[Any], views: dict[str, View]) -> Flask:
     for name in _DEPRECATED_VIEWS:
         if name in app.view_functions:
             app.view_functions[name] = views["nothing"]
+    return app
+
+
+def _own_app(views: dict[str, View]) -> Flask:
+    app = Flask("eacps")
+    for path, name, method in _ROUTES:
+        app.add_url_rule(path, name, views[name], methods=[method])
     return app
 
 

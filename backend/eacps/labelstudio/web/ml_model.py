@@ -78,9 +78,10 @@ class BackendModel(compat.model_base()):  # type: ignore[misc]
     """Answers predict from the task's data or from the queue, on label-studio-ml 1.0.9 and 2.x."""
 
     def __init__(self, project_id: Any = None, label_config: Any = None, **_extra: Any) -> None:
-        # Both base classes parse the config here and raise on one that they do not know.
-        self.project_id = project_id
-        self.label_config = label_config
+        # Both base classes parse the config here and raise on one that they do not know; and 2.x
+        # has properties of these names, without setters.
+        self._project = project_id
+        self._config = label_config
         self.setup()
 
     def setup(self) -> None:
@@ -96,8 +97,8 @@ class BackendModel(compat.model_base()):  # type: ignore[misc]
         shared = services()
         return predictor.tasks_in(
             tasks,
-            self.label_config,
-            self.project_id,
+            self._config,
+            self._project,
             context=context,
             settings=shared.settings,
             client=shared.jobs,

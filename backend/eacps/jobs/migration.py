@@ -1,0 +1,106 @@
+"""The jobs database's tables: made and extended by one process at a time, however many start."""
+
+from __future__ import annotations
+
+import fcntl
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+LOCK = 7_262_114
+LOCK_SECONDS = 120.0
+ATTEMPTS = 5
+_RACES = ("already exists", "duplicate key", "tuple concurrently updated", "database is locked")
+
+
+def migrated(url: sa.URL, migrate: Callable[[], None]) -> None:
+    """Run `migrate` alone; what another program's migration disturbs is tried again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _alone(url):
+                migrate()
+            return
+        except sa.exc.DBAPIError as error:
+            # DBOS' own migration, or an older version of this program, may not know our lock.
+            if attempt == ATTEMPTS or not _is_race(error):
+                raise
+            time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311 - spreads tries, no secret
+
+
+def add_missing_columns(engine: sa.Engine, table: sa.Table) -> None:
+    """Bring a table that an earlier version made up to date."""
+    there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
+    quote = engine.dialect.identifier_preparer.quote
+    with engine.begin() as connection:
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(engine.dialect)
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
+                )
+
+
+@contextmanager
+def _alone(url: sa.URL) -> Iterator[None]:
+    if url.get_backend_name() == "sqlite":
+        with _file_lock(url):
+            yield
+        return
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    _create_database(engine)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        _acquire(connection)
+        try:
+            yield
+        finally:
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(LOCK)))
+
+
+@contextmanager
+def _file_lock(url: sa.URL) -> Iterator[None]:
+    if not url.database or url.database == ":memory:":
+        yield
+        return
+    path = Path(url.database)
+    with path.with_name(f".{path.name}.migration").open("w") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
+def _acquire(connection: sa.Connection) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(LOCK))).scalar():
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"another process has been changing the tables for {LOCK_SECONDS:.0f} s"
+            )
+        time.sleep(0.1)
+
+
+def _create_database(engine: sa.Engine) -> None:
+    try:
+        with engine.connect():
+            return
+    except sa.exc.OperationalError as error:
+        if "does not exist" not in str(error.orig):
+            raise
+    name = engine.dialect.identifier_preparer.quote(str(engine.url.database))
+    maintenance = sa.create_engine(
+        engine.url.set(database="postgres"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sa.pool.NullPool,
+    )
+    with maintenance.connect() as connection:
+        try:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        except sa.exc.DBAPIError as error:
+            if not _is_race(error):
+                raise
+
+
+def _is_race(error: sa.exc.DBAPIError) -> bool:
+    return any(sign in str(error.orig) for sign in _RACES)
