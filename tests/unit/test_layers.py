@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "eacps"
 GROUND = {
     *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"),
-    *("plugins", "options"),
+    *("plugins", "options", "recent"),
 }
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (

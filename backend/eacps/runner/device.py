@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -18,6 +17,7 @@ from eacps.artifacts import ArtifactStore, MissingArtifactError
 from eacps.domain import Candidate, EditTask, Failure, Trial, to_json
 from eacps.errors import CancelledError, EacpsError
 from eacps.images import TaskImages
+from eacps.recent import Recent
 from eacps.runner.faces import FaceBench
 from eacps.runner.inputs import finish, load_images
 from eacps.runner.judging import potential_of
@@ -63,7 +63,7 @@ class Device:
         self._potential = potential
         self._store = store
         self._settings = settings
-        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._open = Recent[str, _Opened](KEPT_SESSIONS)
 
     def run_batch(
         self, task: EditTask, trials: Sequence[Trial], tick: Tick = lambda: None
@@ -92,7 +92,7 @@ class Device:
         ]
 
     def _edited(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
-        opened = self._session(task)
+        opened = self._open.get_or_make(task.key, lambda: self._opened(task))
         states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
         return self._judge(task, opened, opened.session.advance(trials, tick, states))
 
@@ -102,14 +102,6 @@ class Device:
             return self._store.get(name)
         except MissingArtifactError:
             return None
-
-    def _session(self, task: EditTask) -> _Opened:
-        if task.key not in self._open:
-            self._open[task.key] = self._opened(task)
-            while len(self._open) > KEPT_SESSIONS:
-                self._open.popitem(last=False)
-        self._open.move_to_end(task.key)
-        return self._open[task.key]
 
     def _opened(self, task: EditTask) -> _Opened:
         images = load_images(task, self._store, self._settings)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
@@ -14,6 +13,7 @@ from eacps.domain import Candidate, EditTask, Failure, Swap, Trial, to_json
 from eacps.errors import FaceError
 from eacps.faces.choices import NO_SUCH_CHOICE, swaps_of
 from eacps.images import TaskImages
+from eacps.recent import Recent
 from eacps.runner.inputs import load_images
 from eacps.runner.judging import potential_of
 from eacps.settings import Settings
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from eacps.faces.session import Swapped, SwapSession
 
 Tick = Callable[[], None]
-T = TypeVar("T")
 KEPT = 4
 Box = tuple[int, int, int, int]
 ROOM = 0.6
@@ -40,8 +39,8 @@ class FaceBench:
         self._store = store
         self._device = device
         self._opened: OpenedEngine | None = None
-        self._sessions: OrderedDict[str, SwapSession] = OrderedDict()
-        self._judges: OrderedDict[str, IdentityJudge] = OrderedDict()
+        self._sessions: Recent[str, SwapSession] = Recent(KEPT)
+        self._judges: Recent[str, IdentityJudge] = Recent(KEPT)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""
@@ -82,10 +81,8 @@ class FaceBench:
             return [{} for _ in edited]
         from eacps.faces.identity import IdentityJudge
 
-        judge = _kept(
-            self._judges,
-            task.key,
-            lambda: IdentityJudge(engine, images.references, images.mask),
+        judge = self._judges.get_or_make(
+            task.key, lambda: IdentityJudge(engine, images.references, images.mask)
         )
         return judge.scores(images.source, edited)
 
@@ -111,10 +108,8 @@ class FaceBench:
         from eacps.faces.session import SwapSession
 
         opened = self._engine()
-        return _kept(
-            self._sessions,
-            task.key,
-            lambda: SwapSession(opened.engine, task, images, notes=opened.notes),
+        return self._sessions.get_or_make(
+            task.key, lambda: SwapSession(opened.engine, task, images, notes=opened.notes)
         )
 
     def _candidate(self, task: EditTask, trial: Trial, swapped: Swapped) -> Candidate:
@@ -162,12 +157,3 @@ def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:
         if usual not in meant.values():
             meant[swap] = usual
     return meant
-
-
-def _kept(store: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
-    if key not in store:
-        store[key] = make()
-        while len(store) > KEPT:
-            store.popitem(last=False)
-    store.move_to_end(key)
-    return store[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -12,6 +11,7 @@ from PIL import Image
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.settings import Settings
 
@@ -48,7 +48,7 @@ class ClipScorer:
 
     def __init__(self, tower: ClipTower) -> None:
         self._tower = tower
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known = Recent[str, _Known](KEPT_TASKS)
 
     @classmethod
     def open(cls, settings: Settings, device: str) -> ClipScorer:
@@ -74,7 +74,7 @@ class ClipScorer:
         if not edited:
             return []
         mask = masks.dividing_mask(images)
-        known = self._of_task(task, images, mask)
+        known = self._known.get_or_make(task.key, lambda: self._of_task(task, images, mask))
         whole, within, beyond = self._looks(images, edited, mask)
         following = whole.features @ known.instruction
         if within is not None:
@@ -104,16 +104,11 @@ class ClipScorer:
         return first, second, third
 
     def _of_task(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> _Known:
-        if task.key not in self._known:
-            instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
-            direction = instruction - neutral
-            source = self._tower.look([images.source]).features[0]
-            beyond = source
-            if mask is not None:
-                beyond = self._tower.look([masks.outside(images.source, mask)]).features[0]
-            unit = direction / direction.norm().clamp_min(1e-6)
-            self._known[task.key] = _Known(instruction, unit, source, beyond)
-            while len(self._known) > KEPT_TASKS:
-                self._known.popitem(last=False)
-        self._known.move_to_end(task.key)
-        return self._known[task.key]
+        instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
+        direction = instruction - neutral
+        source = self._tower.look([images.source]).features[0]
+        beyond = source
+        if mask is not None:
+            beyond = self._tower.look([masks.outside(images.source, mask)]).features[0]
+        unit = direction / direction.norm().clamp_min(1e-6)
+        return _Known(instruction, unit, source, beyond)

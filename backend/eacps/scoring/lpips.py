@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -12,6 +11,7 @@ from eacps.domain import EditTask
 from eacps.errors import ScoringError, SettingsError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.clip import ClipScorer
 from eacps.settings import Settings
@@ -93,7 +93,7 @@ class ClipDistance:
                 hint="Set EACPS_LPIPS_TRUNK to alex, vgg or squeeze.",
             )
         self._tower = tower
-        self._sources: OrderedDict[str, Look] = OrderedDict()
+        self._sources: Recent[str, Look] = Recent(KEPT_TASKS)
 
     def __call__(
         self,
@@ -107,21 +107,15 @@ class ClipDistance:
 
         with torch.inference_mode():
             target = self._tower.look(shown(images, edited, mask))
-            source = self._source(task, images, mask)
+            source = self._sources.get_or_make(
+                task.key, lambda: self._tower.look(shown(images, [images.source], mask))
+            )
             parts = [
                 spatial_mean(_difference(one, other), mask)
                 for one, other in zip(target.stages, source.stages, strict=True)
             ]
             distances: list[float] = torch.stack(parts).mean(0).tolist()
         return distances
-
-    def _source(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> Look:
-        if task.key not in self._sources:
-            self._sources[task.key] = self._tower.look(shown(images, [images.source], mask))
-            while len(self._sources) > KEPT_TASKS:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(task.key)
-        return self._sources[task.key]
 
 
 def shown(
