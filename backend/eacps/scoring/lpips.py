@@ -14,6 +14,7 @@ from eacps.metric_range import MetricRange
 from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.clip import ClipScorer
+from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from eacps.scoring.tower import ClipTower, Look
 
 CLIP_TRUNK = "clip"
-KEPT_TASKS = 8
 
 
 class Distance(Protocol):
@@ -116,34 +116,6 @@ class ClipDistance:
             ]
             distances: list[float] = torch.stack(parts).mean(0).tolist()
         return distances
-
-
-def shown(
-    images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
-) -> Sequence[Image.Image]:
-    """What a trunk looks at: with a mask, the inside is painted over, or it would shine through
-    the trunk's wide view into what lies outside."""
-    if mask is None:
-        return edited
-    return [masks.outside(masks.at_source_size(images, image), mask) for image in edited]
-
-
-def spatial_mean(difference: torch.Tensor, mask: Image.Image | None) -> torch.Tensor:
-    """The mean over rows and columns of [N, h, w]; with a mask, weighted by how far each place
-    lies outside it."""
-    if mask is None:
-        return difference.mean(dim=(1, 2))
-    import numpy as np
-    import torch
-
-    rows, columns = difference.shape[1:]
-    small = mask.resize((columns, rows), Image.Resampling.BOX)
-    weight = torch.from_numpy(1 - np.asarray(small, dtype=np.float32) / 255)
-    weight = weight.to(difference.device)
-    total = weight.sum()
-    if float(total) == 0:
-        return difference.mean(dim=(1, 2))
-    return (difference * weight).sum(dim=(1, 2)) / total
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

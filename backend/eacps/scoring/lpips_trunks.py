@@ -14,7 +14,7 @@ from eacps.domain import EditTask
 from eacps.errors import ScoringError
 from eacps.images import TaskImages, fit_within
 from eacps.recent import Recent
-from eacps.scoring.lpips import KEPT_TASKS, shown, spatial_mean
+from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
 
 TRUNKS: Final[dict[str, tuple[str, str]]] = {
     "alex": ("alexnet", "AlexNet_Weights"),
