@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from eacps.domain import digest
 from eacps.editors.devices import checked
 from eacps.errors import EacpsError, SettingsError, TaskError
+from eacps.files import write_whole
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON
 from eacps.offline.run import alone, input_digest, offline_origin
@@ -277,15 +277,9 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all: Ctrl-C must not leave half an image under a good name."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise _unwritable(path, error) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import Failure, SearchResult, digest, to_json
 from eacps.errors import EacpsError, FetchError, SettingsError
+from eacps.files import file_hash, replaced_folder, write_whole
 from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, JobStatus
 from eacps.jobs.lifeline import PARENT_VARIABLE
@@ -81,16 +81,11 @@ class FileHooks(LabelStudioHooks):
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
         name = str(origin["name"])
-        fresh = self._folder / f".{name}.part"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        for candidate in result.usable:
-            if candidate.image:
-                (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
-        shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
-        final = self._folder / name
-        shutil.rmtree(final, ignore_errors=True)
-        fresh.rename(final)
+        with replaced_folder(self._folder / name) as fresh:
+            for candidate in result.usable:
+                if candidate.image:
+                    (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
+            shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
         self._write(origin, {"best": result.best.id, **to_json(result)})
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
@@ -99,7 +94,6 @@ class FileHooks(LabelStudioHooks):
         self._write(origin, {"error": to_json(failure)})
 
     def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        path = _report_file(self._folder, origin)
         content = {
             "name": origin["name"],
             "id": origin["task_id"],
@@ -107,9 +101,8 @@ class FileHooks(LabelStudioHooks):
             "job": origin["job"],
             **outcome,
         }
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
+        written = json.dumps(content, indent=2, ensure_ascii=False).encode()
+        write_whole(_report_file(self._folder, origin), written)
 
 
 def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
@@ -225,8 +218,7 @@ def _file_digest(value: Any) -> Any:
     if not (isinstance(value, str) and value.startswith(LOCAL)):
         return ""
     try:
-        with Path(value.removeprefix(LOCAL)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(Path(value.removeprefix(LOCAL)))
     except OSError:
         return ""
 

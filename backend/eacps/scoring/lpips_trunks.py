@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from PIL import Image
 
 from eacps.domain import EditTask
 from eacps.errors import ScoringError
+from eacps.files import file_hash
 from eacps.images import TaskImages, fit_within
 from eacps.recent import Recent
 from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
@@ -93,12 +93,6 @@ def weights_file(trunk: str) -> Path:
     _, weights = TRUNKS[trunk]
     url: str = getattr(torchvision.models, weights).IMAGENET1K_V1.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
-def file_hash(file: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _build(trunk: str) -> Any:
