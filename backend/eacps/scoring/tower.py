@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from eacps.errors import ScoringError
+from eacps.errors import ScoringError, first_line
 from eacps.weights import verify_manifest
 
 _STAGES = 5
@@ -107,10 +107,8 @@ def clip_tower(name: str, device: str) -> ClipTower:
             )
             tokenizer = open_clip.get_tokenizer(where)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ScoringError(
-            f"The CLIP model of EACPS_CLIP, {name!r}, could not be loaded: "
-            f"{type(error).__name__}: {reason}",
+            f"The CLIP model of EACPS_CLIP, {name!r}, could not be loaded: {first_line(error)}",
             hint=_HINT,
         ) from error
     return ClipTower(model.eval(), preprocess, tokenizer, device)
