@@ -20,7 +20,7 @@ from eacps.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-    from eacps.scoring.tower import ClipTower, Look
+    from eacps.scoring.tower import ClipTower, Features
 
 CLIP_TRUNK = "clip"
 
@@ -93,7 +93,7 @@ class ClipDistance:
                 hint="Set EACPS_LPIPS_TRUNK to alex, vgg or squeeze.",
             )
         self._tower = tower
-        self._sources: Recent[str, Look] = Recent(KEPT_TASKS)
+        self._sources: Recent[str, Features] = Recent(KEPT_TASKS)
 
     def __call__(
         self,
@@ -106,9 +106,9 @@ class ClipDistance:
         import torch
 
         with torch.inference_mode():
-            target = self._tower.look(shown(images, edited, mask))
+            target = self._tower.features(shown(images, edited, mask))
             source = self._sources.get_or_make(
-                task.key, lambda: self._tower.look(shown(images, [images.source], mask))
+                task.key, lambda: self._tower.features(shown(images, [images.source], mask))
             )
             parts = [
                 spatial_mean(_difference(one, other), mask)
