@@ -18,7 +18,7 @@ from eacps.domain import Candidate, EditTask, Failure, Trial, to_json
 from eacps.errors import CancelledError, EacpsError
 from eacps.images import TaskImages
 from eacps.recent import Recent
-from eacps.runner.faces import FaceBench
+from eacps.runner.faces import Faces
 from eacps.runner.inputs import finish, load_images
 from eacps.runner.judging import potential_of
 from eacps.settings import Settings
@@ -55,10 +55,10 @@ class Device:
         potential: Potential,
         store: ArtifactStore,
         settings: Settings,
-        faces: FaceBench | None = None,
+        faces: Faces | None = None,
     ) -> None:
         self.editor = editor
-        self.faces = faces or FaceBench(settings, store, "cpu")
+        self.faces = faces or Faces(settings, store, "cpu")
         self._scorers = scorers
         self._potential = potential
         self._store = store
@@ -251,5 +251,5 @@ def open_device(settings: Settings, store: ArtifactStore, device: str) -> Device
         potential=potential,
         store=store,
         settings=settings,
-        faces=FaceBench(settings, store, device),
+        faces=Faces(settings, store, device),
     )

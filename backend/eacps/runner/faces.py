@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from eacps.faces.session import Swapped, SwapSession
 
 Tick = Callable[[], None]
-KEPT = 4
+KEPT_TASKS = 4
 Box = tuple[int, int, int, int]
 ROOM = 0.6
 FILLS_MUCH = 0.5
 NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
 
 
-class FaceBench:
+class Faces:
     """The face engine of one device, opened when a task first needs it."""
 
     def __init__(self, settings: Settings, store: ArtifactStore, device: str) -> None:
@@ -39,8 +39,8 @@ class FaceBench:
         self._store = store
         self._device = device
         self._opened: OpenedEngine | None = None
-        self._sessions: Recent[str, SwapSession] = Recent(KEPT)
-        self._judges: Recent[str, IdentityJudge] = Recent(KEPT)
+        self._sessions: Recent[str, SwapSession] = Recent(KEPT_TASKS)
+        self._judges: Recent[str, IdentityJudge] = Recent(KEPT_TASKS)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""
