@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
 from eacps.errors import SettingsError
 from eacps.search import AskTellError, best, budget, cost, create, describe, finished, names, ranked
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.roundwise import RoundwiseStrategy, Search
 from eacps.search.strategies.best_of_n import BestOfNParams
 from tests.unit.search import landscape
 
@@ -308,7 +308,7 @@ def test_a_round_hears_its_outcomes_in_the_order_in_which_it_asked() -> None:
     heard: list[str] = []
 
     class Listener(RoundwiseStrategy[BestOfNParams]):
-        def search(self) -> Course:
+        def search(self) -> Search[None]:
             outcomes = yield self.fresh_trials(self.params.n)
             heard.extend(outcome.trial.id for outcome in outcomes)
 
