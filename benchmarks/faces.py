@@ -32,6 +32,7 @@ from eacps.faces.insightface.engine import InsightFaceEngine
 from eacps.faces.paste import paste
 from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
 from eacps.faces.readiness import basic_is_off
+from eacps.plugins import Context
 from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, Drawn, picture
@@ -103,7 +104,7 @@ class Swaps:
         cv2.setNumThreads(threads)
         self._folder = tempfile.TemporaryDirectory()
         self.root = synthetic.build(Path(self._folder.name))
-        self.engine = InsightFaceEngine.open(self._settings(threads), "cpu")
+        self.engine = InsightFaceEngine.load(Context(self._settings(threads)))
         portrait = picture(400, 400, Drawn(ALICE, 200, 210, 180))
         (face,) = self.engine.detect(portrait)
         self.alice = self.engine.character(portrait, face, "Alice")

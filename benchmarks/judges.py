@@ -27,8 +27,10 @@ from demo.oracle import Oracle
 from demo.training.autoencoder import Autoencoder
 from eacps.demo.bears import SIZE
 from eacps.demo.tasks import LEVELS, DemoTask, Level
+from eacps.demo.verifier.loading import UNKNOWN_PROGRESS
 from eacps.domain import EditTask
 from eacps.images import TaskImages
+from eacps.plugins import Context
 from eacps.scoring.clip import ClipScorer
 from eacps.scoring.lpips import LpipsScorer
 from eacps.scoring.potential import Potential
@@ -64,8 +66,9 @@ class Judges:
 
     def __init__(self, pack: Path) -> None:
         settings = load_settings(clip=str(pack / "clip"), verifier=str(pack / "verifier"))
-        self._scorers = (ClipScorer.open(settings, "cpu"), LpipsScorer.open(settings, "cpu"))
-        self._verifier = VerifierScorer.open(settings, "cpu")
+        context = Context(settings)
+        self._scorers = (ClipScorer.load(context), LpipsScorer.load(context))
+        self._verifier = VerifierScorer.load(context)
         self._potentials = {
             name: Potential.of(load_settings(potential="weighted", weights=weights))
             for name, weights in WEIGHTS.items()
@@ -85,15 +88,16 @@ class Judges:
         # Scorers keep what they know of a task by its key, which must tell equal words apart.
         name = hashlib.sha256(task.source.tobytes()).hexdigest()
         asked, seen = EditTask(name, task.instruction), TaskImages(task.source)
-        metrics = [dict(row) for row in self._verifier.score(asked, seen, images, progress)]
+        told = [progress] * len(images)
+        metrics = [dict(row) for row in self._verifier.score(asked, seen, images, told)]
         for scorer in self._scorers:
-            for row, more in zip(metrics, scorer.score(asked, seen, images), strict=True):
+            for row, more in zip(metrics, scorer.score(asked, seen, images, told), strict=True):
                 row.update(more)
         scores = {
             name: [potential.judge(row).value or 0.0 for row in metrics]
             for name, potential in self._potentials.items()
         }
-        untold = self._verifier.score(asked, seen, images)
+        untold = self._verifier.score(asked, seen, images, [UNKNOWN_PROGRESS] * len(images))
         return scores | {UNTOLD: [row["verified"] for row in untold]}
 
 

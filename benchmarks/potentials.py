@@ -68,7 +68,9 @@ def attempts(count: int, seed: int, number: int, threads: int) -> list[dict[str,
         edited = [finish(images, render) for render in editor.open(task, images).advance(trials)]
         metrics: list[dict[str, float]] = [{} for _ in edited]
         for scorer in scorers:
-            for merged, new in zip(metrics, scorer.score(task, images, edited), strict=True):
+            for merged, new in zip(
+                metrics, scorer.score(task, images, edited, [1.0] * len(edited)), strict=True
+            ):
                 merged.update(new)
         rows.append(
             {"instruction": bear.instruction, "metrics": metrics, **_judge(oracle, bear, edited)}

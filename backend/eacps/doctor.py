@@ -142,7 +142,7 @@ def _search(settings: Settings) -> Iterator[Finding]:
 
 
 def _ranking(settings: Settings) -> Iterator[Finding]:
-    from eacps.runner.judging import potential_of
+    from eacps.runner import potential_of
 
     weighed = potential_of(settings, "edit").weights
     for route in ROUTES:
@@ -156,19 +156,25 @@ def _faces(settings: Settings) -> Iterator[Finding]:
     if not found.engine:
         # Edits need no faces; but an engine that is named is wanted.
         state: State = "warn" if settings.face_engine == "auto" else "fail"
-        reasons = {"auto": (found.basic, found.insightface), "basic": (found.basic,)}
-        told = reasons.get(settings.face_engine, (found.insightface,))
-        yield Finding(state, "Faces", f"none can be swapped. {' '.join(map(str, told))}")
+        reasons = " ".join(map(str, reversed(list(found.problems.values()))))
+        yield Finding(state, "Faces", f"none can be swapped. {reasons}")
     elif found.engine == "insightface":
         yield Finding(
             "ok", "Faces", f"insightface ({settings.insightface_pack}, {settings.inswapper}), "
             "whose models are for non-commercial research only"
         )  # fmt: skip
-    else:
+    elif found.engine == "basic":
         for model in MODELS:
             checked_model(settings.face_models.expanduser(), model)
-        other = f". Not insightface: {found.insightface}" if found.insightface else ""
+        reason = found.problems.get("insightface")
+        other = f". Not insightface: {reason}" if reason else ""
         yield Finding("ok", "Faces", f"basic, with free models, for frontal faces{other}")
+    else:
+        from eacps.faces.registry import FACE_ENGINES, check_options
+
+        check_options(settings)
+        source = FACE_ENGINES.source(found.engine)
+        yield Finding("ok", "Faces", f"{found.engine} ({source.origin})")
     if content_credentials.wanted(settings):
         content_credentials.try_out(settings)
         yield Finding("ok", "Faces", "swapped images are signed (C2PA)")

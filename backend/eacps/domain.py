@@ -147,7 +147,8 @@ class Metric:
 class Candidate:
     """A finished trial: artifact names of its image and thumbnail, its metrics, its cost.
 
-    `notes` are warnings; `detail` is what else was decided, such as which face was swapped.
+    `notes` are warnings; `detail` is what else was decided, such as which face was swapped; `why`
+    is what its judges say of it.
     A paused trial's image is a preview, and `state` names the artifact from which it can go on.
     """
 
@@ -163,6 +164,7 @@ class Candidate:
     editor: str = ""
     detail: str = ""
     state: str | None = None
+    why: str = ""
 
     @property
     def id(self) -> str:
@@ -199,7 +201,9 @@ class SearchPlan:
 class EditTask:
     """What to edit and how to search. Images are artifact names, so the key follows content.
 
-    `fingerprint` stands for every setting that changes results (see Settings.fingerprint).
+    `fingerprint` stands for every setting that changes results (see fingerprints.py). The three
+    that follow from the same settings are no part of the key: `equipment`, what a worker needs to
+    have loaded; `rendered`, which pictures trials become; `judged`, which scores pictures get.
     `references` are pictures of characters; with several of them `mapping` says which face each
     of them goes to, where `regions` are masks of single faces, in the characters' order.
     """
@@ -215,12 +219,16 @@ class EditTask:
     regions: tuple[str, ...] = ()
     mapping: FaceMapping = "auto"
     model_version: str = ""
+    equipment: str = ""
+    rendered: str = ""
+    judged: str = ""
 
     @property
     def key(self) -> str:
         """A hash of what matters: the same key means the same result."""
         content = to_json(self)
-        del content["route_reason"]
+        for name in ("route_reason", "equipment", "rendered", "judged"):
+            del content[name]
         return digest(content)
 
 

@@ -27,12 +27,19 @@ class ImageLimits:
 @dataclass(frozen=True)
 class TaskImages:
     """A task's images, decoded: source, mask (white is edited), pictures of characters, and one
-    mask per character's face where the task says so."""
+    mask per character's face where the task says so. Where an edit starts from something else
+    than the task's own picture, such as a swapped face, that one is `untouched`."""
 
     source: Image.Image
     mask: Image.Image | None = None
     references: tuple[Image.Image, ...] = ()
     regions: tuple[Image.Image, ...] = ()
+    untouched: Image.Image | None = None
+
+    @property
+    def original(self) -> Image.Image:
+        """The picture that the task brought."""
+        return self.untouched or self.source
 
     @property
     def reference(self) -> Image.Image | None:

@@ -85,7 +85,7 @@ def checked(kind: type[T], raw: Any, *, what: str, setting: str) -> T:
     try:
         if is_dataclass(kind) and not is_pydantic_dataclass(kind):
             return cast(T, TypeAdapter(kind).validate_python(dict(raw)))
-        return kind(**raw)
+        return cast(T, kind(**raw))
     except ValidationError as error:
         raise refusal(kind, _first_problem(error), what, setting) from error
 

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from eacps.errors import SettingsError
-from eacps.options import short
+from eacps.options import checked, from_environment, short
 
 if TYPE_CHECKING:
     from eacps.settings import Settings
@@ -36,6 +36,7 @@ EDITORS: Final = "eacps.editors"
 FAMILIES: Final = "eacps.families"
 FACE_ENGINES: Final = "eacps.face_engines"
 """The groups of entry points."""
+OPTIONS: Final = "EACPS_PLUGIN_OPTIONS"
 
 _IN_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<member>[A-Za-z_]\w*)")
 _IN_A_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<member>[A-Za-z_]\w*)")
@@ -88,7 +89,6 @@ class Registry(Generic[T]):
         self.setting = setting
         self.built_ins = built_ins
         self._problem = problem
-        self._loaded: dict[str, T] = {}
 
     def names(self) -> tuple[str, ...]:
         """Every name that needs no path: the built-in ones first."""
@@ -127,12 +127,7 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The plug-in of this name, imported and checked."""
         source = self.source(name)
-        key = f"{source.target} {source.identity}"
-        if key not in self._loaded:
-            self._loaded[key] = self._checked(source, _member(source, self.kind, self.setting))
-        return self._loaded[key]
-
-    def _checked(self, source: Source, found: Any) -> T:
+        found = _member(source, self.kind, self.setting)
         lacking = self._problem(found)
         if lacking:
             raise SettingsError(
@@ -150,7 +145,7 @@ def is_reference(name: str) -> bool:
 def label(name: str) -> str:
     """A name as people read it: of a path only the class.
 
-    >>> label("/home/ann/judges.py:Strict"), label("auto")
+    >>> label("my/judges.py:Strict"), label("auto")
     ('Strict', 'auto')
     """
     return name.rpartition(":")[2] if is_reference(name) else name
@@ -193,6 +188,22 @@ def loaded(plugin: Any, context: Context) -> Any:
     if load is not None:
         return load(context)
     return plugin() if context.options is None else plugin(context.options)
+
+
+def options_for(plugin: Any, name: str, kind: str, settings: Settings) -> Any:
+    """A plug-in's own options from EACPS_PLUGIN_OPTIONS, checked; None if it has none."""
+    given = settings.plugin_options
+    raw = {**given.get(label(name), {}), **given.get(name, {})}
+    declared = getattr(plugin, "Options", None)
+    if declared is not None:
+        whole = from_environment(raw, OPTIONS)
+        return checked(declared, whole, what=f"The options of {kind} {name!r}", setting=OPTIONS)
+    if raw:
+        raise SettingsError(
+            f"The {kind} {name!r} has no options, but {OPTIONS} has some for it.",
+            hint=f"Remove them from {OPTIONS}.",
+        )
+    return None
 
 
 def lacks(plugin: Any, *names: str) -> str:

@@ -1,14 +1,11 @@
-"""Every knob in one class: `EACPS_*` environment variables, or the same names in `.env`."""
+"""Every setting in one class: `EACPS_*` environment variables, or the same names in `.env`."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -24,22 +21,16 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
-from eacps.domain import FaceMapping, Route, SearchPlan, digest
+from eacps import fingerprints, plugins
+from eacps.domain import FaceMapping, Route, SearchPlan
 from eacps.errors import SettingsError
-from eacps.weights import weights_digest
-
-RESULTS_VERSION = 1
-"""Bump when a code change makes the same task rank differently."""
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]
 DEMO_PACK = PACKAGE / "demo" / "pack"
-WEIGHT_FOLDERS = ("editor", "clip", "verifier", "lora")
-"""Settings that name weights; results depend on what lies there, not on where it lies."""
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables that steer tests and the demo, not the product."""
-_PASSWORD_ARGUMENT = re.compile(r"((?:password|secret|key|token)=)[^&]*")
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -53,10 +44,24 @@ def _face_models() -> Path:
 FACE_MODELS = _face_models()
 
 
-def _knob(default: Any, help_text: str, *, results: bool = False, **kwargs: Any) -> Any:
-    """A documented setting; `results` marks one that changes what a search returns."""
-    extra: JsonDict = {"changes_results": results}
+def _field(
+    group: str, default: Any, help_text: str, *, results: bool = False, **kwargs: Any
+) -> Any:
+    """A documented setting of a group; `results` marks one that changes what a search returns."""
+    extra: JsonDict = {"group": group, "changes_results": results}
     return Field(default=default, description=help_text, json_schema_extra=extra, **kwargs)
+
+
+_label_studio_field = partial(_field, "Label Studio")
+_task_field = partial(_field, "What a task looks like")
+_image_field = partial(_field, "Images that come in")
+_editor_field = partial(_field, "Editor")
+_search_field = partial(_field, "Search")
+_scoring_field = partial(_field, "Scoring")
+_face_field = partial(_field, "Faces")
+_plugin_field = partial(_field, "Plug-ins")
+_machine_field = partial(_field, "Machines")
+_web_field = partial(_field, "Web")
 
 
 def _shared_with_label_studio(name: str) -> AliasChoices:
@@ -91,68 +96,66 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    # Label Studio
-    label_studio_url: str = _knob(
+    label_studio_url: str = _label_studio_field(
         "",
         "Label Studio's address as the workers reach it. Empty: no Label Studio; predict answers "
         "plain HTTP clients itself.",
         validation_alias=_shared_with_label_studio("LABEL_STUDIO_URL"),
     )
-    label_studio_api_key: SecretStr = _knob(
+    label_studio_api_key: SecretStr = _label_studio_field(
         SecretStr(""),
         "Personal access token (or legacy token) of a user who may edit the projects' tasks.",
         validation_alias=_shared_with_label_studio("LABEL_STUDIO_API_KEY"),
     )
-    image_hosting: Literal["upload", "backend"] = _knob(
+    image_hosting: Literal["upload", "backend"] = _label_studio_field(
         "upload",
         "Where candidates' images live: uploaded into Label Studio (needs login to see), or "
         "served by this backend under signed URLs.",
     )
-    predict_wait_seconds: float = _knob(
+    predict_wait_seconds: float = _label_studio_field(
         2.0,
         "How long /predict waits for a quick task before it answers 'not yet'. Without Label "
         "Studio configured it waits EACPS_PREDICT_WAIT_WITHOUT_LABEL_STUDIO instead.",
         ge=0,
         le=95,
     )
-    predict_wait_without_label_studio: float = _knob(
+    predict_wait_without_label_studio: float = _label_studio_field(
         90.0,
         "How long /predict waits when no Label Studio is configured.",
         ge=0,
         le=3600,
     )
-    retry_failed_after_seconds: float = _knob(
+    retry_failed_after_seconds: float = _label_studio_field(
         30.0,
         "A failed task is tried again by 'Retrieve predictions', but not sooner.",
         ge=0,
     )
-    basic_auth_user: str = _knob(
+    basic_auth_user: str = _label_studio_field(
         "",
         "User name that Label Studio must send to this backend. Empty: no password.",
         validation_alias=AliasChoices("EACPS_BASIC_AUTH_USER", "BASIC_AUTH_USER"),
     )
-    basic_auth_pass: SecretStr = _knob(
+    basic_auth_pass: SecretStr = _label_studio_field(
         SecretStr(""),
         "Password for EACPS_BASIC_AUTH_USER.",
         validation_alias=AliasChoices("EACPS_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
     )
 
-    # What a task looks like
-    image_field: str = _knob("image", "Task data field with the source image.")
-    instruction_field: str = _knob("prompt", "Task data field with the instruction.")
-    mask_field: str = _knob("mask", "Task data field with a mask image (white is edited).")
-    reference_field: str = _knob(
+    image_field: str = _task_field("image", "Task data field with the source image.")
+    instruction_field: str = _task_field("prompt", "Task data field with the instruction.")
+    mask_field: str = _task_field("mask", "Task data field with a mask image (white is edited).")
+    reference_field: str = _task_field(
         "reference", "Task data field with a character's picture, or a list of several."
     )
-    face_mapping_field: str = _knob(
+    face_mapping_field: str = _task_field(
         "face_mapping",
         "Task data field that may say, for this task alone, what EACPS_FACE_MAPPING says for all.",
     )
-    route_fields: Words = _knob(
+    route_fields: Words = _task_field(
         ("route", "task", "type"),
         "Task data fields that may name the route, in this order.",
     )
-    route_labels: dict[str, Route] = _knob(
+    route_labels: dict[str, Route] = _task_field(
         {
             "edit*": "edit",
             "global edit*": "edit",
@@ -166,59 +169,66 @@ class Settings(BaseSettings):
         "face_swap or character.",
     )
 
-    # Images that come in
-    allowed_hosts: Words = _knob(
+    allowed_hosts: Words = _image_field(
         (),
         "Hosts, comma separated, from which tasks' images may be fetched besides Label Studio's. "
         "`host`, `host:port` or `*.domain`. Listing a private host allows it.",
     )
-    reference_hosts: Words = _knob(
+    reference_hosts: Words = _image_field(
         (),
         "Hosts, comma separated, from which characters' pictures may come, and no others: list "
         "where pictures lie whose owners have consented. Empty: wherever images may come from.",
     )
-    max_image_bytes: int = _knob(30_000_000, "Largest image file that is fetched.", ge=1024)
-    max_image_pixels: int = _knob(40_000_000, "Most pixels an image may have.", ge=64)
-    min_image_side: int = _knob(8, "Smallest width or height of an image, in pixels.", ge=1)
-    fetch_timeout_seconds: float = _knob(20.0, "Time to fetch one image.", gt=0)
-    local_files_root: str = _knob(
+    max_image_bytes: int = _image_field(30_000_000, "Largest image file that is fetched.", ge=1024)
+    max_image_pixels: int = _image_field(40_000_000, "Most pixels an image may have.", ge=64)
+    min_image_side: int = _image_field(8, "Smallest width or height of an image, in pixels.", ge=1)
+    fetch_timeout_seconds: float = _image_field(20.0, "Time to fetch one image.", gt=0)
+    local_files_root: str = _image_field(
         "",
         "Folder that Label Studio serves as /data/local-files (its "
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), when the workers can read it directly. Empty: "
         "ask Label Studio.",
     )
 
-    # Editor
-    editor: str = _knob(
+    editor: str = _editor_field(
         str(DEMO_PACK / "editor-early"),
-        "A diffusers image-edit pipeline: a folder, or a hub id.",
+        "A diffusers image-edit pipeline: a folder, or a hub id. Or an editor of your own: an "
+        "entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
-    editor_revision: str = _knob("", "Revision of a hub id.", results=True)
-    editor_dtype: Literal["auto", "float32", "bfloat16", "float16"] = _knob(
+    editor_revision: str = _editor_field("", "Revision of a hub id.", results=True)
+    editor_dtype: Literal["auto", "float32", "bfloat16", "float16"] = _editor_field(
         "auto",
         "Number type of the weights; auto: float32 on cpu, bfloat16 on gpus.",
         results=True,
     )
-    steps: int = _knob(12, "Denoising steps of a full render.", results=True, ge=2, le=1000)
-    guidance: float = _knob(2.0, "Text guidance (true_cfg_scale on Qwen).", results=True, ge=0)
-    image_guidance: float = _knob(1.0, "Image guidance, where the pipeline has it.", results=True)
-    negative_prompt: str = _knob(" ", "Negative prompt, where the pipeline has it.", results=True)
-    pipeline_args: dict[str, Any] = _knob(
+    steps: int = _editor_field(12, "Denoising steps of a full render.", results=True, ge=2, le=1000)
+    guidance: float = _editor_field(
+        2.0, "Text guidance (true_cfg_scale on Qwen).", results=True, ge=0
+    )
+    image_guidance: float = _editor_field(
+        1.0, "Image guidance, where the pipeline has it.", results=True
+    )
+    negative_prompt: str = _editor_field(
+        " ", "Negative prompt, where the pipeline has it.", results=True
+    )
+    pipeline_args: dict[str, Any] = _editor_field(
         {}, "JSON of further arguments for every pipeline call.", results=True
     )
-    max_side: int = _knob(
+    max_side: int = _editor_field(
         1024,
         "Longer side of the images that the editor works on, in pixels.",
         results=True,
         ge=16,
     )
-    lora: str = _knob("", "A LoRA to load on the editor: a folder, file or hub id.", results=True)
-    offload: Literal["none", "model", "sequential"] = _knob(
+    lora: str = _editor_field(
+        "", "A LoRA to load on the editor: a folder, file or hub id.", results=True
+    )
+    offload: Literal["none", "model", "sequential"] = _editor_field(
         "none",
         "Move the editor's parts to the CPU while they rest, to save GPU memory.",
     )
-    editor_batch_size: int = _knob(
+    editor_batch_size: int = _editor_field(
         4,
         "Trials rendered in one batch, on one device. With G devices and K global trials, K/G "
         "keeps all of them busy.",
@@ -227,168 +237,195 @@ class Settings(BaseSettings):
         le=64,
         validation_alias=AliasChoices("EACPS_BATCH_SIZE", "EACPS_EDITOR_BATCH_SIZE"),
     )
-    paused_bytes: int = _knob(
+    paused_bytes: int = _editor_field(
         256_000_000,
         "Memory of one worker for paused renders (a megabyte each at 1024 pixels on Qwen). The "
         "longest unused are dropped; they are resumed from a stored copy, or rendered anew.",
         ge=0,
     )
 
-    # Search
-    strategy: str = _knob("auto", "Which search: see docs/search.md.", results=True)
-    strategy_params: dict[str, Any] = _knob(
+    strategy: str = _search_field(
+        "auto",
+        "Which search: see docs/search.md. Or your own: an entry point, `module:Class` or "
+        "`file.py:Class`.",
+        results=True,
+    )
+    strategy_params: dict[str, Any] = _search_field(
         {},
         'JSON of the strategy\'s settings, e.g. {"k": 8, "m": 3, "k_local": 4}.',
         results=True,
     )
-    seed: int = _knob(0, "Seed of every search.", results=True, ge=0)
+    seed: int = _search_field(0, "Seed of every search.", results=True, ge=0)
 
-    # Scoring
-    clip: str = _knob(
+    clip: str = _scoring_field(
         str(DEMO_PACK / "clip"),
         "open_clip model for pf, pf_dir and cons: a folder, or name/pretrained such as "
         "ViT-B-32/laion2b_s34b_b79k.",
         results=True,
     )
-    verifier: str = _knob(
+    verifier: str = _scoring_field(
         str(DEMO_PACK / "verifier"),
-        "Verifier for satisfied, preserved, intact and verified: a folder. Empty: none. Opened "
-        "only if the potential asks for it.",
+        "Verifier for satisfied, preserved, intact and verified: a folder, or your own: an entry "
+        "point, `module:Class` or `file.py:Class`. Several, comma separated, are averaged. Empty: "
+        "none. Opened only if the potential asks for it.",
         results=True,
     )
-    lpips_trunk: str = _knob(
+    scorers: Words = _scoring_field(
+        (),
+        "Scorers of your own, comma separated, besides those of installed packages: "
+        "`module:Class` or `file.py:Class`.",
+        results=True,
+    )
+    lpips_trunk: str = _scoring_field(
         "clip",
         "Trunk of lpips: `alex`, `vgg` or `squeeze` (LPIPS proper; needs torchvision's weights) "
         "or `clip` (the distance in the features of `clip`; no download).",
         results=True,
     )
-    potential: Literal["eacps", "weighted"] = _knob(
+    potential: Literal["eacps", "weighted"] = _scoring_field(
         "eacps",
         "How metrics become one number: eacps = pf + 10 cons - 3 lpips.",
         results=True,
     )
-    weights: dict[str, float] = _knob(
+    weights: dict[str, float] = _scoring_field(
         {},
         'JSON of weights for potential "weighted", e.g. {"pf": 1, "lpips": 0.3}.',
         results=True,
     )
 
-    # Faces
-    face_engine: Literal["auto", "insightface", "basic"] = _knob(
+    face_engine: str = _face_field(
         "auto",
         "What swaps faces: `insightface` (your own model files, non-commercial), `basic` (the "
-        "files that `make face-models` fetches), or auto: insightface where it can, else basic.",
+        "files that `make face-models` fetches), or auto: insightface where it can, else basic. "
+        "Or an engine of your own: an entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
-    face_models: Path = _knob(
+    face_models: Path = _face_field(
         FACE_MODELS, "Folder with the files of engine `basic`; `eacps face-models` fills it."
     )
-    insightface_root: Path = _knob(
+    insightface_root: Path = _face_field(
         Path("~/.insightface"), "Folder whose `models` holds InsightFace's files."
     )
-    insightface_pack: str = _knob(
+    insightface_pack: str = _face_field(
         "buffalo_l", "Folder of detector and recogniser below `models`.", results=True
     )
-    inswapper: str = _knob(
+    inswapper: str = _face_field(
         "inswapper_128.onnx", "File of the swapper below `models`, or its path.", results=True
     )
-    face_license_accepted: bool = _knob(
+    face_license_accepted: bool = _face_field(
         False,
         "InsightFace's models are for non-commercial research only. `true` says that you have "
         "read their licence and may use them; without it engine `insightface` stays off.",
         results=True,
         validation_alias=AliasChoices("EACPS_FACE_LICENSE_ACCEPTED", "EACPS_FACE_LICENCE_ACCEPTED"),
     )
-    face_provider: Literal["auto", "cpu", "cuda"] = _knob(
+    face_provider: Literal["auto", "cpu", "cuda"] = _face_field(
         "auto",
         "Where ONNX Runtime runs the face models; auto: on the worker's device, with a warning "
         "where it falls back to the CPU; cuda: there or not at all.",
     )
-    face_restorer: str = _knob(
+    face_restorer: str = _face_field(
         "",
         "ONNX file of a face restorer (GFPGAN, 512 px) for a further choice; engine insightface.",
         results=True,
     )
-    face_mapping: FaceMapping = _knob(
+    face_mapping: FaceMapping = _face_field(
         "auto",
         "Which of several characters goes to which face: by `order` (left to right), by mask "
         "`regions` (in the order drawn), or by `similarity`; auto: regions if there are as many "
         "as characters, else order.",
         results=True,
     )
-    face_alternatives: int = _knob(
+    face_alternatives: int = _face_field(
         3, "Most ways to map characters to faces that are offered for review.", results=True, ge=1
     )
-    face_boosts: tuple[int, ...] = _knob(
+    face_boosts: tuple[int, ...] = _face_field(
         (256, 512),
         "JSON list of crop sides in pixels, each a choice to review (engine insightface): "
         "multiples of 128.",
         results=True,
     )
-    face_blends: tuple[float, ...] = _knob(
+    face_blends: tuple[float, ...] = _face_field(
         (1.0, 0.8),
         "JSON list of strengths, each a choice to review: 1 is the swapped face alone.",
         results=True,
     )
-    face_shapes: tuple[float, ...] = _knob(
+    face_shapes: tuple[float, ...] = _face_field(
         (0.7, 0.35),
         "JSON list of how far the face takes on the character's proportions, each a choice to "
         "review (engine basic).",
         results=True,
     )
-    face_weights: dict[str, float] = _knob(
+    face_weights: dict[str, float] = _face_field(
         {"identity": 1.0, "landmarks": 0.3, "sharpness": 0.2, "outside": 0.2},
         "JSON of the weights that rank face swaps.",
         results=True,
     )
-    identity_weight: float = _knob(
+    identity_weight: float = _face_field(
         3.0,
         "Weight of `identity` beside the potential, on route character.",
         results=True,
         ge=0,
     )
-    face_mark: Literal["metadata", "visible"] = _knob(
+    face_mark: Literal["metadata", "visible"] = _face_field(
         "metadata",
         "How swapped images say that they are: in their metadata, or also by a visible line.",
         results=True,
     )
-    c2pa_certificate: str = _knob(
+    c2pa_certificate: str = _face_field(
         "",
         "File with your certificate chain (PEM, ES256), to sign swapped images with Content "
         "Credentials; needs the package c2pa-python.",
     )
-    c2pa_key: str = _knob("", "File with that certificate's key (PEM, PKCS#8).")
+    c2pa_key: str = _face_field("", "File with that certificate's key (PEM, PKCS#8).")
 
-    # Machines
-    devices: Words = _knob(
+    plugin_options: dict[str, dict[str, Any]] = _plugin_field(
+        {},
+        'JSON of options by plug-in, e.g. {"MyJudge": {"url": "http://judge:8000"}}; `eacps '
+        "settings` lists them. A value `$NAME` is taken from that environment variable.",
+        results=True,
+    )
+
+    devices: Words = _machine_field(
         ("auto",),
         "Devices, comma separated, one worker each: `cpu`, `cuda:0,cuda:1`, or auto.",
     )
-    threads: int = _knob(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
-    data_dir: Path = _knob(Path(".eacps"), "Folder for database, artifacts, locks and secret.")
-    database_url: str = _knob("", "Jobs database: postgresql://… Empty: SQLite in EACPS_DATA_DIR.")
-    artifacts_url: str = _knob(
+    threads: int = _machine_field(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
+    data_dir: Path = _machine_field(
+        Path(".eacps"), "Folder for database, artifacts, locks and secret."
+    )
+    database_url: str = _machine_field(
+        "", "Jobs database: postgresql://… Empty: SQLite in EACPS_DATA_DIR."
+    )
+    artifacts_url: str = _machine_field(
         "", "Artifact store, an fsspec URL. Empty: a folder in EACPS_DATA_DIR."
     )
-    host_name: str = _knob("", "This machine's stable name in the jobs database; empty: hostname.")
-    retention_days: float = _knob(30.0, "Finished jobs and artifacts are kept so long.", gt=0)
-    search_concurrency: int = _knob(4, "Tasks searched at the same time.", ge=1, le=256)
-    batch_timeout_seconds: float = _knob(900.0, "A batch running longer is taken for hung.", gt=0)
-    stale_after_seconds: float = _knob(
+    host_name: str = _machine_field(
+        "", "This machine's stable name in the jobs database; empty: hostname."
+    )
+    retention_days: float = _machine_field(
+        30.0, "Finished jobs and artifacts are kept so long.", gt=0
+    )
+    search_concurrency: int = _machine_field(4, "Tasks searched at the same time.", ge=1, le=256)
+    batch_timeout_seconds: float = _machine_field(
+        900.0, "A batch running longer is taken for hung.", gt=0
+    )
+    stale_after_seconds: float = _machine_field(
         30.0, "A worker silent for so long is taken for dead (several machines).", gt=0
     )
 
-    # Web
-    host: str = _knob("127.0.0.1", "Address that the web server binds.")
-    port: int = _knob(9090, "Port that the web server binds.", ge=0, le=65535)
-    public_url: str = _knob("", "This backend's address as browsers and Label Studio reach it.")
-    url_secret: SecretStr = _knob(
+    host: str = _web_field("127.0.0.1", "Address that the web server binds.")
+    port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
+    public_url: str = _web_field(
+        "", "This backend's address as browsers and Label Studio reach it."
+    )
+    url_secret: SecretStr = _web_field(
         SecretStr(""), "Signs image URLs. Empty: one is made in EACPS_DATA_DIR and kept."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _knob(
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _web_field(
         "INFO", "Least severe log line that is shown."
     )
-    log_format: Literal["text", "json"] = _knob("text", "Log lines as text, or as JSON.")
+    log_format: Literal["text", "json"] = _web_field("text", "Log lines as text, or as JSON.")
 
     @classmethod
     def settings_customise_sources(
@@ -411,6 +448,15 @@ class Settings(BaseSettings):
             return str(DEMO_PACK.joinpath(*named.parts[2:]))
         return value
 
+    @field_validator("face_engine")
+    @classmethod
+    def _a_known_engine(cls, value: str) -> str:
+        installed = [point.name for point in plugins.installed(plugins.FACE_ENGINES)]
+        known = ("auto", "insightface", "basic", *installed)
+        if value not in known and not plugins.is_reference(value):
+            raise ValueError(f"must be {', '.join(known)}, `module:Class` or `file.py:Class`")
+        return value
+
     @field_validator("face_boosts")
     @classmethod
     def _whole_tiles(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -425,7 +471,9 @@ class Settings(BaseSettings):
             raise ValueError("must be a list of numbers from 0 to 1")
         return value
 
-    @field_validator("reference_hosts", "allowed_hosts", "devices", "route_fields", mode="before")
+    @field_validator(
+        "reference_hosts", "allowed_hosts", "devices", "route_fields", "scorers", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -469,28 +517,39 @@ class Settings(BaseSettings):
             self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
         )
 
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The verifiers that EACPS_VERIFIER names."""
+        return tuple(name for part in self.verifier.split(",") if (name := part.strip()))
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes when, and only when, a setting that changes results changes."""
-        content = {
-            name: getattr(self, name)
-            for name, knob in type(self).model_fields.items()
-            if changes_results(knob) and name not in WEIGHT_FOLDERS
-        }
-        for name in WEIGHT_FOLDERS:
-            content[name] = weights_digest(getattr(self, name))
-        return digest({"version": RESULTS_VERSION, **content})[:10]
+        return fingerprints.fingerprint(self)
+
+    @cached_property
+    def equipment(self) -> str:
+        """What a worker with these settings loads."""
+        return fingerprints.equipment(self)
 
     @property
     def model_version(self) -> str:
         """What Label Studio shows as the model's version."""
-        return f"{self.strategy}-{self.fingerprint}"
+        return f"{plugins.label(self.strategy)}-{self.fingerprint}"
 
 
-def changes_results(knob: FieldInfo) -> bool:
+def group_of(field: FieldInfo) -> str:
+    """The title under which this setting is listed; empty when it was declared without one."""
+    return str(_marks(field).get("group", ""))
+
+
+def changes_results(field: FieldInfo) -> bool:
     """Whether a change of this setting changes what a search returns."""
-    extra = cast(Mapping[str, Any], knob.json_schema_extra or {})
-    return bool(extra.get("changes_results"))
+    return bool(_marks(field).get("changes_results"))
+
+
+def _marks(field: FieldInfo) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], field.json_schema_extra or {})
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -517,21 +576,22 @@ def _named(field: str) -> str:
     # Errors name a field that has aliases by its first alias.
     every = {field: variable_names(field) for field in Settings.model_fields}
     names = next((known for own, known in every.items() if field in (own, *known)), (field,))
-    given = {**_in_file(), **os.environ}
+    given = {**variables_of_env_file(), **os.environ}
     return next((name for name in names if name in given), names[0])
 
 
 def _refuse_unknown_variables() -> None:
     """A misspelt setting would silently do nothing; say which one was probably meant."""
     known = {name for field in Settings.model_fields for name in variable_names(field)}
-    for name in (*os.environ, *_in_file()):
+    for name in (*os.environ, *variables_of_env_file()):
         if name.startswith(_PREFIX) and not name.startswith(_OUTSIDE) and name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
             meant = f"Did you mean {nearest[0]}?" if nearest else "`eacps settings` lists them all."
             raise SettingsError(f"There is no setting {name}.", hint=meant)
 
 
-def _in_file() -> dict[str, str | None]:
+def variables_of_env_file() -> dict[str, str | None]:
+    """What `.env` says, in the folder where the command was started."""
     return dotenv_values(".env") if Path(".env").is_file() else {}
 
 
@@ -541,71 +601,3 @@ def variable_names(field: str) -> tuple[str, ...]:
     if isinstance(alias, AliasChoices):
         return tuple(str(choice) for choice in alias.choices)
     return (f"{_PREFIX}{field.upper()}",)
-
-
-GROUPS = {
-    "label_studio_url": "Label Studio",
-    "image_field": "What a task looks like",
-    "allowed_hosts": "Images that come in",
-    "editor": "Editor",
-    "strategy": "Search",
-    "clip": "Scoring",
-    "face_engine": "Faces",
-    "devices": "Machines",
-    "host": "Web",
-}
-"""The first setting of each group, and the group's title."""
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One line of `eacps settings`; `aliases` are other variables that set the same."""
-
-    group: str
-    variable: str
-    value: str
-    default: str
-    origin: str
-    help: str
-    changes_results: bool
-    aliases: tuple[str, ...] = ()
-
-
-def settings_table(settings: Settings) -> Iterator[SettingRow]:
-    """Every setting with its value (secrets masked), where it came from, and its help."""
-    group = ""
-    given = (("environment", os.environ), (".env", _in_file()))
-    for field, knob in Settings.model_fields.items():
-        group = GROUPS.get(field, group)
-        names = variable_names(field)
-        value = getattr(settings, field)
-        origin = "default" if value == knob.default else "argument"
-        for source, known in given:
-            found = next((name for name in names if name in known), None)
-            if found:
-                origin = f"{source} ({found})"
-                break
-        yield SettingRow(
-            group=group,
-            variable=names[0],
-            value=_shown(value),
-            default=_shown(knob.default).removeprefix(f"{PACKAGE}/").removeprefix(f"{CHECKOUT}/"),
-            origin=origin,
-            help=knob.description or "",
-            changes_results=changes_results(knob),
-            aliases=names[1:],
-        )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return "(set)" if value.get_secret_value() else ""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False)
-    text = str(value)
-    if "://" in text and "@" in text:
-        scheme, rest = text.split("://", 1)
-        text = f"{scheme}://***@{rest.rsplit('@', 1)[1]}"
-    return _PASSWORD_ARGUMENT.sub(r"\1***", text)

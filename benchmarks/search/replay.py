@@ -11,7 +11,7 @@ from benchmarks.search.problems import Problem
 from eacps.domain import Candidate, Failure, Metric, SearchPlan, SearchResult, Trial
 from eacps.errors import SearchError
 from eacps.runner import search
-from eacps.runner.device import NEAREST
+from eacps.runner.judging import NEAREST
 
 
 class MissingLooksError(Exception):

@@ -21,7 +21,6 @@ from eacps.domain import SearchPlan, Trial, digest
 from eacps.editors import open_editor
 from eacps.images import TaskImages
 from eacps.scoring import open_scorers
-from eacps.scoring.registry import known_ranges
 from eacps.weights import weights_digest
 
 PREVIEWS: Final = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -31,13 +30,15 @@ VERIFIER_METRICS: Final = ("satisfied", "preserved", "intact", "verified")
 VERIFIER: Final = PACK / "verifier"
 
 Numbers = NDArray[numpy.float64]
-Scoring = Callable[[Problem, list[Image.Image]], tuple[Sequence[str], Numbers, Numbers]]
+Scoring = Callable[
+    [Problem, list[Image.Image], list[float]], tuple[Sequence[str], Numbers, Numbers]
+]
 """Names, a row of values per image, and a row of features per image (of no width: none)."""
 
 
 def has_verifier() -> bool:
     """Whether the pack brings a verifier, and this version can open it."""
-    return VERIFIER.is_dir() and "verified" in known_ranges()
+    return VERIFIER.is_dir()
 
 
 class Workshop:
@@ -76,7 +77,7 @@ class Workshop:
             f"oracle-{weights_digest(PACK / 'oracle')[:8]}": self._truth,
         }
         if has_verifier():
-            found[f"verifier-{weights_digest(VERIFIER)[:8]}"] = self._verifier
+            found[f"verifier-told-{weights_digest(VERIFIER)[:8]}"] = self._verifier
         return found
 
     def bank(self, problem: Problem) -> Bank:
@@ -117,25 +118,26 @@ class Workshop:
         count, looks = shard.pictures.shape[:2]
         flat = shard.pictures.reshape(count * looks, *shard.pictures.shape[2:])
         images = [Image.fromarray(each) for each in flat]
-        names, values, features = self.scorers[name](problem, images)
+        done = [1.0 if step == END else step / self.steps for step in shard.steps]
+        names, values, features = self.scorers[name](problem, images, done * count)
         shape = (count, looks, -1)
         return Scores(
             list(names), values.reshape(shape), features.reshape(*shape[:2], features.shape[1])
         )
 
     def _clip(
-        self, problem: Problem, images: list[Image.Image]
+        self, problem: Problem, images: list[Image.Image], progress: list[float]
     ) -> tuple[Sequence[str], Numbers, Numbers]:
         from eacps.scoring.tower import clip_tower
 
-        values = self._metrics(self._clip_scorers, problem, images, CLIP_METRICS)
+        values = self._metrics(self._clip_scorers, problem, images, progress, CLIP_METRICS)
         features = clip_tower(self.settings.clip, "cpu").features(images).vectors.double().numpy()
         return CLIP_METRICS, values, features
 
     def _verifier(
-        self, problem: Problem, images: list[Image.Image]
+        self, problem: Problem, images: list[Image.Image], progress: list[float]
     ) -> tuple[Sequence[str], Numbers, Numbers]:
-        values = self._metrics(self._verifier_scorers, problem, images, VERIFIER_METRICS)
+        values = self._metrics(self._verifier_scorers, problem, images, progress, VERIFIER_METRICS)
         return VERIFIER_METRICS, values, _none(images)
 
     def _metrics(
@@ -143,17 +145,18 @@ class Workshop:
         scorers: Sequence[Any],
         problem: Problem,
         images: list[Image.Image],
+        progress: list[float],
         names: Sequence[str],
     ) -> Numbers:
         task, source = problem.task(SearchPlan()), TaskImages(problem.bear.image)
         rows: list[dict[str, float]] = [{} for _ in images]
         for scorer in scorers:
-            for row, more in zip(rows, scorer.score(task, source, images), strict=True):
+            for row, more in zip(rows, scorer.score(task, source, images, progress), strict=True):
                 row.update(more)
         return numpy.array([[row[name] for name in names] for row in rows])
 
     def _truth(
-        self, problem: Problem, images: list[Image.Image]
+        self, problem: Problem, images: list[Image.Image], _progress: list[float]
     ) -> tuple[Sequence[str], Numbers, Numbers]:
         verdicts = self._oracle.judge(problem.bear, images)
         strict = self._strict_oracle.judge(problem.bear, images)
@@ -172,7 +175,7 @@ class Workshop:
         return [
             scorer
             for scorer in open_scorers(self.settings, "cpu", CLIP_METRICS)
-            if set(CLIP_METRICS) & set(scorer.names)
+            if set(CLIP_METRICS) & set(scorer.ranges)
         ]
 
     @cached_property
@@ -180,7 +183,7 @@ class Workshop:
         return [
             scorer
             for scorer in open_scorers(self.settings, "cpu", VERIFIER_METRICS)
-            if "verified" in scorer.names
+            if "verified" in scorer.ranges
         ]
 
     @cached_property

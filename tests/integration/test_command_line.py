@@ -27,7 +27,7 @@ KEPT = {
 }
 ENVIRONMENT = {
     **KEPT,
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": str(ROOT / "backend"),
     "HF_HUB_OFFLINE": "1",
     "EACPS_DEVICES": "cpu",
     "EACPS_THREADS": "1",

@@ -7,6 +7,7 @@ from demo.training.__main__ import main
 from eacps.demo.tasks import demo_tasks
 from eacps.domain import EditTask
 from eacps.images import TaskImages
+from eacps.plugins import Context
 from eacps.settings import Settings
 from eacps.verifiers.scorer import VerifierScorer
 from eacps.weights import verify_manifest
@@ -41,7 +42,9 @@ def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(trained, monkeypatch)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{pack / 'clip'}")
     words = open_clip.get_tokenizer(f"local-dir:{pack / 'clip'}")([task.instruction])
     assert model.encode_text(words).shape == (1, 128)
-    verifier = VerifierScorer.open(Settings(_env_file=None, verifier=str(pack / "verifier")), "cpu")
+    verifier = VerifierScorer.load(
+        Context(Settings(_env_file=None, verifier=str(pack / "verifier")))
+    )
     asked = EditTask("bear", task.instruction)
     for row in verifier.score(asked, TaskImages(task.source), images):
         assert 0 < row["verified"] < 1

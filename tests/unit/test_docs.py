@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import typer
 
-from eacps.cli import app
+from eacps.cli.app import app
 from eacps.errors import FaceError
 from eacps.faces.download import MODELS
 from eacps.faces.readiness import CONSENT
-from eacps.settings import Settings, settings_table, variable_names
+from eacps.settings import Settings, variable_names
+from eacps.settings_table import settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -96,7 +97,7 @@ def test_the_settings_document_is_what_the_command_prints() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "eacps", "settings", "--markdown"],
         cwd=ROOT / "docs",
-        env={**kept, "PYTHONPATH": str(ROOT)},
+        env={**kept, "PYTHONPATH": str(ROOT / "backend")},
         capture_output=True,
         text=True,
         check=True,
@@ -104,10 +105,6 @@ def test_the_settings_document_is_what_the_command_prints() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == printed, (
         "run `eacps settings --markdown > docs/settings.md`"
     )
-
-
-def test_every_setting_stands_in_a_group_of_the_settings_document() -> None:
-    assert all(row.group for row in settings_table(Settings()))
 
 
 @pytest.mark.parametrize(

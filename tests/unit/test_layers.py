@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "backend" / "eacps"
 GROUND = {
     *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"),
-    *("plugins", "options", "recent", "files"),
+    *("plugins", "settings_table", "options", "fingerprints", "demo_defaults"),
+    *("recent", "files"),
 }
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
@@ -36,6 +37,8 @@ HOMES = {
     "label_studio_sdk": {"labelstudio"},
     "label_studio_ml": {"labelstudio"},
     "flask": {"labelstudio"},
+    "jinja2": {"labelstudio"},
+    "markupsafe": {"labelstudio"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

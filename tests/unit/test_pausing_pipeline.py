@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,60 +10,15 @@ from PIL import Image
 
 from eacps.artifacts import ArtifactStore
 from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
-from eacps.editors import Render
-from eacps.images import TaskImages, encode_png
+from eacps.images import encode_png
 from eacps.labelstudio import cards
 from eacps.runner import Device, search
 from eacps.scoring import Potential
 from eacps.settings import load_settings
+from tests.doubles import Brightness, SlowPainter
 
 STEPS = 10
 SIZE = (16, 16)
-
-
-@dataclass
-class SlowPainter:
-    """An editor whose picture gets its grey step by step; a state is the step it stands at."""
-
-    name: str = "slow painter"
-    opened: int = 0
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def open(self, task: EditTask, images: TaskImages) -> SlowPainter:
-        self.opened += 1
-        return self
-
-    def advance(
-        self,
-        trials: Sequence[Trial],
-        tick: Callable[[], None],
-        states: Mapping[str, bytes | None] | None = None,
-    ) -> list[Render]:
-        return [self._leg(trial, (states or {}).get(trial.id)) for trial in trials]
-
-    def _leg(self, trial: Trial, state: bytes | None) -> Render:
-        start = int(state) if state else 0
-        end = STEPS if trial.to_step is None else trial.to_step
-        self.calls.append((trial.id, start, end))
-        shade = round((trial.noise.seed % 200) * end / STEPS)
-        image = Image.new("RGB", SIZE, (shade, shade, shade))
-        paused = None if trial.to_step is None else str(end).encode()
-        return Render(trial, nfe=end - start, image=image, state=paused)
-
-
-class Brightness:
-    """A scorer that also tells how alike images are."""
-
-    names = ("pf",)
-
-    def score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
-    ) -> list[Mapping[str, float]]:
-        return [{"pf": image.getpixel((0, 0))[0] / 255} for image in edited]  # type: ignore[index]
-
-    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
-        shades = [image.getpixel((0, 0))[0] / 255 for image in images]  # type: ignore[index]
-        return [[1 - abs(one - other) for other in shades] for one in shades]
 
 
 @pytest.fixture

@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
+from eacps.domain import EditTask
 from eacps.errors import FaceError
 from eacps.faces.protocol import Face, FaceEngine, Pixels
-from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE
+from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE, SWAP_RANGES
+from eacps.faces.registry import shared_engine
 from eacps.faces.selection import LEAST_COVER, LEAST_SIDE, Mask, cosine, cover, face_of_character
+from eacps.images import TaskImages
+from eacps.metric_range import MetricRange
+from eacps.plugins import Context
+from eacps.recent import Recent
+from eacps.settings import Settings
 
 _LOOKED_AT = 6
 """Faces of one image that are compared, the largest first."""
+
+
+KEPT_TASKS = 4
+
+
+class IdentityScorer:
+    """`identity`: the cosine between the characters' faces and the faces most alike them in the
+    edit, and `identity_before` the same in the picture that the task brought. Without a picture
+    of a character, or without a face engine, there are no such metrics."""
+
+    ranges: ClassVar[Mapping[str, MetricRange]] = {
+        name: SWAP_RANGES[name] for name in (IDENTITY, IDENTITY_BEFORE)
+    }
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._settings = settings
+        self._device = device
+        self._judges = Recent[str, IdentityJudge](KEPT_TASKS)
+
+    @classmethod
+    def load(cls, context: Context) -> IdentityScorer:
+        """Opens the engine only when a task brings a picture."""
+        return cls(context.settings, context.device)
+
+    @classmethod
+    def wanted(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
+        """Always: reviewers want to see it, and it costs nothing without a picture."""
+        return True
+
+    def score(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        _progress: Sequence[float] = (),
+    ) -> Sequence[Mapping[str, float]]:
+        """How much the characters are themselves, before and after."""
+        judge = self._judge(task, images) if task.references else None
+        if judge is None:
+            return [{} for _ in edited]
+        return judge.scores(images.original, edited)
+
+    def _judge(self, task: EditTask, images: TaskImages) -> IdentityJudge | None:
+        def make() -> IdentityJudge:
+            engine = shared_engine(self._settings, self._device).engine
+            return IdentityJudge(engine, images.references, images.mask)
+
+        try:
+            return self._judges.get_or_make(task.key, make)
+        except FaceError:
+            # An edit with a reference needs no face engine: its reference may be a dress.
+            return None
 
 
 class IdentityJudge:

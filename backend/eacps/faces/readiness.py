@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,21 +21,34 @@ CONSENT: Final = (
 _PACKAGES: Final = ("cv2", "onnxruntime")
 
 
+AUTO: Final = "auto"
+ORDER: Final = ("insightface", "basic")
+"""The engines that `auto` tries."""
+
+
 @dataclass(frozen=True)
 class Readiness:
-    """Which engine would be used (empty: none), and why each of them cannot be."""
+    """Which engine would be used (empty: none), and why those that were asked about cannot be."""
 
     engine: str
-    insightface: FaceError | None
-    basic: FaceError | None
+    problems: Mapping[str, FaceError | None]
 
 
 def readiness(settings: Settings) -> Readiness:
-    """What EACPS_FACE_ENGINE comes to here; takes a millisecond."""
-    problems = {"insightface": availability(settings), "basic": basic_is_off(settings)}
-    wanted = tuple(problems) if settings.face_engine == "auto" else (settings.face_engine,)
-    engine = next((name for name in wanted if problems[name] is None), "")
-    return Readiness(engine, **problems)
+    """What EACPS_FACE_ENGINE comes to here, as far as files tell; takes a millisecond.
+
+    Of an engine that is a plug-in only its workers know more: its code is not run for this.
+    """
+    asked = ORDER if settings.face_engine == AUTO else (settings.face_engine,)
+    problems = {name: problem_of(name, settings) for name in asked}
+    engine = next((name for name in asked if problems[name] is None), "")
+    return Readiness(engine, problems)
+
+
+def problem_of(engine: str, settings: Settings) -> FaceError | None:
+    """Why an engine cannot be used, if that can be told without loading it."""
+    checks = {"insightface": availability, "basic": basic_is_off}
+    return checks[engine](settings) if engine in checks else None
 
 
 def basic_is_off(settings: Settings) -> FaceError | None:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-from eacps.faces.insightface.files import availability
 from eacps.faces.protocol import FaceEngine
-from eacps.faces.readiness import basic_is_off
+from eacps.faces.readiness import AUTO, ORDER, problem_of
+from eacps.plugins import FACE_ENGINES as GROUP
+from eacps.plugins import Context, Registry, lacks, loaded, options_for
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+class EngineClass(Protocol):
+    """What the registry holds: a class with `load(context)`, or one that is called with its
+    options, or with nothing."""
+
+
+FACE_ENGINES: Final = Registry[EngineClass](
+    "face engine",
+    group=GROUP,
+    setting="EACPS_FACE_ENGINE",
+    built_ins={
+        "insightface": "eacps.faces.insightface.engine:InsightFaceEngine",
+        "basic": "eacps.faces.basic.engine:BasicEngine",
+    },
+    problem=lambda engine: lacks(engine, "detect", "described", "character", "patch", "offers"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,32 +48,49 @@ class OpenedEngine:
 
 def open_engine(settings: Settings, device: str) -> OpenedEngine:
     """The engine of EACPS_FACE_ENGINE; raises FaceError saying what is missing."""
-    if settings.face_engine == "insightface":
-        return _opened(_insightface(settings, device))
-    if settings.face_engine == "basic":
-        return _opened(_basic(settings))
-    reason = availability(settings)
+    if settings.face_engine != AUTO:
+        return _opened(settings.face_engine, settings, device)
+    first, last = ORDER
+    reason = problem_of(first, settings)
     if reason is None:
-        return _opened(_insightface(settings, device))
-    return _opened(_basic(settings), f"Engine basic was used. {reason.message}")
+        return _opened(first, settings, device)
+    return _opened(last, settings, device, f"Engine {last} was used. {reason.message}")
 
 
-def _insightface(settings: Settings, device: str) -> FaceEngine:
-    from eacps.faces.insightface.engine import InsightFaceEngine
+@dataclass(frozen=True)
+class _Shared:
+    settings: Settings
+    opened: OpenedEngine
 
-    return InsightFaceEngine.open(settings, device)
+
+_shared: dict[tuple[int, str], _Shared] = {}
 
 
-def _basic(settings: Settings) -> FaceEngine:
-    reason = basic_is_off(settings)
+def shared_engine(settings: Settings, device: str) -> OpenedEngine:
+    """The engine of this process, opened by whoever needs it first: to swap, or to judge."""
+    key = (id(settings), device)
+    if key not in _shared:
+        # The settings are kept beside it, so that their id names nothing else meanwhile.
+        _shared[key] = _Shared(settings, open_engine(settings, device))
+        while len(_shared) > 2:
+            del _shared[next(iter(_shared))]
+    return _shared[key].opened
+
+
+def check_options(settings: Settings) -> None:
+    """Raise SettingsError for a named engine that is not there, or whose options are wrong."""
+    if settings.face_engine != AUTO:
+        name = settings.face_engine
+        options_for(FACE_ENGINES.get(name), name, FACE_ENGINES.kind, settings)
+
+
+def _opened(name: str, settings: Settings, device: str, *notes: str) -> OpenedEngine:
+    reason = problem_of(name, settings)
     if reason is not None:
         raise reason
-    from eacps.faces.basic import BasicEngine
-
-    return BasicEngine.open(settings.face_models.expanduser(), threads=max(1, settings.threads))
-
-
-def _opened(engine: FaceEngine, *notes: str) -> OpenedEngine:
+    plugin = FACE_ENGINES.get(name)
+    options = options_for(plugin, name, FACE_ENGINES.kind, settings)
+    engine: FaceEngine = loaded(plugin, Context(settings, device, options))
     opened = OpenedEngine(engine, (*notes, *engine.notes))
     log.info("faces: %s", opened.words)
     return opened

@@ -28,7 +28,7 @@ from eacps.faces.session import Swapped, SwapSession
 from eacps.images import TaskImages
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.offline.run import FileHooks
-from eacps.runner.judging import potential_of
+from eacps.runner import potential_of
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)

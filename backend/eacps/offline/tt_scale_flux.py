@@ -226,7 +226,7 @@ class _Reader:
             self.notes.append(f"verifier_args: not used: {', '.join(unused)}.")
 
     def _metric(self, named: Any) -> str:
-        known = known_ranges()
+        known = known_ranges(load_settings())
         metric = str(named) if str(named) in known else EQUIVALENTS.get(str(named))
         if metric is None:
             supported = ", ".join([OVERALL, *EQUIVALENTS, *sorted(known)])

@@ -2,7 +2,6 @@
 
 from eacps.runner.device import Device, open_device
 from eacps.runner.inputs import finish, image_limits, load_images
-from eacps.runner.judging import potential_range
 from eacps.runner.loop import (
     Progress,
     RunBatches,
@@ -12,6 +11,7 @@ from eacps.runner.loop import (
     ranked,
     search,
 )
+from eacps.runner.potentials import potential_of, potential_range
 
 __all__ = [
     "Device",
@@ -24,6 +24,7 @@ __all__ = [
     "load_images",
     "no_such_choice",
     "open_device",
+    "potential_of",
     "potential_range",
     "ranked",
     "search",

@@ -1,4 +1,4 @@
-"""What a device does with faces: swaps them, makes the identity prior, judges identity."""
+"""What a device does with faces: it swaps them, also as the start of a character's search."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from eacps.faces.choices import NO_SUCH_CHOICE, swaps_of
 from eacps.images import TaskImages
 from eacps.recent import Recent
 from eacps.runner.inputs import load_images
-from eacps.runner.judging import potential_of
+from eacps.runner.potentials import potential_of
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    from eacps.faces.identity import IdentityJudge
     from eacps.faces.registry import OpenedEngine
     from eacps.faces.session import Swapped, SwapSession
 
@@ -40,7 +39,6 @@ class Faces:
         self._device = device
         self._opened: OpenedEngine | None = None
         self._sessions: Recent[str, SwapSession] = Recent(KEPT_TASKS)
-        self._judges: Recent[str, IdentityJudge] = Recent(KEPT_TASKS)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""
@@ -70,22 +68,6 @@ class Faces:
         """The engine in use, for cards."""
         return self._engine().engine.name
 
-    def identities(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image]
-    ) -> Sequence[Mapping[str, float]]:
-        """How much the characters are themselves, before and after; nothing without an engine."""
-        try:
-            engine = self._engine().engine
-        except FaceError:
-            # An edit with a reference needs no face engine: its reference may be a dress.
-            return [{} for _ in edited]
-        from eacps.faces.identity import IdentityJudge
-
-        judge = self._judges.get_or_make(
-            task.key, lambda: IdentityJudge(engine, images.references, images.mask)
-        )
-        return judge.scores(images.source, edited)
-
     def put(
         self, image: Image, recipe: Mapping[str, Any], faces: Sequence[Box] = ()
     ) -> tuple[str, str]:
@@ -99,9 +81,9 @@ class Faces:
 
     def _engine(self) -> OpenedEngine:
         if self._opened is None:
-            from eacps.faces.registry import open_engine
+            from eacps.faces.registry import shared_engine
 
-            self._opened = open_engine(self._settings, self._device)
+            self._opened = shared_engine(self._settings, self._device)
         return self._opened
 
     def _session(self, task: EditTask, images: TaskImages) -> SwapSession:

@@ -20,11 +20,16 @@ def finish(images: TaskImages, render: Render) -> Image:
     """A render at the source's size, with the source untouched outside the mask."""
     if render.image is None:
         raise ValueError("a failed render cannot be finished")
-    if images.mask is not None:
-        return pixels.keep_outside(images.source, render.image, images.mask)
     if render.image.size == images.source.size:
-        return render.image
-    return render.image.resize(images.source.size, Resampling.LANCZOS)
+        return masked(images, render.image)
+    return masked(images, render.image.resize(images.source.size, Resampling.LANCZOS))
+
+
+def masked(images: TaskImages, edited: Image) -> Image:
+    """An edit with the source untouched outside the mask, if there is one."""
+    if images.mask is None:
+        return edited
+    return pixels.keep_outside(images.source, edited, images.mask)
 
 
 def load_images(task: EditTask, store: ArtifactStore, settings: Settings) -> TaskImages:

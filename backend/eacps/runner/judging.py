@@ -1,32 +1,145 @@
-"""Which potential ranks the candidates of which route."""
+"""From pictures to candidates: every scorer's metrics, and the potential that ranks."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Final
 
-from eacps.domain import EditTask, Route
-from eacps.faces.ranges import IDENTITY, SWAP_RANGES
+from eacps.domain import Candidate, EditTask, Failure, Trial
+from eacps.images import TaskImages
+from eacps.runner.potentials import potential_of
+from eacps.runner.rendering import Made, Rendered
 from eacps.scoring.potential import Potential
+from eacps.scoring.protocol import Comparing, Explaining
 from eacps.settings import Settings
 
+if TYPE_CHECKING:
+    from eacps.scoring import Scorer
 
-def potential_of(settings: Settings, route: Route, *, with_reference: bool = True) -> Potential:
-    """The potential of a route; without a reference picture nothing can be said of identity."""
-    if route == "face_swap":
-        return Potential.weighted(settings.face_weights, SWAP_RANGES, setting="EACPS_FACE_WEIGHTS")
-    potential = Potential.of(settings, {IDENTITY: SWAP_RANGES[IDENTITY]})
-    if not with_reference:
-        return _without_identity(potential)
-    if route == "character" and IDENTITY not in potential.weights:
-        return potential.and_also(IDENTITY, settings.identity_weight)
-    return potential
+log = logging.getLogger(__name__)
+
+NEAREST: Final = "nearest_similarity"
 
 
-def potential_range(settings: Settings, task: EditTask) -> tuple[float, float]:
-    """The potentials that a score of 0 and of 1 stand for."""
-    return potential_of(settings, task.route, with_reference=bool(task.references)).range
+@dataclass
+class _Judged:
+    """What is known of one picture so far."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
 
 
-def _without_identity(potential: Potential) -> Potential:
-    weights = {name: weight for name, weight in potential.weights.items() if name != IDENTITY}
-    return replace(potential, weights=weights) if weights else potential
+class Judge:
+    """The scorers of one device, and the potential that weighs them."""
+
+    def __init__(self, scorers: Sequence[Scorer], potential: Potential, settings: Settings) -> None:
+        self._scorers = scorers
+        self._potential = potential
+        self._settings = settings
+
+    def candidates(
+        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+    ) -> list[Candidate]:
+        """One candidate per trial, in order."""
+        whole = [one for one in rendered if one.made]
+        judged, notes = self._judged(task, start, whole)
+        self._add_likeness(task, whole, judged)
+        waiting = iter(judged)
+        return [
+            self._candidate(task, one, one.made, next(waiting), notes) if one.made else _failed(one)
+            for one in rendered
+        ]
+
+    def _judged(
+        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+    ) -> tuple[list[_Judged], tuple[str, ...]]:
+        judged = [_Judged() for _ in rendered]
+        notes: list[str] = []
+        for scorer in self._scorers if rendered else ():
+            try:
+                rows = _explained(scorer, task, start, rendered)
+                for one, (scores, why) in zip(judged, rows, strict=True):
+                    one.scores.update(scores)
+                    one.reasons += [why] if why else []
+            except Exception as error:
+                log.exception("scorer %s failed", type(scorer).__name__)
+                notes.append(f"{', '.join(scorer.ranges)} missing: {error}"[:300])
+        return judged, tuple(notes)
+
+    def _add_likeness(
+        self, task: EditTask, rendered: Sequence[Rendered], judged: Sequence[_Judged]
+    ) -> None:
+        """To each preview its likeness to the nearest better preview of the batch, by which a
+        strategy finds duplicates (see search.protocol)."""
+        comparing = next((one for one in self._scorers if isinstance(one, Comparing)), None)
+        finished = any(one.trial.to_step is None for one in rendered)
+        if comparing is None or len(rendered) < 2 or finished:
+            return
+        likeness = comparing.likeness([one.made.image for one in rendered if one.made])
+        potential = self._potential_for(task)
+        values = [potential.judge(one.scores).value for one in judged]
+        order = sorted(range(len(judged)), key=lambda index: -_or_worst(values[index]))
+        for place, index in enumerate(order[1:], start=1):
+            nearest = max(likeness[index][better] for better in order[:place])
+            judged[index].scores[NEAREST] = nearest
+
+    def _candidate(
+        self,
+        task: EditTask,
+        rendered: Rendered,
+        made: Made,
+        judged: _Judged,
+        notes: tuple[str, ...],
+    ) -> Candidate:
+        judgement = self._potential_for(task).judge(judged.scores)
+        failure = None
+        if judgement.value is None:
+            failure = Failure("scoring_failed", "; ".join((*judgement.notes, *notes)))
+        return Candidate(
+            trial=rendered.trial,
+            image=made.picture.image,
+            thumbnail=made.picture.thumbnail,
+            metrics=judgement.metrics,
+            potential=judgement.value,
+            nfe=rendered.nfe,
+            failure=failure,
+            notes=(*rendered.notes, *notes, *judgement.notes),
+            detail=made.picture.detail,
+            state=made.picture.state,
+            why=" ".join(judged.reasons),
+        )
+
+    def _potential_for(self, task: EditTask) -> Potential:
+        if not task.references:
+            return self._potential
+        return potential_of(self._settings, task.route)
+
+
+def share_done(trial: Trial, steps: int) -> float:
+    """The share of the denoising steps that a trial's picture has behind it."""
+    return 1.0 if trial.to_step is None else min(1.0, trial.to_step / max(1, steps))
+
+
+def _explained(
+    scorer: Scorer, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+) -> Sequence[tuple[Mapping[str, float], str]]:
+    # Once the outside of the mask is restored, nobody can see what was done to it.
+    before = getattr(scorer, "judges_as_rendered", False)
+    images = [one.made.as_rendered if before else one.made.image for one in rendered if one.made]
+    progress = [share_done(one.trial, task.plan.steps) for one in rendered]
+    if isinstance(scorer, Explaining):
+        return scorer.explained(task, start, images, progress)
+    return [(scores, "") for scores in scorer.score(task, start, images, progress)]
+
+
+def _failed(rendered: Rendered) -> Candidate:
+    return Candidate(
+        rendered.trial, nfe=rendered.nfe, failure=rendered.failure, notes=rendered.notes
+    )
+
+
+def _or_worst(potential: float | None) -> float:
+    return -inf if potential is None else potential

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,9 +11,10 @@ from PIL import Image
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.plugins import Context
 from eacps.recent import Recent
 from eacps.scoring import masks
-from eacps.settings import Settings
+from eacps.scoring.protocol import Images, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -51,25 +52,15 @@ class ClipScorer:
         self._known = Recent[str, _Known](KEPT_TASKS)
 
     @classmethod
-    def open(cls, settings: Settings, device: str) -> ClipScorer:
+    def load(cls, context: Context) -> ClipScorer:
         """Load the model of EACPS_CLIP."""
         from eacps.scoring.tower import clip_tower
 
-        return cls(clip_tower(settings.clip, device))
-
-    @classmethod
-    def free(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
-        """A forward of CLIP is not free."""
-        return False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics it yields."""
-        return tuple(self.ranges)
+        return cls(clip_tower(context.settings.clip, context.device))
 
     def score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
-    ) -> Sequence[Mapping[str, float]]:
+        self, task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
+    ) -> Sequence[Scores]:
         """All images, and with a mask their insides and outsides, in one forward."""
         if not edited:
             return []
@@ -83,7 +74,7 @@ class ClipScorer:
         moved = whole.vectors - known.source
         direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(1e-6)
         columns = (following.tolist(), direction.tolist(), staying.tolist())
-        return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return [dict(zip(self.ranges, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
         """Cosines of all pairs of images, as the model sees them."""

@@ -11,9 +11,11 @@ from eacps.domain import EditTask
 from eacps.errors import ScoringError, SettingsError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.plugins import Context
 from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.clip import ClipScorer
+from eacps.scoring.protocol import Images, Scores
 from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
 from eacps.settings import Settings
 
@@ -47,8 +49,9 @@ class LpipsScorer:
         self._distance = distance
 
     @classmethod
-    def open(cls, settings: Settings, device: str) -> LpipsScorer:
+    def load(cls, context: Context) -> LpipsScorer:
         """Load the trunk of EACPS_LPIPS_TRUNK."""
+        settings, device = context.settings, context.device
         if settings.lpips_trunk == CLIP_TRUNK:
             from eacps.scoring.tower import clip_tower
 
@@ -63,18 +66,13 @@ class LpipsScorer:
         return cls(TrunkDistance(settings.lpips_trunk, device))
 
     @classmethod
-    def free(cls, settings: Settings, metric_names: Collection[str]) -> bool:
-        """In CLIP's features it shares CLIP's forward."""
+    def wanted(cls, settings: Settings, metric_names: Collection[str]) -> bool:
+        """In CLIP's features it shares CLIP's forward, so that it costs next to nothing."""
         return settings.lpips_trunk == CLIP_TRUNK and bool(ClipScorer.ranges.keys() & metric_names)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics it yields."""
-        return tuple(self.ranges)
-
     def score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
-    ) -> Sequence[Mapping[str, float]]:
+        self, task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
+    ) -> Sequence[Scores]:
         """One distance per edited image."""
         if not edited:
             return []

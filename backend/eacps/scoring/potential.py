@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Self
 
 from eacps.domain import Metric
@@ -45,10 +44,10 @@ class Potential:
     on_raw_values: bool = False
 
     @classmethod
-    def of(cls, settings: Settings, more: Mapping[str, MetricRange] = MappingProxyType({})) -> Self:
-        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS ask for, over the metrics of all
-        scorers and `more`."""
-        ranges = {**known_ranges(), **more}
+    def of(cls, settings: Settings) -> Self:
+        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS ask for, over all scorers'
+        metrics."""
+        ranges = known_ranges(settings)
         if settings.potential == "eacps":
             return cls(EACPS_WEIGHTS, ranges, EACPS_RANGE, on_raw_values=True)
         return cls.weighted(settings.weights, ranges)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
-from PIL import Image
-
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.scoring import masks
+from eacps.scoring.protocol import Images, Scores
 from eacps.settings import Settings
 
 
@@ -22,23 +21,13 @@ class RegionScorer:
     judges_as_rendered: ClassVar[bool] = True
 
     @classmethod
-    def open(cls, _settings: Settings, _device: str) -> RegionScorer:
-        """Nothing to load."""
-        return cls()
-
-    @classmethod
-    def free(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
-        """It costs a subtraction."""
+    def wanted(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
+        """Always: it costs a subtraction."""
         return True
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics it yields."""
-        return tuple(self.ranges)
-
     def score(
-        self, _task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
-    ) -> Sequence[Mapping[str, float]]:
+        self, _task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
+    ) -> Sequence[Scores]:
         """One share per edited image."""
         import numpy as np
 

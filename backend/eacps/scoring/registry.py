@@ -2,79 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from eacps.errors import SettingsError
 from eacps.metric_range import MetricRange
-from eacps.scoring.protocol import Scorer
+from eacps.plugins import SCORERS as GROUP
+from eacps.plugins import Context, Registry, lacks, loaded, options_for
+from eacps.scoring.protocol import Scorer, ScorerClass
 from eacps.settings import Settings
 
-ENTRY_POINT_GROUP: Final = "eacps.scorers"
-
-
-class ScorerClass(Protocol):
-    """A scorer's class: what it measures is known before it is opened."""
-
-    @property
-    def ranges(self) -> Mapping[str, MetricRange]:
-        """The metrics that it yields, with their ranges."""
-
-    def open(self, settings: Settings, device: str) -> Scorer:
-        """Load what it needs onto the device."""
-
-    def free(self, settings: Settings, metric_names: Collection[str]) -> bool:
-        """Whether it costs next to nothing beside the scorers of those metrics."""
-
-
-SCORERS: Final = (
-    "eacps.scoring.clip:ClipScorer",
-    "eacps.scoring.lpips:LpipsScorer",
-    "eacps.scoring.region:RegionScorer",
-    "eacps.verifiers.scorer:VerifierScorer",
+SCORERS: Final = Registry[ScorerClass](
+    "scorer",
+    group=GROUP,
+    setting="EACPS_SCORERS",
+    built_ins={
+        "clip": "eacps.scoring.clip:ClipScorer",
+        "lpips": "eacps.scoring.lpips:LpipsScorer",
+        "region": "eacps.scoring.region:RegionScorer",
+        "identity": "eacps.faces.identity:IdentityScorer",
+        "verifier": "eacps.verifiers.scorer:VerifierScorer",
+    },
+    problem=lambda scorer: lacks(scorer, "ranges", "score"),
 )
 
 
-def scorers() -> tuple[ScorerClass, ...]:
-    """Every scorer's class: the built-in ones first."""
-    others = (_loaded(point) for point in entry_points(group=ENTRY_POINT_GROUP))
-    return (*map(_built_in, SCORERS), *others)
+def names(settings: Settings) -> tuple[str, ...]:
+    """The scorers that there are: built-in, installed, and those that EACPS_SCORERS adds."""
+    added = (name for name in settings.scorers if name not in SCORERS.names())
+    return (*SCORERS.names(), *dict.fromkeys(added))
 
 
-def _built_in(name: str) -> ScorerClass:
-    module, _, member = name.partition(":")
-    scorer: ScorerClass = getattr(import_module(module), member)
-    return scorer
+def known_ranges(settings: Settings) -> dict[str, MetricRange]:
+    """Every metric that some scorer yields, with its range; raises SettingsError where two
+    scorers claim one metric."""
+    ranges: dict[str, MetricRange] = {}
+    owners: dict[str, str] = {}
+    for name, scorer in _scorers(settings):
+        for metric, span in ranges_of(scorer, settings).items():
+            if metric in owners:
+                raise SettingsError(
+                    f"Two scorers measure {metric!r}: {_described(owners[metric])}, and "
+                    f"{_described(name)}.",
+                    hint="Rename the metric of your own, or make it a verifier if it answers the "
+                    "same question (docs/extending.md).",
+                )
+            owners[metric], ranges[metric] = name, span
+    return ranges
 
 
-def known_ranges() -> dict[str, MetricRange]:
-    """Every metric that some scorer yields, with its range."""
-    return {name: span for scorer in reversed(scorers()) for name, span in scorer.ranges.items()}
+def ranges_of(scorer: ScorerClass, settings: Settings) -> Mapping[str, MetricRange]:
+    """The metrics of one scorer under these settings."""
+    own: Any = getattr(scorer, "metric_ranges", None)
+    found: Mapping[str, MetricRange] = own(settings) if own else scorer.ranges
+    return found
 
 
 def open_scorers(
     settings: Settings, device: str, metric_names: Collection[str]
 ) -> Sequence[Scorer]:
-    """The scorers that the metrics need, and those that come for free beside them."""
-    chosen = [scorer for scorer in scorers() if set(metric_names) & scorer.ranges.keys()]
-    others = [scorer for scorer in scorers() if scorer not in chosen]
-    free = [scorer for scorer in others if scorer.free(settings, metric_names)]
-    return [scorer.open(settings, device) for scorer in (*chosen, *free)]
+    """The scorers that the metrics need, and those that want to be there anyway."""
+    return [
+        loaded(scorer, Context(settings, device, options_for(scorer, name, "scorer", settings)))
+        for name, scorer in _scorers(settings)
+        if _is_wanted(scorer, settings, metric_names)
+    ]
 
 
-def _loaded(point: EntryPoint) -> ScorerClass:
-    try:
-        scorer = point.load()
-    except Exception as error:  # whatever a stranger's module raises while it is imported
-        raise SettingsError(
-            f"The scorer '{point.name}' ({point.value}) could not be loaded: {error!r}.",
-            hint="Repair or remove the package that brings it.",
-        ) from error
-    if not all(hasattr(scorer, name) for name in ("ranges", "open", "free")):
-        raise SettingsError(
-            f"The scorer '{point.name}' ({point.value}) lacks `ranges`, `open` or `free`.",
-            hint="Repair or remove the package that brings it.",
-        )
-    return scorer  # type: ignore[no-any-return]
+def check_options(settings: Settings) -> None:
+    """Raise SettingsError for options of a scorer that are wrong; loads nothing."""
+    for name, scorer in _scorers(settings):
+        options_for(scorer, name, "scorer", settings)
+
+
+def _scorers(settings: Settings) -> Iterator[tuple[str, ScorerClass]]:
+    for name in names(settings):
+        yield name, SCORERS.get(name)
+
+
+def _is_wanted(scorer: ScorerClass, settings: Settings, metric_names: Collection[str]) -> bool:
+    if set(metric_names) & ranges_of(scorer, settings).keys():
+        return True
+    wanted: Any = getattr(scorer, "wanted", None)
+    return bool(wanted and wanted(settings, metric_names))
+
+
+def _described(name: str) -> str:
+    return f"{name!r} ({SCORERS.source(name).origin})"

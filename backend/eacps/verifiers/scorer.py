@@ -1,74 +1,117 @@
-"""Was it done, was the rest left alone, is the image whole? A trained judge from a folder."""
+"""Metrics from the answers of whatever verifiers EACPS_VERIFIER names."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from importlib import import_module
-from typing import Any, ClassVar
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
 from PIL import Image
 
 from eacps.domain import EditTask
-from eacps.errors import SettingsError
+from eacps.errors import ScoringError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.plugins import Context
 from eacps.settings import Settings
+from eacps.verifiers.protocol import Answers, Verifier
+from eacps.verifiers.registry import require_verifier, verifiers_of
+
+log = logging.getLogger(__name__)
+
+VERIFIED: Final = "verified"
+PARTS: Final = ("satisfied", "preserved")
+Explained = tuple[Mapping[str, float], str]
 
 
 class VerifierScorer:
     """`satisfied`: what was asked for is there. `preserved`: everything else is as it was.
-    `intact`: the image is no mush. `verified`: `satisfied` x `preserved`. All are probabilities
-    of a network that was trained to judge edits, given source, edit and instruction."""
+    `intact`: the image is whole. `verified`: `satisfied` x `preserved`. And whatever else the
+    verifiers answer. Where several answer one question, their mean counts."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
-        "satisfied": MetricRange(worst=0, best=1),
-        "preserved": MetricRange(worst=0, best=1),
-        "intact": MetricRange(worst=0, best=1),
-        "verified": MetricRange(worst=0, best=1),
+        name: MetricRange(worst=0, best=1) for name in (*PARTS, "intact", VERIFIED)
     }
 
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
+    def __init__(self, verifiers: Mapping[str, Verifier]) -> None:
+        self._verifiers = verifiers
 
     @classmethod
-    def open(cls, settings: Settings, device: str) -> VerifierScorer:
-        """Load the folder of EACPS_VERIFIER."""
-        if not settings.verifier:
-            names = ", ".join(cls.ranges)
-            raise SettingsError(
-                f"The potential needs a verifier ({names}), but EACPS_VERIFIER is empty.",
-                hint="Set EACPS_VERIFIER, or take these metrics out of EACPS_WEIGHTS.",
-            )
-        loading = import_module("eacps.demo.verifier.loading")
-        return cls(loading.loaded_verifier(settings.verifier, device))
+    def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
+        """What the verifiers answer. Where there is none, or it cannot be read, the usual
+        questions: it may not be needed, and opening it says what is wrong."""
+        try:
+            found = verifiers_of(settings)
+        except ScoringError:
+            found = []
+        if not found:
+            return cls.ranges
+        answered = {name: span for each in found for name, span in each.plugin.ranges.items()}
+        if all(part in answered for part in PARTS):
+            answered[VERIFIED] = cls.ranges[VERIFIED]
+        return answered
 
     @classmethod
-    def free(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
-        """It has a forward of its own."""
-        return False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics it yields."""
-        return tuple(self.ranges)
+    def load(cls, context: Context) -> VerifierScorer:
+        """Load every verifier that EACPS_VERIFIER names."""
+        require_verifier(context.settings, ", ".join(cls.ranges))
+        return cls(
+            {
+                each.title: each.load(context.settings, context.device)
+                for each in verifiers_of(context.settings)
+            }
+        )
 
     def score(
         self,
         task: EditTask,
         images: TaskImages,
         edited: Sequence[Image.Image],
-        progress: float | None = None,
+        progress: Sequence[float],
     ) -> Sequence[Mapping[str, float]]:
-        """All images in one forward; `progress` is the share of steps done, where it is known."""
+        """One mapping of answers per edited image."""
+        return [scores for scores, _ in self.explained(task, images, edited, progress)]
+
+    def explained(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        progress: Sequence[float],
+    ) -> Sequence[Explained]:
+        """Answers and reasons. One verifier that fails leaves the others' answers; raises
+        ScoringError where all of them fail."""
         if not edited:
             return []
-        rows = self._judge.probabilities(images.source, edited, task.instruction, progress)
-        return [
-            {
-                "satisfied": satisfied,
-                "preserved": preserved,
-                "intact": intact,
-                "verified": satisfied * preserved,
-            }
-            for satisfied, preserved, intact in rows
-        ]
+        given: list[dict[str, Answers]] = [{} for _ in edited]
+        problems = []
+        for name, verifier in self._verifiers.items():
+            try:
+                rows = verifier.judge(task, images, edited, progress)
+                for answers, row in zip(given, rows, strict=True):
+                    answers[name] = row
+            except Exception as error:
+                log.exception("verifier %s failed", name)
+                problems.append(f"{name}: {error}")
+        if len(problems) == len(self._verifiers):
+            raise ScoringError("; ".join(problems))
+        return [_merged(answers, problems) for answers in given]
+
+
+def _merged(given: Mapping[str, Answers], problems: Sequence[str]) -> Explained:
+    values: dict[str, list[float]] = {}
+    for answers in given.values():
+        for name, value in answers.values.items():
+            if math.isfinite(value):
+                values.setdefault(name, []).append(float(value))
+    scores = {name: math.fsum(each) / len(each) for name, each in values.items()}
+    if all(part in scores for part in PARTS):
+        scores[VERIFIED] = scores["satisfied"] * scores["preserved"]
+    several = len(given) + len(problems) > 1
+    reasons = [
+        f"{name}: {answers.why}" if several else answers.why
+        for name, answers in given.items()
+        if answers.why
+    ]
+    return scores, " ".join([*reasons, *(f"No answer from {problem}" for problem in problems)])

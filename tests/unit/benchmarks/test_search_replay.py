@@ -20,7 +20,8 @@ from eacps.artifacts import ArtifactStore
 from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
 from eacps.images import encode_png
 from eacps.runner import search
-from eacps.runner.device import NEAREST, open_device
+from eacps.runner.device import open_device
+from eacps.runner.judging import NEAREST
 
 LEVEL = "medium"
 SEARCHES: list[tuple[str, dict[str, Any]]] = [

@@ -15,8 +15,8 @@ from editor_cases import images, legs, task, tiny_settings, trials
 
 from eacps.editors import open_editor
 from eacps.editors.diffusers.sizing import working_size
-from eacps.editors.registry import family_of, supported
-from eacps.errors import EacpsError, EditorError, SettingsError
+from eacps.editors.registry import FAMILIES, family_of
+from eacps.errors import EacpsError, SettingsError
 from tests.tiny_pipelines import BUILDERS
 
 
@@ -209,7 +209,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         facts = tmp_path / "strange-1.0.dist-info"
         facts.mkdir()
         (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1.0\n")
-        point = f"[eacps.editors]\nStableDiffusionPipeline = {value}\n"
+        point = f"[eacps.families]\nStableDiffusionPipeline = {value}\n"
         (facts / "entry_points.txt").write_text(point)
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, "strange_editor", raising=False)
@@ -224,13 +224,13 @@ def test_another_package_can_bring_a_family(installed: Any) -> None:
         "class Strange(InstructPix2Pix):\n    title = 'Strange'\n",
     )
     assert family_of("StableDiffusionPipeline").title == "Strange"
-    assert "StableDiffusionPipeline" in supported()
+    assert "StableDiffusionPipeline" in FAMILIES.names()
 
 
 @pytest.mark.parametrize("code", ["raise ValueError('broken')", "Strange = 3"])
 def test_a_broken_family_of_another_package_is_named(installed: Any, code: str) -> None:
     installed("strange_editor:Strange", code)
-    with pytest.raises(EditorError, match="StableDiffusionPipeline"):
+    with pytest.raises(SettingsError, match="StableDiffusionPipeline"):
         family_of("StableDiffusionPipeline")
 
 

@@ -15,52 +15,18 @@ from PIL import Image
 
 from eacps.artifacts import ArtifactStore
 from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
-from eacps.editors import Render
 from eacps.errors import SearchError
 from eacps.faces.choices import plan_of
-from eacps.images import TaskImages, encode_png
-from eacps.runner import Device, expected_trials, potential_range, search
-from eacps.runner.judging import potential_of
+from eacps.faces.identity import IdentityScorer
+from eacps.images import encode_png
+from eacps.runner import Device, expected_trials, potential_of, potential_range, search
 from eacps.settings import Settings
+from tests.doubles import Brightness, Retoucher
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, Person, picture
 
 SCENE = picture(540, 400, Drawn(BOB, 130, 200, 110), Drawn(CAROL, 400, 200, 150))
 BY_BRIGHTNESS: dict[str, Any] = {"potential": "weighted", "weights": {"pf": 1}}
 MakeSettings = Callable[..., Settings]
-
-
-class Retoucher:
-    """An editor that brightens what it starts from by as much as the trial's seed says."""
-
-    name = "retoucher"
-
-    def __init__(self) -> None:
-        self.started_from: list[Image.Image] = []
-
-    def open(self, task: EditTask, images: TaskImages) -> Retoucher:
-        self.started_from.append(images.source)
-        return self
-
-    def advance(
-        self, trials: Sequence[Trial], tick: Callable[[], None], states: object = None
-    ) -> list[Render]:
-        tick()
-        return [Render(trial, nfe=3, image=self._brighter(trial)) for trial in trials]
-
-    def _brighter(self, trial: Trial) -> Image.Image:
-        pixels = np.asarray(self.started_from[-1], np.int16) + trial.noise.seed % 4
-        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-class Brightness:
-    """A scorer: brighter follows the prompt better."""
-
-    names = ("pf",)
-
-    def score(
-        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
-    ) -> list[dict[str, float]]:
-        return [{"pf": float(np.asarray(image).mean() / 255)} for image in edited]
 
 
 @pytest.fixture
@@ -92,7 +58,13 @@ def run(
     store: ArtifactStore, settings: Settings, task: EditTask, editor: Retoucher | None = None
 ) -> SearchResult:
     potential = potential_of(settings, "edit", with_reference=False)
-    device = Device(editor or Retoucher(), [Brightness()], potential, store, settings)
+    device = Device(
+        editor or Retoucher(),
+        [Brightness(), IdentityScorer(settings, "cpu")],
+        potential,
+        store,
+        settings,
+    )
 
     def run_batches(parts: Sequence[Sequence[Trial]]) -> list[Candidate]:
         return [candidate for part in parts for candidate in device.run_batch(task, part)]

@@ -14,6 +14,7 @@ from eacps.errors import FaceError
 from eacps.faces.insightface.engine import InsightFaceEngine, yaw_of
 from eacps.faces.paste import paste
 from eacps.faces.protocol import Character, Face, Pixels
+from eacps.plugins import Context
 from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, picture
@@ -37,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(root: Path) -> InsightFaceEngine:
-    return InsightFaceEngine.open(settings(root, face_restorer="restorer.onnx"), "cpu")
+    return InsightFaceEngine.load(Context(settings(root, face_restorer="restorer.onnx")))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_without_boost_the_swap_is_the_librarys_own(
 def test_a_free_batch_and_a_batch_of_one_give_the_same_pixels(
     engine: InsightFaceEngine, tmp_path: Path, alice: Character, couple: Pixels
 ) -> None:
-    at_once = InsightFaceEngine.open(settings(synthetic.build(tmp_path, batched=True)), "cpu")
+    at_once = InsightFaceEngine.load(Context(settings(synthetic.build(tmp_path, batched=True))))
     bob, _ = described(engine, couple)
     one, other = (each.patch(couple, bob, alice, Swap(boost=512)) for each in (engine, at_once))
     assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 1
@@ -263,7 +264,7 @@ def test_recipes_that_are_choices_of_their_own_are_offered(
     assert engine.offers(Swap(blend=0.3))
     assert not engine.offers(Swap(shape=0.2))
     assert engine.offers(Swap(restore=True))
-    without = InsightFaceEngine.open(settings(root), "cpu")
+    without = InsightFaceEngine.load(Context(settings(root)))
     assert not without.offers(Swap(restore=True))
 
 
@@ -281,15 +282,17 @@ def test_a_gpu_that_is_not_used_is_named_with_the_reason(root: Path) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has a CUDA provider")
-    engine = InsightFaceEngine.open(settings(root), "cuda:1")
+    engine = InsightFaceEngine.load(Context(settings(root), "cuda:1"))
     assert engine.providers == ("CPUExecutionProvider",)
     (note,) = engine.notes
     assert "cuda:1" in note
     assert "CPU" in note
     with pytest.raises(FaceError, match="onnxruntime-gpu") as caught:
-        InsightFaceEngine.open(settings(root, face_provider="cuda"), "cuda:1")
+        InsightFaceEngine.load(Context(settings(root, face_provider="cuda"), "cuda:1"))
     assert caught.value.code == "provider_missing"
-    assert InsightFaceEngine.open(settings(root, face_provider="cpu"), "cuda:1").notes == ()
+    assert (
+        InsightFaceEngine.load(Context(settings(root, face_provider="cpu"), "cuda:1")).notes == ()
+    )
 
 
 def test_a_cuda_provider_that_did_not_start_is_noticed(root: Path) -> None:
@@ -305,7 +308,7 @@ def test_a_cuda_provider_that_did_not_start_is_noticed(root: Path) -> None:
 
 
 def test_opening_prints_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    InsightFaceEngine.open(settings(root), "cpu")
+    InsightFaceEngine.load(Context(settings(root)))
     assert capfd.readouterr().out == ""
 
 

@@ -16,6 +16,7 @@ import pytest
 from eacps.errors import FaceError
 from eacps.faces.insightface.engine import InsightFaceEngine
 from eacps.faces.insightface.files import availability
+from eacps.plugins import Context
 from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, Drawn, picture
@@ -47,7 +48,7 @@ def settings(root: Path, **changes: Any) -> Settings:
 
 def refusal(root: Path, **changes: Any) -> FaceError:
     with pytest.raises(FaceError) as caught:
-        InsightFaceEngine.open(settings(root, **changes), "cpu")
+        InsightFaceEngine.load(Context(settings(root, **changes)))
     assert caught.value.hint
     return caught.value
 
@@ -199,14 +200,14 @@ def test_another_model_is_not_taken_for_the_restorer(root: Path) -> None:
 
 def test_files_may_be_named_by_their_path(root: Path) -> None:
     moved = shutil.move(root / "models/swapper.onnx", root / "mine.onnx")
-    engine = InsightFaceEngine.open(settings(root, inswapper=str(moved)), "cpu")
+    engine = InsightFaceEngine.load(Context(settings(root, inswapper=str(moved))))
     assert "mine.onnx" in engine.models
 
 
 def test_other_models_of_a_pack_do_no_harm(root: Path) -> None:
     for name, side in (("1k3d68.onnx", 192), ("genderage.onnx", 96)):
         synthetic.save(synthetic.restorer(side=side), root / PACK / name)
-    engine = InsightFaceEngine.open(settings(root), "cpu")
+    engine = InsightFaceEngine.load(Context(settings(root)))
     assert len(engine.detect(picture(300, 300, Drawn(ALICE, 150, 150, 150)))) == 1
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from eacps.errors import SettingsError
-from eacps.settings import Settings, changes_results, load_settings, settings_table
+from eacps.settings import Settings, changes_results, group_of, load_settings
+from eacps.settings_table import settings_table
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +132,22 @@ def test_model_version_changes_exactly_with_what_changes_results(field: str) -> 
 
 def test_every_setting_is_described() -> None:
     assert all(len(row.help) > 10 for row in settings_table(load_settings()))
+
+
+def test_every_setting_is_in_a_group() -> None:
+    fields = Settings.model_fields
+    assert [name for name, knob in fields.items() if not group_of(knob)] == []
+
+
+def test_a_setting_that_was_declared_without_a_group_is_seen() -> None:
+    class Extended(Settings):
+        further: int = 1
+
+    assert group_of(Extended.model_fields["further"]) == ""
+    assert group_of(Extended.model_fields["steps"]) == "Editor"
+
+
+def test_the_settings_of_a_group_follow_each_other() -> None:
+    # Or the table would show the group's title twice.
+    groups = [title for title, _ in groupby(row.group for row in settings_table(load_settings()))]
+    assert len(groups) == len(set(groups))

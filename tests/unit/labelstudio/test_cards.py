@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from eacps.domain import Failure, SearchResult
+from eacps.domain import PRUNED, Candidate, Failure, Metric, Noise, SearchResult, Swap, Trial
 from eacps.labelstudio import cards
 from eacps.labelstudio.label_config import label_config
 from eacps.settings import Settings
@@ -81,6 +82,84 @@ def test_nothing_a_user_wrote_becomes_markup(result: SearchResult) -> None:
         assert "<img src=x" not in html
         assert "\n" not in html
         assert not [e for e in well_formed(html).iter() if "onerror" in e.attrib]
+
+
+def candidates_saying(text: Callable[[str], str]) -> tuple[Candidate, ...]:
+    """A scored, a swapped, a pruned and a failed candidate with `text` in every field of text."""
+    child = Trial("c1", Noise(1), parent=text("parent"), instruction_suffix=text("suffix"))
+    metrics = tuple(Metric(text(name), 0.3, 0.5, 1.0, 0.3) for name in ("metric", "other"))
+    scored = Candidate(
+        child, "1.png", metrics=metrics, potential=0.8,
+        notes=(text("candidate's note"),), editor=text("unused"), detail=text("detail"),
+    )  # fmt: skip
+    swap = Trial("c2", Noise(0), swap=Swap())
+    swapped = Candidate(swap, "2.png", potential=0.7, detail=text("swap's detail"))
+    stopped, broken = Failure(PRUNED, text("stopped")), Failure("broken", text("broken"))
+    pruned = replace(scored, trial=replace(child, id="c3"), failure=stopped)
+    failed = Candidate(Trial("c4", Noise(4)), failure=broken)
+    return scored, swapped, pruned, failed
+
+
+def generated(result: SearchResult, text: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """What people see of a search and of a failure with `text` in every field of text, by name."""
+    hostile = replace(
+        result,
+        task=replace(
+            result.task,
+            instruction=text("unused instruction"),
+            route_reason=text("reason"),
+            plan=replace(result.task.plan, strategy=text("strategy")),
+        ),
+        candidates=candidates_saying(text),
+        editor=f"{text('editor')} ({text('models')})",
+        notes=(text("note"),),
+        decisions=(text("decision"),),
+    )
+    data = cards.enrichment(
+        hostile,
+        lambda name: text(f"picture {name}"),
+        job_id="job",
+        model_version=VERSION,
+        references=[text("reference")],
+    )
+    yield "report", data["report_md"]
+    for card in data["candidates"]:
+        yield f"title of {card['id']}", card["title"]
+        yield f"card {card['id']}", card["html"]
+    line = cards.route_line("edit", text("reason of a failed task"))
+    yield "route line", line
+    failure = Failure(text("failure code"), text("failure message"))
+    yield "failure", cards.failure_report(failure, line)
+    yield "failure with another line", cards.failure_report(failure, text("line"))
+
+
+@pytest.mark.parametrize(
+    "attack", ["<script>", "'><script>", '"/><SCRIPT ', "</div>\n\n<script>", "]]><!--<script>"]
+)
+def test_no_text_becomes_a_script(result: SearchResult, attack: str) -> None:
+    for name, html in generated(result, lambda field: f"{attack}{field}{attack}"):
+        assert "<script" not in html.lower(), name
+        assert not [e for e in well_formed(html).iter() if e.tag.lower() == "script"], name
+
+
+def test_text_is_shown_as_it_was_written(result: SearchResult) -> None:
+    written = []
+
+    def text(field: str) -> str:
+        written.append(f"<b>{field}</b> & {{{{ 7 * 7 }}}} &amp; \"'")
+        return written[-1]
+
+    fields = dict(generated(result, text))
+    shown = "".join("".join(well_formed(html).itertext()) for html in fields.values())
+    shown += " ".join(
+        e.get("src", "") for html in fields.values() for e in well_formed(html).iter()
+    )
+    assert [words for words in written if "unused" not in words and words not in shown] == []
+
+
+def test_every_field_is_one_line(result: SearchResult) -> None:
+    for name, html in generated(result, lambda field: f"\n\na\r\nb\u2028{field}\x85\n \nc\n"):
+        assert len(html.splitlines()) == 1, name
 
 
 def test_odd_numbers_do_not_break_a_card(result: SearchResult) -> None:

@@ -14,6 +14,7 @@ from eacps.artifacts import open_signer, open_store
 from eacps.domain import Failure
 from eacps.faces.download import MODELS
 from eacps.labelstudio.web.app import create_app
+from eacps.labelstudio.web.status import status_page
 from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result, png
 
@@ -222,6 +223,29 @@ def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path
     facts, page = status(tmp_path)
     assert facts == {"setting": "auto", "engine": "basic", "problem": ""}
     assert "faces: <b>basic</b>" in page
+
+
+def test_every_part_of_the_status_page_shows_text_as_text() -> None:
+    attack = "<script>'\""
+    task = {
+        "id": attack, "state": attack, "task": 42, "project": 3, "finished": 9, "expected": 8,
+        "best": 0.8125, "note": attack, "failure": {"code": attack, "message": attack},
+    }  # fmt: skip
+    unknown = {**dict.fromkeys(task), "id": attack, "state": "running"}
+    page = status_page(
+        {
+            "model_version": attack,
+            "label_studio": {"url": f"http://{attack}", "state": attack},
+            "faces": {"engine": attack},
+            "counts": {"queued": 0, "failed": 2},
+            "running": [task, unknown],
+            "failures": [task, unknown],
+            "workers": [{"name": attack, "role": attack, "device": attack, "age": 2.4}],
+        }
+    )
+    assert "<script" not in page
+    for shown in ("best 0.812", "9 of 8", "width:100%", "0 of ?", "heard from 2 s ago"):
+        assert shown in page
 
 
 def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from scoring_cases import bear, images, task, upper_half, with_hat
 from eacps.demo.bears import describe, random_scene, render
 from eacps.domain import EditTask
 from eacps.errors import EacpsError, ScoringError, SettingsError
+from eacps.plugins import Context
 from eacps.scoring import Potential, open_scorers
 from eacps.scoring import lpips_trunks as trunks
 from eacps.scoring.clip import ClipScorer
@@ -33,16 +34,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarn
 
 @pytest.fixture
 def clip(settings: Settings) -> ClipScorer:
-    return ClipScorer.open(settings, "cpu")
+    return ClipScorer.load(Context(settings))
 
 
 @pytest.fixture
 def lpips(settings: Settings) -> LpipsScorer:
-    return LpipsScorer.open(settings, "cpu")
+    return LpipsScorer.load(Context(settings))
 
 
 def scored(scorer: Any, task_images: Any, *edited: Image.Image) -> list[Any]:
-    return list(scorer.score(task(), task_images, edited))
+    return list(scorer.score(task(), task_images, edited, [1.0] * len(edited)))
 
 
 def test_an_untouched_image_is_consistent_and_at_no_distance(
@@ -170,14 +171,14 @@ def test_only_the_needed_scorers_are_opened_and_the_free_ones(settings: Settings
         chosen = settings.model_copy(update=changes)
         return [type(scorer).__name__ for scorer in open_scorers(chosen, "cpu", names)]
 
+    always = ["RegionScorer", "IdentityScorer"]
     assert opened(*Potential.of(settings).metric_names) == [
-        "ClipScorer",
-        "LpipsScorer",
-        "RegionScorer",
+        *("ClipScorer", "LpipsScorer"),
+        *always,
     ]
-    assert opened("pf") == ["ClipScorer", "LpipsScorer", "RegionScorer"]
-    assert opened("pf", lpips_trunk="alex") == ["ClipScorer", "RegionScorer"]
-    assert opened("region", clip="/nowhere") == ["RegionScorer"]
+    assert opened("pf") == ["ClipScorer", "LpipsScorer", *always]
+    assert opened("pf", lpips_trunk="alex") == ["ClipScorer", *always]
+    assert opened("region", clip="/nowhere") == always
 
 
 def test_clip_is_loaded_once_for_all_its_scorers(settings: Settings) -> None:
@@ -192,7 +193,7 @@ def test_every_scorer_looks_through_one_forward(settings: Settings, source: Imag
     )
     edits = [with_hat(source, colour) for colour in ("red", "green", "blue")]
     for scorer in open_scorers(settings, "cpu", ("pf", "cons", "lpips")):
-        scorer.score(task("counted"), images(source), edits)
+        scorer.score(task("counted"), images(source), edits, [1.0] * 3)
     hook.remove()
     assert sorted(forwards) == [1, 3]
 
@@ -227,7 +228,7 @@ def vision_transformer(tmp_path: Path) -> Path:
 
 def test_a_vision_transformer_serves_as_well(vision_transformer: Path, source: Image.Image) -> None:
     settings = Settings(_env_file=None, clip=str(vision_transformer))
-    clip, lpips, _ = open_scorers(settings, "cpu", ("pf", "cons", "lpips"))
+    clip, lpips, *_ = open_scorers(settings, "cpu", ("pf", "cons", "lpips"))
     same, hat = scored(clip, images(source), source.copy(), with_hat(source))
     assert same["cons"] == pytest.approx(1, abs=1e-5)
     assert hat["cons"] < 1
@@ -261,7 +262,7 @@ def test_a_clip_that_is_not_here_is_refused(name: str) -> None:
 def test_an_unknown_trunk_lists_the_known_ones() -> None:
     assert "squeeze" in refusal(lpips_trunk="resnet")
     with pytest.raises(SettingsError):
-        LpipsScorer.open(Settings(_env_file=None, lpips_trunk="resnet"), "cpu")
+        LpipsScorer.load(Context(Settings(_env_file=None, lpips_trunk="resnet")))
 
 
 @pytest.mark.parametrize("trunk", trunks.TRUNKS)
@@ -301,7 +302,7 @@ def test_lpips_on_a_trunk_is_the_lpips_packages_own_number(
     import lpips
 
     monkeypatch.setattr(trunks, "file_hash", lambda file: file.stem.rpartition("-")[2])
-    scorer = LpipsScorer.open(Settings(_env_file=None, lpips_trunk="squeeze"), "cpu")
+    scorer = LpipsScorer.load(Context(Settings(_env_file=None, lpips_trunk="squeeze")))
     hat = with_hat(source)
     ours, zero = scored(scorer, images(source), hat, source.copy())
     pair = [
@@ -322,12 +323,7 @@ def test_another_package_can_bring_a_scorer(
         "from eacps.metric_range import MetricRange\n"
         "class Red:\n"
         "    ranges = {'red': MetricRange(worst=0, best=255)}\n"
-        "    names = ('red',)\n"
-        "    @classmethod\n"
-        "    def open(cls, settings, device): return cls()\n"
-        "    @classmethod\n"
-        "    def free(cls, settings, metric_names): return False\n"
-        "    def score(self, task, images, edited):\n"
+        "    def score(self, task, images, edited, progress):\n"
         "        return [{'red': float(image.getpixel((0, 0))[0])} for image in edited]\n"
     )
     facts = tmp_path / "strange_scorer-1.0.dist-info"
@@ -336,6 +332,7 @@ def test_another_package_can_bring_a_scorer(
     (facts / "entry_points.txt").write_text("[eacps.scorers]\nred = strange_scorer:Red\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     potential = Potential.of(Settings(_env_file=None, potential="weighted", weights={"red": 2}))
-    red, *_ = open_scorers(Settings(_env_file=None), "cpu", potential.metric_names)
+    opened = open_scorers(Settings(_env_file=None), "cpu", potential.metric_names)
+    (red,) = [scorer for scorer in opened if "red" in scorer.ranges]
     (judged,) = scored(red, images(source), Image.new("RGB", source.size, (255, 0, 0)))
     assert potential.judge(judged).value == 2

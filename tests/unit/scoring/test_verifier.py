@@ -17,6 +17,7 @@ from eacps.demo.tasks import DemoTask, demo_tasks
 from eacps.domain import EditTask
 from eacps.errors import EacpsError, ScoringError, SettingsError
 from eacps.images import TaskImages
+from eacps.plugins import Context
 from eacps.scoring import Potential, open_scorers
 from eacps.settings import Settings
 from eacps.verifiers.scorer import VerifierScorer
@@ -24,7 +25,7 @@ from eacps.verifiers.scorer import VerifierScorer
 
 @pytest.fixture
 def scorer(settings: Settings) -> VerifierScorer:
-    return VerifierScorer.open(settings, "cpu")
+    return VerifierScorer.load(Context(settings))
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +40,15 @@ def folder(settings: Settings, tmp_path: Path) -> Path:
 
 
 def judged(
-    scorer: VerifierScorer, bear: DemoTask, *edited: Image.Image, progress: float | None = None
+    scorer: VerifierScorer, bear: DemoTask, *edited: Image.Image, progress: float = -1.0
 ) -> list[dict[str, float]]:
     asked = EditTask("bear", bear.instruction)
     seen = TaskImages(bear.source)
-    return [dict(row) for row in scorer.score(asked, seen, edited, progress)]
+    return [dict(row) for row in scorer.score(asked, seen, edited, [progress] * len(edited))]
 
 
 def opened(folder: Path | str) -> VerifierScorer:
-    return VerifierScorer.open(Settings(_env_file=None, verifier=str(folder)), "cpu")
+    return VerifierScorer.load(Context(Settings(_env_file=None, verifier=str(folder))))
 
 
 def share(values: list[bool]) -> float:
@@ -94,7 +95,7 @@ def test_verified_is_satisfied_and_preserved(scorer: VerifierScorer, bears: list
 
 
 def test_nothing_to_judge_is_no_error(scorer: VerifierScorer, source: Image.Image) -> None:
-    assert list(scorer.score(task(), images(source), [])) == []
+    assert list(scorer.score(task(), images(source), [], [])) == []
 
 
 def test_it_ranks_where_the_weights_ask_for_it(bears: list[DemoTask]) -> None:
@@ -103,18 +104,18 @@ def test_it_ranks_where_the_weights_ask_for_it(bears: list[DemoTask]) -> None:
     (scorer,) = [
         each
         for each in open_scorers(settings, "cpu", potential.metric_names)
-        if "verified" in each.names
+        if "verified" in each.ranges
     ]
     asked = EditTask("bear", bears[0].instruction)
     wrong, right = scorer.score(
-        asked, TaskImages(bears[0].source), [bears[0].source, render(bears[0].after)]
+        asked, TaskImages(bears[0].source), [bears[0].source, render(bears[0].after)], [1.0, 1.0]
     )
     assert (potential.judge(right).value or 0) > (potential.judge(wrong).value or 0)
 
 
 def test_it_is_opened_only_where_it_is_needed(settings: Settings) -> None:
     default = open_scorers(settings, "cpu", Potential.of(settings).metric_names)
-    assert not any("verified" in scorer.names for scorer in default)
+    assert not any("verified" in scorer.ranges for scorer in default)
     nowhere = Settings(_env_file=None, verifier="/nowhere")
     assert open_scorers(nowhere, "cpu", ("region",))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from eacps.artifacts import UrlSigner
+from eacps.artifacts import ArtifactStore, UrlSigner
 from eacps.domain import (
     Candidate,
     EditTask,
@@ -23,12 +24,13 @@ from eacps.domain import (
     Trial,
     to_json,
 )
-from eacps.editors.diffusers.states import State, owner_of, to_bytes
+from eacps.editors.diffusers.states import State, first_owner_of, owner_of, to_bytes
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import Origin
+from eacps.offline.run import FileHooks
 from eacps.settings import Settings
 
 SIGNER = UrlSigner(b"a secret of the examples", "https://eacps.example")
@@ -78,6 +80,9 @@ def edit_task() -> EditTask:
         plan=SearchPlan("eacps", {"k": 4, "m": 1, "k_local": 2, "rungs": [[0.5, 2]]}, 7, 2, 8),
         fingerprint="0123456789",
         model_version="eacps-0123456789",
+        equipment="1234567890",
+        rendered="2345678901",
+        judged="3456789012",
     )
 
 
@@ -106,6 +111,7 @@ def search_result() -> SearchResult:
         Candidate(
             child, artifact(9), artifact(9, "jpg"), metrics, 9.25, 16, 1.5,
             notes=("Memory was short.",), editor="Tiny · bears", detail="swapped first",
+            why="The scarf is red, and nothing else changed.",
         ),
         Candidate(parent, artifact(10), artifact(10, "jpg"), metrics, 9.0, 16, 1.25),
         Candidate(first, artifact(11), artifact(11, "jpg"), metrics, 8.5, 16, 1.25),
@@ -119,6 +125,13 @@ def search_result() -> SearchResult:
         edit_task(), tuple(ended), 56, 4.5, "Tiny · bears", (4.0, 10.5),
         ("One note for all.",), ("Step 4: c2, c1 of 4 previews went on.",),
     )  # fmt: skip
+
+
+def as_of_01(result: SearchResult) -> SearchResult:
+    """The same as 0.1 knew it: without what was added since."""
+    task = replace(result.task, equipment="", rendered="", judged="")
+    candidates = tuple(replace(each, why="") for each in result.candidates)
+    return replace(result, task=task, candidates=candidates)
 
 
 def swap_result() -> SearchResult:
@@ -214,33 +227,24 @@ def texts() -> dict[str, Any]:
 
 def run_report(folder: Path) -> Mapping[str, Any]:
     """What `eacps run` writes about a task, and which files."""
-    from eacps.artifacts import ArtifactStore
-    from eacps.offline.run import FileHooks
-
     store = ArtifactStore(f"file://{folder / 'store'}")
     stored = {each: store.put(each.encode(), "png") for each in ("c5", "c2", "c1")}
     result = search_result()
     ended = tuple(
-        each if each.id not in stored else _shown(each, stored[each.id])
+        replace(each, image=stored[each.id]) if each.id in stored else each
         for each in result.candidates
     )
     hooks = FileHooks(settings(data_dir=folder / "data"), folder / "out", store)
     hooks.deliver(
         {"origin": to_json(origin()), "name": "bear", "task_id": 42, "job": "0123-bear"},
-        SearchResult(**{**{f: getattr(result, f) for f in result.__slots__}, "candidates": ended}),
+        replace(result, candidates=ended),
     )
     files = sorted(p.relative_to(folder / "out") for p in (folder / "out").rglob("*"))
     report = json.loads((folder / "out" / "bear.json").read_text(encoding="utf-8"))
     return {"files": [path.as_posix() for path in files], "report": report}
 
 
-def _shown(candidate: Candidate, image: str) -> Candidate:
-    from dataclasses import replace
-
-    return replace(candidate, image=image)
-
-
-def state_owner() -> str:
-    """Whose a paused render is."""
+def state_owners() -> list[str]:
+    """Whose a paused render may be: as it is named now, and as 0.1 named it."""
     trial = Trial("c3", Noise(13, (Move(0.4, 99),)), to_step=4, instruction_suffix="more red")
-    return owner_of(edit_task(), settings(), trial)
+    return [name(edit_task(), settings(), trial) for name in (owner_of, first_owner_of)]

@@ -1,4 +1,8 @@
-"""What earlier versions stored is read as it was meant, and written as it was."""
+"""What earlier versions stored is read as it was meant, and what is written now is on record.
+
+`tests/fixtures/stored/VERSION/formats` holds what each version wrote. A new field is added by a
+new folder (`python -m tests.unit.stored.write VERSION`); the older ones are never changed.
+"""
 
 from __future__ import annotations
 
@@ -16,44 +20,67 @@ from eacps.jobs.contract import Job
 from eacps.labelstudio.tasks.origins import read_origin
 from tests.unit.stored import examples
 
-STORED = Path(__file__).parents[2] / "fixtures" / "stored" / "0.1" / "formats"
+STORED = Path(__file__).parents[2] / "fixtures" / "stored"
+FIRST, *LATER = VERSIONS = sorted(path.name for path in STORED.iterdir())
+NEWEST = VERSIONS[-1]
+every_version = pytest.mark.parametrize("version", VERSIONS)
 
 
-def stored(name: str) -> Any:
-    return json.loads((STORED / name).read_text(encoding="utf-8"))
+def stored(version: str, name: str) -> Any:
+    return json.loads((STORED / version / "formats" / name).read_text(encoding="utf-8"))
+
+
+def expected(version: str, result: SearchResult) -> SearchResult:
+    return examples.as_of_01(result) if version == FIRST else result
 
 
 @pytest.mark.parametrize("name", sorted(examples.texts()))
-def test_json_is_written_as_it_was(name: str) -> None:
-    assert examples.texts()[name] == stored(name)
+def test_json_is_written_as_it_is_on_record(name: str) -> None:
+    assert examples.texts()[name] == stored(NEWEST, name)
 
 
-def test_no_example_is_forgotten(tmp_path: Path) -> None:
+@every_version
+def test_no_example_is_forgotten(version: str) -> None:
     made = {*examples.texts(), "run.json", "state.safetensors", "state-owner.json"}
-    assert {path.name for path in STORED.iterdir()} == made
+    assert {path.name for path in (STORED / version / "formats").iterdir()} == made
 
 
-def test_results_and_tasks_are_read_as_they_were_meant() -> None:
-    assert from_json(SearchResult, stored("search-result.json")) == examples.search_result()
-    assert from_json(SearchResult, stored("face-swap-result.json")) == examples.swap_result()
-    assert from_json(EditTask, stored("edit-task.json")) == examples.edit_task()
-    row = JsonSerializer().deserialize(stored("database-row.json"))
-    assert from_json(SearchResult, row["result"]) == examples.search_result()
+@every_version
+def test_names_that_stand_for_content_never_change(version: str) -> None:
+    assert examples.identities() == stored(version, "identities.json")
 
 
-def test_jobs_and_origins_are_read_as_they_were_meant() -> None:
-    job = from_json(Job, stored("job.json"))
+@every_version
+def test_results_and_tasks_are_read_as_they_were_meant(version: str) -> None:
+    for name, result in (
+        ("search-result.json", examples.search_result()),
+        ("face-swap-result.json", examples.swap_result()),
+    ):
+        meant = expected(version, result)
+        read = from_json(SearchResult, stored(version, name))
+        assert read == meant
+        assert read.task.key == result.task.key
+        assert from_json(EditTask, to_json(read.task)) == meant.task
+    row = JsonSerializer().deserialize(stored(version, "database-row.json"))
+    meant = expected(version, examples.search_result())
+    assert from_json(SearchResult, row["result"]) == meant
+
+
+@every_version
+def test_jobs_and_origins_are_read_as_they_were_meant(version: str) -> None:
+    job = from_json(Job, stored(version, "job.json"))
     assert job == examples.job()
     assert read_origin(job.origin) == examples.origin()
     assert read_origin(job.origin).job_id == job.id
 
 
-def test_a_run_writes_the_report_and_the_files_that_it_wrote(tmp_path: Path) -> None:
-    assert to_json(dict(examples.run_report(tmp_path))) == stored("run.json")
+def test_a_run_writes_the_report_and_the_files_that_are_on_record(tmp_path: Path) -> None:
+    assert to_json(dict(examples.run_report(tmp_path))) == stored(NEWEST, "run.json")
 
 
-def test_a_paused_render_is_written_and_read_as_it_was() -> None:
-    content = (STORED / "state.safetensors").read_bytes()
+@every_version
+def test_a_paused_render_is_written_and_read_as_it_was(version: str) -> None:
+    content = (STORED / version / "formats" / "state.safetensors").read_bytes()
     assert examples.paused_state() == content
     state = from_bytes(content, "an owner")
     assert state.step == 4
@@ -62,5 +89,6 @@ def test_a_paused_render_is_written_and_read_as_it_was() -> None:
     assert state.generator.tolist() == list(range(16))
 
 
-def test_a_paused_render_still_belongs_to_whom_it_belonged() -> None:
-    assert examples.state_owner() == stored("state-owner.json")
+@every_version
+def test_a_paused_render_still_belongs_to_whom_it_belonged(version: str) -> None:
+    assert stored(version, "state-owner.json") in examples.state_owners()

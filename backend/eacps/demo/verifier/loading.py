@@ -44,9 +44,10 @@ class LoadedVerifier:
         source: Image.Image,
         edited: Sequence[Image.Image],
         instruction: str,
-        progress: float | None,
+        progress: Sequence[float] = (),
     ) -> list[list[float]]:
-        """Satisfied, preserved and intact of every edit."""
+        """Satisfied, preserved and intact of every edit; `progress` is empty where it is not
+        known."""
         import torch
 
         shape, count = self._network.shape, len(edited)
@@ -57,7 +58,7 @@ class LoadedVerifier:
         ids = torch.tensor([row["input_ids"]]).expand(count, -1)
         size = shape.image_size
         before = _pixels([source], size).expand(count, -1, -1, -1)
-        done = torch.full((count,), UNKNOWN_PROGRESS if progress is None else float(progress))
+        done = torch.tensor([*progress] or [UNKNOWN_PROGRESS] * count, dtype=torch.float32)
         inputs = [each.to(self._device) for each in (before, _pixels(edited, size), ids, done)]
         with torch.inference_mode():
             rows: list[list[float]] = self._network(*inputs).float().sigmoid().tolist()

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from eacps.domain import EditTask, Trial
-from eacps.editors.diffusers.states import State, StateMemory, from_bytes, owner_of, to_bytes
+from eacps.editors.diffusers.states import (
+    State,
+    StateMemory,
+    first_owner_of,
+    from_bytes,
+    owner_of,
+    to_bytes,
+)
 from eacps.editors.protocol import States
 from eacps.errors import EditorError
 from eacps.settings import Settings
@@ -72,8 +79,9 @@ class Legs:
         """The trial from its furthest state that can still reach its stop; raises EditorError
         for a state handed in that is damaged or not this trial's."""
         owner = owner_of(self.task, self.settings, trial)
+        owners = (owner, first_owner_of(self.task, self.settings, trial))
         contents = (self.memory.get(self._key(trial, owner)), states.get(trial.id))
-        found = [from_bytes(content, owner) for content in contents if content is not None]
+        found = [from_bytes(content, *owners) for content in contents if content is not None]
         stop = self.stop(trial)
         end = self.steps if stop is None else stop
         usable = [state for state in found if 0 < state.step < end]

@@ -27,7 +27,25 @@ class State:
 
 
 def owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
-    """Whose state a trial's is: the same only where the render would be the same."""
+    """Whose state a trial's is: the same only where the render would be the same, whoever judges
+    it and whatever search asks for it."""
+    return digest(
+        {
+            "rendered": task.rendered or settings.fingerprint,
+            "route": task.route,
+            "image": task.image,
+            "instruction": task.instruction,
+            "references": list(task.references),
+            "regions": list(task.regions),
+            "mapping": task.mapping,
+            "noise": to_json(trial.noise),
+            "instruction_suffix": trial.instruction_suffix,
+        }
+    )
+
+
+def first_owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
+    """The same as 0.1 named it: renders that it paused can still go on."""
     return digest(
         {
             "task": task.key,
@@ -51,8 +69,8 @@ def to_bytes(state: State, owner: str) -> bytes:
     return safetensors.torch.save(tensors)
 
 
-def from_bytes(content: bytes, owner: str) -> State:
-    """What `to_bytes` wrote for this owner; raises EditorError for anything else."""
+def from_bytes(content: bytes, *owners: str) -> State:
+    """What `to_bytes` wrote for one of these owners; raises EditorError for anything else."""
     try:
         tensors = safetensors.torch.load(content)
         state = State(int(tensors["step"]), tensors["latents"], tensors.get("generator"))
@@ -62,7 +80,7 @@ def from_bytes(content: bytes, owner: str) -> State:
         raise _damaged(type(error).__name__) from error
     if not intact:
         raise _damaged("its checksum is wrong")
-    if found != owner:
+    if found not in owners:
         raise EditorError(
             "This paused render belongs to another task, noise, instruction or editor setting.",
             hint="Resume it with the settings that it was paused with, or render the trial anew.",

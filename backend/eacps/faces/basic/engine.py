@@ -20,6 +20,7 @@ from eacps.faces.basic.recogniser import SAME_PERSON, Recogniser
 from eacps.faces.basic.swap import swapped
 from eacps.faces.download import DETECTOR, MESH, MODELS, RECOGNISER, checked_model
 from eacps.faces.protocol import Character, Face, Patch, Pixels
+from eacps.plugins import Context
 
 if TYPE_CHECKING:
     from eacps.domain import Swap
@@ -64,6 +65,12 @@ class BasicEngine:
             FaceMesh(checked_model(folder, MESH)),
             Recogniser(checked_model(folder, RECOGNISER), threads),
         )
+
+    @classmethod
+    def load(cls, context: Context) -> BasicEngine:
+        """The engine with the weights of EACPS_FACE_MODELS."""
+        settings = context.settings
+        return cls.open(settings.face_models.expanduser(), threads=max(1, settings.threads))
 
     @property
     def models(self) -> tuple[str, ...]:

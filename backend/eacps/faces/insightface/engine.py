@@ -40,6 +40,7 @@ from eacps.faces.onnx_sessions import (
     threads_of,
 )
 from eacps.faces.protocol import Character, Face, Field, Patch, Pixels
+from eacps.plugins import Context
 from eacps.settings import Settings
 
 SAME_PERSON: Final = 0.4
@@ -71,8 +72,9 @@ class InsightFaceEngine:
         self.notes = notes
 
     @classmethod
-    def open(cls, settings: Settings, device: str) -> InsightFaceEngine:
+    def load(cls, context: Context) -> InsightFaceEngine:
         """The engine on a worker's device; raises FaceError saying what is missing or wrong."""
+        settings, device = context.settings, context.device
         problem = availability(settings)
         if problem is not None:
             raise problem

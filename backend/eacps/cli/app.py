@@ -1,0 +1,80 @@
+"""The commands in the order in which `eacps --help` lists them, and how errors are printed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from eacps import __version__
+from eacps.cli.demo import demo
+from eacps.cli.doctor import doctor
+from eacps.cli.faces import face_models, faceswap
+from eacps.cli.jobs import jobs_app
+from eacps.cli.labelstudio import connect, label_config
+from eacps.cli.printing import err, out
+from eacps.cli.run import collage, offline_workers, run
+from eacps.cli.serve import serve, worker
+from eacps.cli.settings import settings
+from eacps.errors import EacpsError
+
+EXAMPLES = """
+To begin:
+
+    eacps doctor                                   is everything here?
+
+    eacps run --image a.png --prompt "add a hat" --out results
+
+    eacps serve                                    web server and workers
+
+    eacps connect --project 7                      in another terminal
+"""
+
+app = typer.Typer(
+    help="Searches noises for the best image edit; Label Studio reviews it in place.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(demo)
+app.command()(serve)
+app.command()(worker)
+app.command()(run)
+app.command()(collage)
+app.command()(faceswap)
+app.command()(face_models)
+app.command(hidden=True)(offline_workers)
+app.command()(doctor)
+app.command()(connect)
+app.command()(label_config)
+app.command()(settings)
+app.add_typer(jobs_app, name="jobs")
+
+
+def main() -> None:
+    """Run the command; errors meant for people are one line, not a stack trace."""
+    try:
+        app()
+    except EacpsError as error:
+        message = escape(f"({error.code}): {error}")
+        err.print(f"[red]Error[/] {message}", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Settings come from `EACPS_*` variables or `.env`; `eacps settings` shows them all."""

@@ -1,0 +1,176 @@
+"""`eacps run`, the processes that it starts, and `eacps collage` of what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eacps import log
+from eacps.cli.loading import load_for_process, load_quietly
+from eacps.cli.printing import err, out, print_finding
+from eacps.errors import SettingsError
+
+if TYPE_CHECKING:
+    from eacps.offline.tasks import OfflineTask
+    from eacps.settings import Settings
+
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Where images and JSON go.")
+]
+ImageOption = Annotated[str | None, typer.Option(metavar="FILE", help="One image: a file or URL.")]
+PromptOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The instruction for --image.")
+]
+MaskOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A mask for --image; white is edited.")
+]
+FromFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A Label Studio export (JSON), or JSON Lines with `image` and `prompt`.",
+    ),
+]
+TaskIdsOption = Annotated[
+    str, typer.Option(metavar="IDS", help="Only these tasks of --from-file: 1,2,7-9.")
+]
+DevicesOption = Annotated[
+    str, typer.Option(metavar="DEVICES", help="Instead of EACPS_DEVICES: cpu, cuda:0,cuda:1 …")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A config of tt-scale-flux (JSON). It wins over variables and .env.",
+    ),
+]
+TtScaleFluxOption = Annotated[
+    bool,
+    typer.Option(
+        "--tt-scale-flux-output",
+        help="Also write tt-scale-flux's files, into FOLDER/tt-scale-flux/NAME.",
+    ),
+]
+
+
+def run(
+    out_folder: OutOption,
+    image: ImageOption = None,
+    prompt: PromptOption = None,
+    mask: MaskOption = None,
+    from_file: FromFileOption = None,
+    task_ids: TaskIdsOption = "",
+    devices: DevicesOption = "",
+    config: ConfigOption = None,
+    tt_scale_flux_output: TtScaleFluxOption = False,
+) -> None:
+    """Search without Label Studio: from files into a folder.
+
+    Writes per task NAME/best.png, all candidates (NAME/c1.png …) and NAME.json with every score.
+    Run the same command again to go on where it stopped, however it stopped; failed tasks are
+    tried again. Exit code 1: some tasks failed; 2: it could not start.
+
+    Examples:
+
+        eacps run --image bear.png --prompt "add a red top hat" --out results
+
+        eacps run --from-file tasks.jsonl --out results
+
+        eacps run --from-file project.json --task-ids 1,2 --devices cuda:0,cuda:1 --out results
+
+        eacps run --config flux.json --image bear.png --prompt "add a hat" --out results
+    """
+    from eacps.doctor import refuse_to_start
+    from eacps.offline.run import run_offline
+    from eacps.offline.tt_scale_flux import RunConfig, read_config
+    from eacps.offline.tt_scale_flux_output import tree_writer
+
+    overrides: dict[str, Any] = {"devices": devices} if devices else {}
+    asked = read_config(config) if config else RunConfig()
+    settings = asked.settings(**overrides)
+    log.configure("ERROR", settings.log_format, "run")
+    prompt = prompt or (asked.prompt if image else None)
+    tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
+    refuse_to_start(settings)
+    for note in asked.notes:
+        err.print(f"{config}: {note}", highlight=False, markup=False, soft_wrap=True)
+    tree = tree_writer(settings) if tt_scale_flux_output else None
+    failed = run_offline(
+        settings, tasks, out_folder, err, out, variables=asked.variables, on_ended=tree
+    )
+    raise SystemExit(1 if failed else 0)
+
+
+def _tasks(
+    settings: Settings,
+    image: str | None,
+    prompt: str | None,
+    mask: str | None,
+    from_file: Path | None,
+    task_ids: str,
+) -> Sequence[OfflineTask]:
+    from eacps.offline.tasks import one_task, tasks_of_file
+
+    if image is not None and from_file is None:
+        if not prompt:
+            raise SettingsError("--image needs an instruction.", hint='Add --prompt "what to do".')
+        if task_ids:
+            raise SettingsError("--task-ids chooses from --from-file, which is not given.")
+        return [one_task(settings, image, prompt, mask)]
+    if from_file is not None and image is None:
+        if prompt or mask:
+            raise SettingsError("--prompt and --mask belong to --image, not to --from-file.")
+        return tasks_of_file(settings, from_file, task_ids)
+    raise SettingsError("Name either one --image with a --prompt, or a --from-file.")
+
+
+def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
+    """What `eacps run` starts: an orchestrator that writes into a folder, and the workers."""
+    if orchestrator:
+        _run_orchestrator(out_folder)
+    else:
+        _run_all(out_folder)
+
+
+def _run_orchestrator(out_folder: Path) -> None:
+    from eacps.jobs.orchestrator import run_orchestrator
+    from eacps.offline.run import FileHooks
+
+    settings = load_for_process("orchestrator")
+    run_orchestrator(settings, FileHooks(settings, out_folder))
+
+
+def _run_all(out_folder: Path) -> None:
+    from eacps.jobs.lifeline import die_with_supervisor
+    from eacps.jobs.supervisor import run_supervisor
+    from eacps.offline.processes import REFUSALS_BEFORE_GIVING_UP, offline_processes
+
+    die_with_supervisor()
+    settings = load_for_process("run")
+    processes = offline_processes(settings, out_folder)
+    run_supervisor(settings, processes, give_up_after=REFUSALS_BEFORE_GIVING_UP)
+
+
+def collage(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of `eacps run` or tt-scale-flux.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Instead of DIR/collage.png."),
+    ] = None,
+) -> None:
+    """Show the best of every round side by side: round, seed and score, a row per task.
+
+    Examples:
+
+        eacps collage results
+
+        eacps collage results/tt-scale-flux/bear --out bear.jpg
+    """
+    from eacps.offline.collage import write_collage
+
+    print_finding("ok", str(write_collage(folder, file, load_quietly())))

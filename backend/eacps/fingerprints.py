@@ -1,0 +1,152 @@
+"""What a result depends on, as short names: what was rendered, how it was judged, and the model
+version that Label Studio sees. They follow from the settings alone, and from what weights and
+plug-ins *are*, not from where they lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from eacps import plugins
+from eacps.domain import Route, digest
+from eacps.weights import weights_digest
+
+if TYPE_CHECKING:
+    from eacps.settings import Settings
+
+RESULTS_VERSION: Final = 1
+"""Bump when a code change makes the same task rank differently."""
+RENDER_VERSION: Final = 1
+"""Bump when a code change makes the same trial another picture."""
+JUDGE_VERSION: Final = 1
+"""Bump when a code change gives the same picture other scores."""
+VERIFIER_VERSION: Final = 2
+"""The same for verifiers alone; 2: they are told how far a preview has come."""
+
+SEARCH: Final = ("strategy", "strategy_params", "seed")
+"""Settings that a task's plan holds."""
+RENDER: Final = (
+    *("editor", "editor_revision", "editor_dtype", "steps", "guidance", "image_guidance"),
+    *("negative_prompt", "pipeline_args", "max_side", "lora", "editor_batch_size"),
+)
+FACES: Final = (
+    *("face_engine", "insightface_pack", "inswapper", "face_license_accepted", "face_restorer"),
+    *("face_mark", "face_mapping", "face_alternatives", "face_boosts", "face_blends"),
+    "face_shapes",
+)
+JUDGE: Final = (
+    *("clip", "verifier", "lpips_trunk", "potential", "weights", "scorers", "identity_weight"),
+    "face_weights",
+)
+PLUGIN_OPTIONS: Final = ("plugin_options",)
+LATER: Final = frozenset({"scorers", "plugin_options"})
+"""Settings that 0.1 did not have: what they are by default must not change a fingerprint."""
+
+_WEIGHTS: Final = ("editor", "clip", "verifier", "lora")
+_NAMES: Final[Mapping[str, str]] = {
+    "strategy": plugins.STRATEGIES,
+    "editor": plugins.EDITORS,
+    "verifier": plugins.VERIFIERS,
+    "face_engine": plugins.FACE_ENGINES,
+    "scorers": plugins.SCORERS,
+}
+"""Settings that may name plug-ins, and their groups."""
+_ANSWERS: Final = frozenset({"satisfied", "preserved", "intact", "verified"})
+_LENGTH: Final = 10
+
+
+def fingerprint(settings: Settings) -> str:
+    """Changes when, and only when, something changes that results depend on."""
+    every = (*SEARCH, *RENDER, *FACES, *JUDGE, *PLUGIN_OPTIONS)
+    return _digest({"version": RESULTS_VERSION, **_content(settings, every)})
+
+
+def rendered(settings: Settings, route: Route) -> str:
+    """Which pictures a trial of this route becomes, whatever judges them."""
+    parts = {"edit": RENDER, "face_swap": FACES, "character": (*RENDER, *FACES)}[route]
+    return _digest({"render": RENDER_VERSION, "route": route, **_content(settings, parts)})
+
+
+def judged(settings: Settings) -> str:
+    """Which scores a picture gets."""
+    return _digest({"judge": JUDGE_VERSION, **_content(settings, (*JUDGE, *FACES))})
+
+
+def equipment(settings: Settings) -> str:
+    """What a worker loads. Only a worker with the same renders and judges as a task asks for."""
+    versions = {"render": RENDER_VERSION, "judge": JUDGE_VERSION}
+    return _digest({**versions, **_content(settings, (*RENDER, *FACES, *JUDGE))})
+
+
+def equipment_words(settings: Settings) -> str:
+    """The same for people: enough to tell one worker's settings from another's."""
+    named = (("editor", settings.editor), ("clip", settings.clip), ("verifier", settings.verifier))
+    words = [f"{part} {_shown(value)}" for part, value in named if value]
+    steps = f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.max_side} px"
+    return ", ".join([*words, steps, f"potential {settings.potential}"])
+
+
+def _content(settings: Settings, fields: Iterable[str]) -> dict[str, Any]:
+    content = {}
+    used = {}
+    for field in fields:
+        value = getattr(settings, field)
+        if field in LATER and value == type(settings).model_fields[field].default:
+            continue
+        for name in _named(field, value):
+            identity = plugins.identity(name, _NAMES[field])
+            if identity:
+                used[plugins.label(name)] = identity
+        content[field] = _portable(field, value)
+    if "verifier" in content and _uses_verifier(settings):
+        content["verifier_version"] = VERIFIER_VERSION
+    if "scorers" in fields:
+        used |= _installed(plugins.SCORERS)
+    if "editor" in fields:
+        used |= _installed(plugins.FAMILIES)
+    return {**content, "plugins": used} if used else content
+
+
+def _portable(field: str, value: Any) -> Any:
+    """A setting without the place where its weights or its plug-in lie on this machine."""
+    if field in _NAMES and not isinstance(value, str):
+        return [plugins.label(name) for name in value]
+    if field in _WEIGHTS:
+        return ",".join(_weights(name) for name in _parts(field, value))
+    return plugins.label(value) if field in _NAMES else value
+
+
+def _weights(name: str) -> str:
+    return plugins.label(name) if plugins.is_reference(name) else weights_digest(name)
+
+
+def _named(field: str, value: Any) -> tuple[str, ...]:
+    return tuple(_parts(field, value)) if field in _NAMES else ()
+
+
+def _parts(field: str, value: Any) -> list[str]:
+    if not isinstance(value, str):
+        return list(value)
+    return [part.strip() for part in value.split(",")] if field == "verifier" else [value]
+
+
+def _uses_verifier(settings: Settings) -> bool:
+    """Whether the potential asks a verifier: only then do its scores decide anything."""
+    asked = _ANSWERS & settings.weights.keys()
+    return settings.potential == "weighted" and bool(settings.verifier) and bool(asked)
+
+
+def _installed(group: str) -> dict[str, str]:
+    """Plug-ins that are used without being named: whatever is installed."""
+    return {point.name: plugins.identity(point.name, group) for point in plugins.installed(group)}
+
+
+def _shown(name: str) -> str:
+    return (
+        plugins.label(name) if plugins.is_reference(name) else name.rstrip("/").rsplit("/", 1)[-1]
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return digest(content)[:_LENGTH]

@@ -1,0 +1,73 @@
+"""What an annotator sees: cards, report, gallery; and the prediction that ranks the cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eacps.domain import Candidate, Failure, SearchResult
+from eacps.labelstudio.cards.contract import (
+    META,
+    UrlOf,
+    failed_fields,
+    finished_fields,
+    merged,
+    prediction,
+)
+from eacps.labelstudio.cards.html import ROUTE_NAMES, card, failure_report, report, route_line
+
+__all__ = [
+    "META",
+    "ROUTE_NAMES",
+    "UrlOf",
+    "enrichment",
+    "failure_enrichment",
+    "failure_report",
+    "merged",
+    "prediction",
+    "report",
+    "route_line",
+]
+
+
+def enrichment(
+    result: SearchResult,
+    url_of: UrlOf,
+    *,
+    job_id: str,
+    model_version: str,
+    references: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The fields that a finished search adds to its task's data.
+
+    `references` are addresses of the pictures that it was given beside the source.
+    """
+    cards = [
+        card(result, candidate, rank, _picture(candidate, url_of))
+        for rank, candidate in enumerate(result.candidates, start=1)
+    ]
+    return finished_fields(
+        result,
+        url_of,
+        report=report(result, references),
+        cards=cards,
+        job_id=job_id,
+        model_version=model_version,
+    )
+
+
+def failure_enrichment(
+    failure: Failure, *, job_id: str, model_version: str, route_line: str = ""
+) -> dict[str, Any]:
+    """The fields that a failed task gets: a report that says what is wrong and what to do."""
+    return failed_fields(
+        failure,
+        report=failure_report(failure, route_line),
+        job_id=job_id,
+        model_version=model_version,
+    )
+
+
+def _picture(candidate: Candidate, url_of: UrlOf) -> str | None:
+    name = candidate.thumbnail or candidate.image
+    return url_of(name) if name else None

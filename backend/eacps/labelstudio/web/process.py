@@ -1,0 +1,38 @@
+"""The web server as a process that `eacps serve` keeps running."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from eacps.errors import SettingsError
+from eacps.jobs.supervisor import Process
+from eacps.settings import Settings
+
+
+def web_server(settings: Settings) -> Process:
+    """Gunicorn with the app of `wsgi.py`, at the address of the settings."""
+    command = [
+        sys.executable, "-m", "gunicorn", "--threads", "16",
+        "--bind", f"{settings.host}:{settings.port}", "--timeout", "120", "--no-control-socket",
+        "--config", "python:eacps.labelstudio.web.gunicorn_config",
+        "eacps.labelstudio.web.wsgi:web_process()",
+    ]  # fmt: skip
+    return Process("web", command)
+
+
+def refuse_taken_port(settings: Settings) -> None:
+    """Raise SettingsError when the web server could not bind its address."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As gunicorn does: a port that a dead server left behind a second ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"The web server cannot use {settings.host}:{settings.port}: "
+                f"{error.strerror or error}.",
+                hint="Stop what uses it (another `eacps serve`?), or change EACPS_PORT "
+                "or EACPS_HOST.",
+            ) from None

@@ -1,0 +1,32 @@
+"""Which potential ranks the candidates of which route."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from eacps.domain import EditTask, Route
+from eacps.faces.ranges import IDENTITY, SWAP_RANGES
+from eacps.scoring.potential import Potential
+from eacps.settings import Settings
+
+
+def potential_of(settings: Settings, route: Route, *, with_reference: bool = True) -> Potential:
+    """The potential of a route; without a reference picture nothing can be said of identity."""
+    if route == "face_swap":
+        return Potential.weighted(settings.face_weights, SWAP_RANGES, setting="EACPS_FACE_WEIGHTS")
+    potential = Potential.of(settings)
+    if not with_reference:
+        return _without_identity(potential)
+    if route == "character" and IDENTITY not in potential.weights:
+        return potential.and_also(IDENTITY, settings.identity_weight)
+    return potential
+
+
+def potential_range(settings: Settings, task: EditTask) -> tuple[float, float]:
+    """The potentials that a score of 0 and of 1 stand for."""
+    return potential_of(settings, task.route, with_reference=bool(task.references)).range
+
+
+def _without_identity(potential: Potential) -> Potential:
+    weights = {name: weight for name, weight in potential.weights.items() if name != IDENTITY}
+    return replace(potential, weights=weights) if weights else potential

@@ -1,0 +1,223 @@
+"""From trials to pictures: looked up where they were rendered before, else rendered and stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from PIL.Image import Image
+
+from eacps import images as pixels
+from eacps.artifacts import ArtifactStore, MissingArtifactError
+from eacps.domain import EditTask, Failure, Trial, to_json
+from eacps.images import TaskImages
+from eacps.recent import Recent
+from eacps.runner.faces import Faces
+from eacps.runner.inputs import finish, image_limits, load_images, masked
+from eacps.runner.pictures import (
+    Picture,
+    PictureIndex,
+    is_there,
+    nfe_between,
+    picture_key,
+    state_key,
+)
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.editors import Editor, EditSession, Render
+
+Tick = Callable[[], None]
+KEPT_TASKS = 4
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stored picture and its pixels, as shown and before the outside of a mask was restored."""
+
+    picture: Picture
+    image: Image
+    as_rendered: Image
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What became of one trial: a picture, or a failure."""
+
+    trial: Trial
+    made: Made | None = None
+    nfe: int = 0
+    notes: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the index says of some trials: their keys, and the pictures that are still there."""
+
+    keys: Mapping[str, str]
+    pictures: Mapping[str, Picture]
+
+    def picture(self, trial: Trial) -> Picture | None:
+        """The picture that the trial asks for, if it was rendered before."""
+        return self.pictures.get(self.keys[trial.id])
+
+    def begun(self, trial: Trial) -> Picture | None:
+        """The picture of the paused trial from which this one goes on."""
+        return self.pictures.get(state_key(trial.state)) if trial.state else None
+
+
+@dataclass
+class _Opened:
+    """A task on the editor; its session is opened by the first trial that must be rendered."""
+
+    start: TaskImages
+    notes: tuple[str, ...] = ()
+    detail: str = ""
+    session: EditSession | None = None
+
+
+class Renderer:
+    """The editor of one device, with what it takes to start and to finish an edit."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        faces: Faces,
+        store: ArtifactStore,
+        settings: Settings,
+        index: PictureIndex,
+    ) -> None:
+        self.editor = editor
+        self._faces = faces
+        self._store = store
+        self._settings = settings
+        self._index = index
+        self._open = Recent[str, _Opened](KEPT_TASKS)
+
+    def start_of(self, task: EditTask) -> TaskImages:
+        """The images that a task's edits start from, and are judged against."""
+        return self._opened(task).start
+
+    def rendered(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Rendered]:
+        """One entry per trial, in order."""
+        opened = self._opened(task)
+        known = self._known(task, trials)
+        found = {
+            trial.id: self._read(task, opened, trial, known)
+            for trial in trials
+            if known.picture(trial) is not None
+        }
+        missing = [trial for trial in trials if trial.id not in found]
+        if missing:
+            found |= self._new(task, opened, missing, known, tick)
+        return [found[trial.id] for trial in trials]
+
+    def _new(
+        self, task: EditTask, opened: _Opened, trials: Sequence[Trial], known: _Known, tick: Tick
+    ) -> dict[str, Rendered]:
+        if opened.session is None:
+            opened.session = self.editor.open(task, opened.start)
+        states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
+        renders = opened.session.advance(trials, tick, states)
+        new = {each.trial.id: self._stored(task, opened, each, known) for each in renders}
+        pictures: dict[str, Picture] = {}
+        for trial in trials:
+            if made := new[trial.id].made:
+                pictures[known.keys[trial.id]] = made.picture
+                if made.picture.state:
+                    pictures[state_key(made.picture.state)] = made.picture
+        self._index.remember(pictures)
+        return new
+
+    def _known(self, task: EditTask, trials: Sequence[Trial]) -> _Known:
+        keys = {trial.id: picture_key(task, trial) for trial in trials}
+        begun = [state_key(trial.state) for trial in trials if trial.state]
+        pictures = dict(self._index.known([*keys.values(), *begun]))
+        for trial in trials:
+            picture = pictures.get(keys[trial.id])
+            if picture and not is_there(picture, trial, self._store):
+                del pictures[keys[trial.id]]
+        return _Known(keys, pictures)
+
+    def _read(self, task: EditTask, opened: _Opened, trial: Trial, known: _Known) -> Rendered:
+        picture = known.picture(trial)
+        assert picture is not None
+        limits = image_limits(self._settings)
+        content = self._store.get(picture.as_rendered or picture.image)
+        as_rendered = pixels.decode(content, limits)
+        made = Made(picture, masked(opened.start, as_rendered), as_rendered)
+        nfe = nfe_between(picture, known.begun(trial), task.plan.steps)
+        return Rendered(trial, made, nfe, picture.notes)
+
+    def _stored(self, task: EditTask, opened: _Opened, render: Render, known: _Known) -> Rendered:
+        if render.image is None:
+            failure = render.failure or Failure("editor_failed", "The editor gave no image.")
+            return Rendered(render.trial, None, render.nfe, render.notes, failure)
+        image = finish(opened.start, render)
+        as_rendered = finish(TaskImages(opened.start.source), render)
+        name, thumbnail = self._put(task, image, _recipe(task, render.trial, self.editor.name))
+        # Where the shown picture is not what the editor made, a later judge needs the other one.
+        differs = opened.start.mask is not None or task.route == "character"
+        unmasked = self._store.put(pixels.encode_png(as_rendered), "png") if differs else ""
+        picture = Picture(
+            image=name,
+            thumbnail=thumbnail,
+            as_rendered=unmasked,
+            step=render.trial.to_step,
+            state=self._store.put(render.state, "safetensors") if render.state else None,
+            nfe_per_step=_per_step(render, known.begun(render.trial), task.plan.steps),
+            notes=(*render.notes, *opened.notes),
+            detail=opened.detail,
+        )
+        made = Made(picture, image, as_rendered)
+        return Rendered(render.trial, made, render.nfe, picture.notes)
+
+    def _put(self, task: EditTask, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
+        if task.route == "character":
+            return self._faces.put(image, recipe)
+        return (
+            self._store.put(pixels.encode_png(image, json.dumps(recipe)), "png"),
+            self._store.put(pixels.thumbnail(image), "jpg"),
+        )
+
+    def _state(self, name: str) -> bytes | None:
+        """A paused render's state; None if it is lost, and the trial has to start anew."""
+        try:
+            return self._store.get(name)
+        except MissingArtifactError:
+            return None
+
+    def _opened(self, task: EditTask) -> _Opened:
+        return self._open.get_or_make(task.key, lambda: self._start(task))
+
+    def _start(self, task: EditTask) -> _Opened:
+        images = load_images(task, self._store, self._settings)
+        if task.route != "character":
+            return _Opened(images)
+        # The search heals the swapped face, so it starts from it, and keeps to it.
+        prior = self._faces.prior(task, images)
+        start = replace(images, source=prior.image, untouched=images.source)
+        detail = f"swapped first by {self._faces.engine_name}: {prior.detail}"
+        return _Opened(start, prior.notes, detail)
+
+
+def _per_step(render: Render, begun: Picture | None, steps: int) -> float:
+    # A trial that goes on costs as much a step as its beginning did; what it cost in all is not
+    # told by the second call alone, which may have had to start anew.
+    if begun is not None:
+        return begun.nfe_per_step
+    return render.nfe / max(1, steps if render.trial.to_step is None else render.trial.to_step)
+
+
+def _recipe(task: EditTask, trial: Trial, editor: str) -> dict[str, Any]:
+    """What it takes to make the picture again, for its metadata. Not its scores: another judge
+    may look at the same picture later."""
+    return {
+        "instruction": task.instruction,
+        "editor": editor,
+        "rendered": task.rendered,
+        "trial": to_json(replace(trial, state=None)),
+    }
