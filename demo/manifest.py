@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from eacps.files import file_hash
 from eacps.settings import DEMO_PACK
-from eacps.weights import FORMAT, MANIFEST, file_hash, verify_manifest
+from eacps.weights import FORMAT, MANIFEST, verify_manifest
 
 PACK: Final = DEMO_PACK
 

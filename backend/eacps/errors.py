@@ -94,3 +94,9 @@ class LabelStudioStumbledError(LabelStudioDownError):
     """Label Studio is up but fails at this request; it may go on doing so for ever."""
 
     code = "label_studio_stumbled"
+
+
+def first_line(error: Exception) -> str:
+    """A foreign error in one short line: its type, and what it says first."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eacps.errors import EditorError
+from eacps.files import file_hash
 
 MANIFEST = "manifest.json"
 FORMAT = "eacps-weights-1"
@@ -56,12 +57,6 @@ def weights_digest(location: str | Path) -> str:
         listed = []
     content = json.dumps(sorted(listed) or sorted(_traits(path)))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, Path, Mapping[str, Any]]]:

@@ -131,7 +131,7 @@ class Workshop:
         from eacps.scoring.tower import clip_tower
 
         values = self._metrics(self._clip_scorers, problem, images, progress, CLIP_METRICS)
-        features = clip_tower(self.settings.clip, "cpu").look(images).features.double().numpy()
+        features = clip_tower(self.settings.clip, "cpu").features(images).vectors.double().numpy()
         return CLIP_METRICS, values, features
 
     def _verifier(

@@ -19,7 +19,7 @@ sys.exit(3)
 """
 SUPERVISOR = """
 import sys
-from backend import log
+from eacps import log
 from eacps.jobs.supervisor import Process, run_supervisor
 from eacps.settings import Settings
 from pathlib import Path

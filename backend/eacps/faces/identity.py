@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
@@ -18,6 +17,7 @@ from eacps.faces.selection import LEAST_COVER, LEAST_SIDE, Mask, cosine, cover, 
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.plugins import Context
+from eacps.recent import Recent
 from eacps.settings import Settings
 
 _LOOKED_AT = 6
@@ -39,7 +39,7 @@ class IdentityScorer:
     def __init__(self, settings: Settings, device: str) -> None:
         self._settings = settings
         self._device = device
-        self._judges: OrderedDict[str, IdentityJudge] = OrderedDict()
+        self._judges = Recent[str, IdentityJudge](KEPT_TASKS)
 
     @classmethod
     def load(cls, context: Context) -> IdentityScorer:
@@ -65,17 +65,15 @@ class IdentityScorer:
         return judge.scores(images.original, edited)
 
     def _judge(self, task: EditTask, images: TaskImages) -> IdentityJudge | None:
-        if task.key not in self._judges:
-            try:
-                engine = shared_engine(self._settings, self._device).engine
-            except FaceError:
-                # An edit with a reference needs no face engine: its reference may be a dress.
-                return None
-            self._judges[task.key] = IdentityJudge(engine, images.references, images.mask)
-            while len(self._judges) > KEPT_TASKS:
-                self._judges.popitem(last=False)
-        self._judges.move_to_end(task.key)
-        return self._judges[task.key]
+        def make() -> IdentityJudge:
+            engine = shared_engine(self._settings, self._device).engine
+            return IdentityJudge(engine, images.references, images.mask)
+
+        try:
+            return self._judges.get_or_make(task.key, make)
+        except FaceError:
+            # An edit with a reference needs no face engine: its reference may be a dress.
+            return None
 
 
 class IdentityJudge:

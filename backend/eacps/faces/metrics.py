@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from eacps.faces.geometry import overlap
 from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
 from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE
 from eacps.faces.selection import cosine
@@ -44,7 +45,7 @@ def face_again(engine: FaceEngine, image: Pixels, face: Face) -> Face | None:
     if crop.size == 0:
         return None
     found = [one.moved(left, top) for one in engine.detect(crop)]
-    overlaps = [_overlap(one, face) for one in found]
+    overlaps = [overlap(one, face) for one in found]
     if not found or max(overlaps) < _SAME_FACE:
         return None
     return engine.described(image, found[int(np.argmax(overlaps))])
@@ -106,10 +107,3 @@ def _box(face: Face, image: Pixels, grow: float = 0.0) -> tuple[int, int, int, i
         min(width, int(face.box[2] + more_x)),
         min(height, int(face.box[3] + more_y)),
     )
-
-
-def _overlap(one: Face, other: Face) -> float:
-    left, top = np.maximum(one.box[:2], other.box[:2])
-    right, bottom = np.minimum(one.box[2:], other.box[2:])
-    common = max(0.0, float(right - left)) * max(0.0, float(bottom - top))
-    return common / max(one.area + other.area - common, 1e-9)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from eacps.errors import FaceError
 from eacps.faces.download import FETCH_HINT, missing_models
 from eacps.faces.insightface.files import availability
+from eacps.faces.packages import packages_missing
 from eacps.settings import Settings
 
 CONSENT: Final = (
@@ -52,14 +53,10 @@ def problem_of(engine: str, settings: Settings) -> FaceError | None:
 
 def basic_is_off(settings: Settings) -> FaceError | None:
     """Why engine `basic` cannot be used, as far as a look at the disk tells."""
-    absent = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        return FaceError(
-            f"Engine basic lacks Python packages: {', '.join(absent)}.",
-            hint="Run `make install`.",
-            code="package_missing",
-        )
-    folder = settings.face_models.expanduser()
+    return packages_missing("basic", _PACKAGES) or _missing_file(settings.face_models.expanduser())
+
+
+def _missing_file(folder: Path) -> FaceError | None:
     missing = missing_models(folder)
     if not missing:
         return None

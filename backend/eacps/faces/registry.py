@@ -10,6 +10,7 @@ from eacps.faces.protocol import FaceEngine
 from eacps.faces.readiness import AUTO, ORDER, problem_of
 from eacps.plugins import FACE_ENGINES as GROUP
 from eacps.plugins import Context, Registry, lacks, loaded, options_for
+from eacps.recent import Recent
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,18 +64,16 @@ class _Shared:
     opened: OpenedEngine
 
 
-_shared: dict[tuple[int, str], _Shared] = {}
+_shared = Recent[tuple[int, str], _Shared](2)
 
 
 def shared_engine(settings: Settings, device: str) -> OpenedEngine:
     """The engine of this process, opened by whoever needs it first: to swap, or to judge."""
-    key = (id(settings), device)
-    if key not in _shared:
-        # The settings are kept beside it, so that their id names nothing else meanwhile.
-        _shared[key] = _Shared(settings, open_engine(settings, device))
-        while len(_shared) > 2:
-            del _shared[next(iter(_shared))]
-    return _shared[key].opened
+    # The settings are kept beside it, so that their id names nothing else meanwhile.
+    shared = _shared.get_or_make(
+        (id(settings), device), lambda: _Shared(settings, open_engine(settings, device))
+    )
+    return shared.opened
 
 
 def check_options(settings: Settings) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Self:
+class ProcessIdentity:
     """This process, as others see it."""
 
     name: str
@@ -53,17 +53,17 @@ class Reaper:
         return gone
 
 
-class Heart(threading.Thread):
+class Heartbeat(threading.Thread):
     """Beats until stopped; with `recover`, also reaps."""
 
     def __init__(
         self,
-        me: Self,
+        me: ProcessIdentity,
         records: Records,
         stale_after: float,
         recover: Callable[[list[str]], object] | None = None,
     ) -> None:
-        super().__init__(name="heart", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self._me = me
         self._records = records
         self._interval = min(5.0, stale_after / 4)

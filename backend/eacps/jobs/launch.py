@@ -20,7 +20,7 @@ from dbos import DBOS, DBOSConfig
 
 from eacps.errors import EacpsError
 from eacps.jobs import names
-from eacps.jobs.beats import Heart, Self
+from eacps.jobs.beats import Heartbeat, ProcessIdentity
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.database import Records, log_as_we_do, open_engine, prepare, url_text
 from eacps.settings import Settings
@@ -115,7 +115,7 @@ def start_dbos(
 
 
 def work_until_stopped(
-    me: Self,
+    me: ProcessIdentity,
     records: Records,
     settings: Settings,
     *,
@@ -131,13 +131,13 @@ def work_until_stopped(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
-    heart = Heart(me, records, settings.stale_after_seconds, recover)
-    heart.start()
+    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover)
+    heartbeat.start()
     log.info("ready")
     stop.wait()
     before_leaving()
     try:
-        heart.stop()
+        heartbeat.stop()
         hand_back(records, me.name)
     except sa.exc.SQLAlchemyError as error:
         log.warning("work could not be handed back: %s", error)

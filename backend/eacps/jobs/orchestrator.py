@@ -26,7 +26,7 @@ from eacps.domain import (
 )
 from eacps.errors import CancelledError, EacpsError, LabelStudioDownError, LabelStudioStumbledError
 from eacps.jobs import names
-from eacps.jobs.beats import Self
+from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, alone
 from eacps.jobs.launch import (
@@ -57,7 +57,7 @@ LOST = Failure("result_gone", "The result is no longer stored. Run the task agai
 def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
     """Lead jobs until stopped; never returns."""
     die_with_supervisor()
-    me = Self(process_name(settings, "orchestrator"), "orchestrator", "")
+    me = ProcessIdentity(process_name(settings, "orchestrator"), "orchestrator", "")
     with sole_owner(settings, me.name):
         records = open_records(settings)
         Workflows(settings, hooks, records, open_store(settings)).register()
@@ -170,10 +170,10 @@ class Workflows:
         task = from_json(EditTask, content["task"])
         with logs.task_key(task.key):
             try:
-                spread = Spread(task, content["priority"], self.records)
+                dispatcher = BatchDispatcher(task, content["priority"], self.records)
                 result = runner.search(
                     task,
-                    spread.run_batches,
+                    dispatcher.run_batches,
                     potential_range=runner.potential_range(self.settings, task),
                 )
             except Exception as error:
@@ -297,7 +297,7 @@ def await_end(records: Records, identity: str, own: str, poll_seconds: float) ->
 
 
 @dataclass
-class Spread:
+class BatchDispatcher:
     """Runs a search's batches on whatever devices there are, and reports progress."""
 
     task: EditTask

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 12.0
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 REFUSED_EXIT_CODE = 2
 
 
@@ -41,7 +41,7 @@ class RefusedError(EacpsError):
     code = "refused"
 
 
-class Kept:
+class SupervisedProcess:
     """One process, restarted after growing pauses while it keeps dying."""
 
     def __init__(self, process: Process) -> None:
@@ -52,7 +52,7 @@ class Kept:
         self._due = 0.0
         self.refusals = 0
 
-    def look(self, moment: float) -> None:
+    def check(self, moment: float) -> None:
         """Start the process when it is due; note when it died."""
         if self._child is None:
             if moment >= self._due:
@@ -113,29 +113,29 @@ def run_supervisor(
         number: signal.signal(number, ask)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
-    kept = [Kept(process) for process in processes]
+    supervised = [SupervisedProcess(process) for process in processes]
     try:
         while not signals:
-            for one in kept:
-                one.look(time.monotonic())
+            for one in supervised:
+                one.check(time.monotonic())
                 if give_up_after is not None and one.refusals >= give_up_after:
                     raise RefusedError(f"{one.process.name} refuses to work; its log says why.")
-            woken.wait(LOOK_SECONDS)
+            woken.wait(POLL_SECONDS)
     finally:
-        _stop(kept, signals)
+        _stop(supervised, signals)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _stop(kept: Sequence[Kept], signals: Sequence[int]) -> None:
+def _stop(supervised: Sequence[SupervisedProcess], signals: Sequence[int]) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
-    for one in kept:
+    for one in supervised:
         one.send(signal.SIGTERM)
-    while not all(one.ended() for one in kept):
+    while not all(one.ended() for one in supervised):
         if time.monotonic() > deadline or len(signals) > 1:
-            for one in kept:
+            for one in supervised:
                 one.send(signal.SIGKILL)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _words(code: int) -> str:

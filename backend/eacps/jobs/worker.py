@@ -16,7 +16,7 @@ from eacps import log as logs
 from eacps.domain import EditTask, Trial, from_json, to_json
 from eacps.errors import CancelledError
 from eacps.jobs import names
-from eacps.jobs.beats import Self
+from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import DeviceRunner
 from eacps.jobs.database import Records
 from eacps.jobs.launch import (
@@ -42,19 +42,19 @@ def run_worker(
 ) -> NoReturn:
     """Load the device's models, then render batches until stopped; never returns."""
     die_with_supervisor()
-    me = Self(process_name(settings, f"device-{slot}"), "worker", device)
+    me = ProcessIdentity(process_name(settings, f"device-{slot}"), "worker", device)
     with sole_owner(settings, me.name):
         records = open_records(settings)
         started = time.monotonic()
         # Loading comes before claiming: a worker that cannot load must not hold work.
-        bench = Bench(device_factory(), records, settings.batch_timeout_seconds)
+        worker = DeviceWorker(device_factory(), records, settings.batch_timeout_seconds)
         log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
-        register(names.BATCH, bench.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
+        register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
         start_dbos(settings, me.name, {names.DEVICE_QUEUE: 1}, threads=8)
-        work_until_stopped(me, records, settings, before_leaving=bench.close)
+        work_until_stopped(me, records, settings, before_leaving=worker.close)
 
 
-class Bench:
+class DeviceWorker:
     """A device with a lock, a watchdog and an ear for cancelling."""
 
     def __init__(self, runner: DeviceRunner, records: Records, timeout_seconds: float) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, SearchResult, from_json
 from eacps.errors import SettingsError
+from eacps.files import write_whole
 from eacps.offline.run import DATA_FOLDER, at_home
 from eacps.offline.tt_scale_flux_output import STEM, rounds_of, seed_of
 from eacps.settings import Settings
@@ -52,7 +53,8 @@ class Row:
 def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
     """Make the collage of a folder of results; returns where it is."""
     target = file or folder / FILE_NAME
-    if target.suffix.lower() not in Image.registered_extensions():
+    kind = Image.registered_extensions().get(target.suffix.lower())
+    if kind is None:
         raise SettingsError(f"{target} names no kind of image.", hint="Let --out end in .png.")
     rows = rows_of(folder, settings)
     if len(rows) > MOST_ROWS:
@@ -60,10 +62,10 @@ def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
             f"{folder} holds {len(rows)} tasks; a collage shows at most {MOST_ROWS}.",
             hint="Name the folder of one task.",
         )
-    partial = target.with_name(f".{target.stem}.part{target.suffix}")
+    content = BytesIO()
     try:
-        drawn(rows).save(partial)
-        partial.replace(target)
+        drawn(rows).save(content, kind)
+        write_whole(target, content.getvalue())
     except OSError as error:
         raise SettingsError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Choose another --out."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,13 +12,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from eacps.domain import digest
 from eacps.editors.devices import checked
 from eacps.errors import EacpsError, SettingsError, TaskError
+from eacps.files import write_whole
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON
+from eacps.offline.progress import progress_bar
 from eacps.offline.run import alone, input_digest, offline_origin
 from eacps.offline.swapper import FaceSwapper
 from eacps.offline.tasks import LOCAL, OfflineTask
@@ -156,15 +156,9 @@ class _Run:
         return {**record, "image": one.image, **swapped.facts}
 
     def _shown(self, waiting: Sequence[_Asked]) -> Iterator[_Asked]:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-        )
         # Rich would send lines meant for a file or a pipe to the progress bar's console.
         on_screen = sys.stdout.isatty()
-        with Progress(*columns, console=self._progress, redirect_stdout=on_screen) as progress:
+        with progress_bar(self._progress, redirect_stdout=on_screen) as progress:
             row = progress.add_task(f"0/{len(waiting)} tasks", total=len(waiting))
             for number, one in enumerate(waiting, start=1):
                 yield one
@@ -277,15 +271,9 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all: Ctrl-C must not leave half an image under a good name."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise _unwritable(path, error) from None
 

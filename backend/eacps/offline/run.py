@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -20,11 +19,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import Failure, SearchResult, digest, to_json
 from eacps.errors import EacpsError, FetchError, SettingsError
+from eacps.files import file_hash, replaced_folder, write_whole
 from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, JobStatus
 from eacps.jobs.lifeline import PARENT_VARIABLE
@@ -32,12 +32,13 @@ from eacps.jobs.supervisor import RefusedError
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import Origin, origin_of
+from eacps.offline.progress import progress_bar
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
 DATA_FOLDER = ".eacps"
-LOOK_SECONDS = 0.3
+POLL_SECONDS = 0.3
 OnEnded = Callable[[Path, str], None]
 REFUSED = f"Error ({RefusedError.code})"
 
@@ -81,16 +82,11 @@ class FileHooks(LabelStudioHooks):
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
         name = str(origin["name"])
-        fresh = self._folder / f".{name}.part"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        for candidate in result.usable:
-            if candidate.image:
-                (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
-        shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
-        final = self._folder / name
-        shutil.rmtree(final, ignore_errors=True)
-        fresh.rename(final)
+        with replaced_folder(self._folder / name) as fresh:
+            for candidate in result.usable:
+                if candidate.image:
+                    (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
+            shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
         self._write(origin, {"best": result.best.id, **to_json(result)})
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
@@ -99,7 +95,6 @@ class FileHooks(LabelStudioHooks):
         self._write(origin, {"error": to_json(failure)})
 
     def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        path = _report_file(self._folder, origin)
         content = {
             "name": origin["name"],
             "id": origin["task_id"],
@@ -107,9 +102,8 @@ class FileHooks(LabelStudioHooks):
             "job": origin["job"],
             **outcome,
         }
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
+        written = json.dumps(content, indent=2, ensure_ascii=False).encode()
+        write_whole(_report_file(self._folder, origin), written)
 
 
 def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
@@ -136,23 +130,23 @@ def run_offline(
     with alone(folder):
         jobs = [_job(local, task) for task in tasks]
         client = JobClient(local)
-        herald = _Herald(folder, jobs, on_ended)
+        notifier = _OutcomeNotifier(folder, jobs, on_ended)
         try:
             unwritten = [job for job in jobs if not _is_written(folder, job)]
             waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
             if len(waiting) < len(jobs):
                 kept = len(jobs) - len(waiting)
                 progress.print(f"Finished before, and kept: {kept} of {len(jobs)}.")
-            herald.tell({job.id for job in jobs} - {job.id for job in waiting})
+            notifier.tell({job.id for job in jobs} - {job.id for job in waiting})
             if waiting:
                 with _workers(local, folder, progress, variables) as process:
-                    _watch(client, waiting, process, folder, progress, herald)
+                    _watch(client, waiting, process, folder, progress, notifier)
             return _report(client, jobs, folder, out)
         finally:
             client.close()
 
 
-class _Herald:
+class _OutcomeNotifier:
     """Says once of each task that it has ended."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], on_ended: OnEnded | None) -> None:
@@ -225,8 +219,7 @@ def _file_digest(value: Any) -> Any:
     if not (isinstance(value, str) and value.startswith(LOCAL)):
         return ""
     try:
-        with Path(value.removeprefix(LOCAL)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(Path(value.removeprefix(LOCAL)))
     except OSError:
         return ""
 
@@ -303,22 +296,15 @@ def _watch(
     process: subprocess.Popen[bytes],
     folder: Path,
     console: Console,
-    herald: _Herald,
+    notifier: _OutcomeNotifier,
 ) -> None:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[detail]}"),
-        TimeElapsedColumn(),
-    )
     ids = [job.id for job in jobs]
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console, TextColumn("{task.fields[detail]}")) as progress:
         row = progress.add_task(f"0/{len(jobs)} tasks", total=None, detail="loading the models")
         while True:
             statuses = list(client.statuses(ids).values())
             ended = sum(status.state in ENDED for status in statuses)
-            herald.tell({status.id for status in statuses if status.state in ENDED})
+            notifier.tell({status.id for status in statuses if status.state in ENDED})
             finished, expected = _candidates(statuses, len(jobs))
             progress.update(
                 row,
@@ -331,7 +317,7 @@ def _watch(
                 return
             if process.poll() is not None:
                 raise EacpsError(_last_words(folder), hint=f"Its log: {_log(folder)}")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:

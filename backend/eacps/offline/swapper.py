@@ -48,7 +48,7 @@ class SwapFile:
 @dataclass(frozen=True)
 class _Ranked:
     potential: float
-    look: Swap
+    recipe: Swap
     swapped: Swapped
 
 
@@ -92,23 +92,23 @@ class FaceSwapper:
         session = SwapSession(opened.engine, task, images, notes=opened.notes)
         best = self._highest(session, task)
         facts = _facts(opened, best)
-        recipe = {
+        metadata = {
             "instruction": task.instruction,
             "fingerprint": task.fingerprint,
-            "swap": to_json(best.look),
+            "swap": to_json(best.recipe),
             "scores": facts["scores"],
             "potential": facts["potential"],
         }
-        _, png = marked(best.swapped.image, recipe, opened.engine, self._settings)
+        _, png = marked(best.swapped.image, metadata, opened.engine, self._settings)
         return SwapFile(png, {**facts, "seconds": round(time.perf_counter() - started, 2)})
 
     def _highest(self, session: SwapSession, task: EditTask) -> _Ranked:
         best: _Ranked | None = None
-        for look in _looks(session, task):
-            swapped = session.swap(look)
+        for recipe in _recipes(session, task):
+            swapped = session.swap(recipe)
             if swapped is not None:
                 potential = self._potential.judge(swapped.scores).value
-                ranked = _Ranked(-inf if potential is None else potential, look, swapped)
+                ranked = _Ranked(-inf if potential is None else potential, recipe, swapped)
                 # One at a time: of a large scene, every swap is a large image.
                 best = ranked if best is None or ranked.potential > best.potential else best
         if best is None:
@@ -146,10 +146,10 @@ class _PixelHooks(FileHooks):
         return name
 
 
-def _looks(session: SwapSession, task: EditTask) -> list[Swap]:
-    """The looks of the likeliest mapping; those that come to the same on this engine once."""
-    looks = (session.usual(swap) for swap in swaps_of(task.plan) if swap.assignment == 0)
-    return list(dict.fromkeys(looks))
+def _recipes(session: SwapSession, task: EditTask) -> list[Swap]:
+    """Those of the likeliest mapping; what comes to the same on this engine counts once."""
+    recipes = (session.usual(swap) for swap in swaps_of(task.plan) if swap.assignment == 0)
+    return list(dict.fromkeys(recipes))
 
 
 def _facts(opened: OpenedEngine, best: _Ranked) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def _facts(opened: OpenedEngine, best: _Ranked) -> dict[str, Any]:
         "engine": engine.name,
         "models": list(engine.models),
         "providers": list(engine.providers),
-        "face": swapped.detail.removesuffix(f"; {best.look.words}"),
-        "look": best.look.words,
+        "face": swapped.detail.removesuffix(f"; {best.recipe.words}"),
+        "look": best.recipe.words,
         IDENTITY: scores[IDENTITY],
         IDENTITY_BEFORE: scores[IDENTITY_BEFORE],
         "same_person_from": engine.same_person,

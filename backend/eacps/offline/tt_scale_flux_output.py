@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eacps.domain import Candidate, SearchResult, Trial, from_json
+from eacps.files import replaced_folder
 from eacps.offline.tt_scale_flux import config_of, metric_of
 from eacps.settings import Settings
 
@@ -35,17 +36,11 @@ def write_tree(folder: Path, name: str, settings: Settings) -> None:
     A task that failed has none, and neither has a face swap: no seed could name its files."""
     result = _result(folder / f"{name}.json")
     final = folder / FOLDER / name
-    fresh, old = (final.with_name(f".{name}.{word}") for word in ("part", "old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    if result:
-        fresh.mkdir(parents=True)
+    if result is None:
+        shutil.rmtree(final, ignore_errors=True)
+        return
+    with replaced_folder(final) as fresh:
         _fill(fresh, folder / name, final, result, settings)
-    if final.exists():
-        final.rename(old)
-    if result:
-        fresh.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _result(report: Path) -> SearchResult | None:

@@ -12,7 +12,7 @@ from eacps.artifacts import ArtifactStore
 from eacps.demo_defaults import demo_defaults_in_use
 from eacps.domain import Candidate, EditTask, Failure, Trial
 from eacps.errors import CancelledError, EacpsError
-from eacps.runner.faces import FaceBench
+from eacps.runner.faces import Faces
 from eacps.runner.judging import Judge
 from eacps.runner.pictures import PictureIndex, PicturesInMemory
 from eacps.runner.potentials import potential_of
@@ -38,11 +38,11 @@ class Device:
         potential: Potential,
         store: ArtifactStore,
         settings: Settings,
-        faces: FaceBench | None = None,
+        faces: Faces | None = None,
         pictures: PictureIndex | None = None,
     ) -> None:
         self.editor = editor
-        self.faces = faces or FaceBench(settings, store, "cpu")
+        self.faces = faces or Faces(settings, store, "cpu")
         index = PicturesInMemory() if pictures is None else pictures
         self._renderer = Renderer(editor, self.faces, store, settings, index)
         self._judge = Judge(scorers, potential, settings)
@@ -98,6 +98,6 @@ def open_device(
         potential=potential,
         store=store,
         settings=settings,
-        faces=FaceBench(settings, store, device),
+        faces=Faces(settings, store, device),
         pictures=pictures,
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
@@ -14,6 +13,7 @@ from eacps.domain import Candidate, EditTask, Failure, Swap, Trial, to_json
 from eacps.errors import FaceError
 from eacps.faces.choices import NO_SUCH_CHOICE, swaps_of
 from eacps.images import TaskImages
+from eacps.recent import Recent
 from eacps.runner.inputs import load_images
 from eacps.runner.potentials import potential_of
 from eacps.settings import Settings
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from eacps.faces.session import Swapped, SwapSession
 
 Tick = Callable[[], None]
-T = TypeVar("T")
-KEPT = 4
+KEPT_TASKS = 4
 Box = tuple[int, int, int, int]
 ROOM = 0.6
 FILLS_MUCH = 0.5
 NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
 
 
-class FaceBench:
+class Faces:
     """The face engine of one device, opened when a task first needs it."""
 
     def __init__(self, settings: Settings, store: ArtifactStore, device: str) -> None:
@@ -39,7 +38,7 @@ class FaceBench:
         self._store = store
         self._device = device
         self._opened: OpenedEngine | None = None
-        self._sessions: OrderedDict[str, SwapSession] = OrderedDict()
+        self._sessions: Recent[str, SwapSession] = Recent(KEPT_TASKS)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""
@@ -91,10 +90,8 @@ class FaceBench:
         from eacps.faces.session import SwapSession
 
         opened = self._engine()
-        return _kept(
-            self._sessions,
-            task.key,
-            lambda: SwapSession(opened.engine, task, images, notes=opened.notes),
+        return self._sessions.get_or_make(
+            task.key, lambda: SwapSession(opened.engine, task, images, notes=opened.notes)
         )
 
     def _candidate(self, task: EditTask, trial: Trial, swapped: Swapped) -> Candidate:
@@ -142,12 +139,3 @@ def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:
         if usual not in meant.values():
             meant[swap] = usual
     return meant
-
-
-def _kept(store: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
-    if key not in store:
-        store[key] = make()
-        while len(store) > KEPT:
-            store.popitem(last=False)
-    store.move_to_end(key)
-    return store[key]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from eacps import images as pixels
 from eacps.artifacts import ArtifactStore, MissingArtifactError
 from eacps.domain import EditTask, Failure, Trial, to_json
 from eacps.images import TaskImages
-from eacps.runner.faces import FaceBench
+from eacps.recent import Recent
+from eacps.runner.faces import Faces
 from eacps.runner.inputs import finish, image_limits, load_images, masked
 from eacps.runner.pictures import (
     Picture,
@@ -85,7 +85,7 @@ class Renderer:
     def __init__(
         self,
         editor: Editor,
-        faces: FaceBench,
+        faces: Faces,
         store: ArtifactStore,
         settings: Settings,
         index: PictureIndex,
@@ -95,7 +95,7 @@ class Renderer:
         self._store = store
         self._settings = settings
         self._index = index
-        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._open = Recent[str, _Opened](KEPT_TASKS)
 
     def start_of(self, task: EditTask) -> TaskImages:
         """The images that a task's edits start from, and are judged against."""
@@ -191,12 +191,7 @@ class Renderer:
             return None
 
     def _opened(self, task: EditTask) -> _Opened:
-        if task.key not in self._open:
-            self._open[task.key] = self._start(task)
-            while len(self._open) > KEPT_TASKS:
-                self._open.popitem(last=False)
-        self._open.move_to_end(task.key)
-        return self._open[task.key]
+        return self._open.get_or_make(task.key, lambda: self._start(task))
 
     def _start(self, task: EditTask) -> _Opened:
         images = load_images(task, self._store, self._settings)

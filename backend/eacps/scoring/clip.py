@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -13,13 +12,14 @@ from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.plugins import Context
+from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.protocol import Images, Scores
 
 if TYPE_CHECKING:
     import torch
 
-    from eacps.scoring.tower import ClipTower, Look
+    from eacps.scoring.tower import ClipTower, Features
 
 KEPT_TASKS = 8
 NEUTRAL_TEXT = ""
@@ -49,7 +49,7 @@ class ClipScorer:
 
     def __init__(self, tower: ClipTower) -> None:
         self._tower = tower
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known = Recent[str, _Known](KEPT_TASKS)
 
     @classmethod
     def load(cls, context: Context) -> ClipScorer:
@@ -65,46 +65,41 @@ class ClipScorer:
         if not edited:
             return []
         mask = masks.dividing_mask(images)
-        known = self._of_task(task, images, mask)
-        whole, within, beyond = self._looks(images, edited, mask)
-        following = whole.features @ known.instruction
+        known = self._known.get_or_make(task.key, lambda: self._of_task(task, images, mask))
+        whole, within, beyond = self._features(images, edited, mask)
+        following = whole.vectors @ known.instruction
         if within is not None:
-            following = (following + within.features @ known.instruction) / 2
-        staying = (beyond or whole).features @ known.source_outside
-        moved = whole.features - known.source
+            following = (following + within.vectors @ known.instruction) / 2
+        staying = (beyond or whole).vectors @ known.source_outside
+        moved = whole.vectors - known.source
         direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(1e-6)
         columns = (following.tolist(), direction.tolist(), staying.tolist())
         return [dict(zip(self.ranges, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
         """Cosines of all pairs of images, as the model sees them."""
-        features = self._tower.look(images).features
-        return [[float(cosine) for cosine in row] for row in features @ features.T]
+        vectors = self._tower.features(images).vectors
+        return [[float(cosine) for cosine in row] for row in vectors @ vectors.T]
 
-    def _looks(
+    def _features(
         self, images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
-    ) -> tuple[Look, Look | None, Look | None]:
+    ) -> tuple[Features, Features | None, Features | None]:
         if mask is None:
-            return self._tower.look(edited), None, None
+            return self._tower.features(edited), None, None
         fitted = [masks.at_source_size(images, image) for image in edited]
         within = [masks.inside(image, mask) for image in fitted]
         beyond = [masks.outside(image, mask) for image in fitted]
         count = len(edited)
-        look = self._tower.look([*edited, *within, *beyond])
-        first, second, third = look.split(count, count, count)
+        features = self._tower.features([*edited, *within, *beyond])
+        first, second, third = features.split(count, count, count)
         return first, second, third
 
     def _of_task(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> _Known:
-        if task.key not in self._known:
-            instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
-            direction = instruction - neutral
-            source = self._tower.look([images.source]).features[0]
-            beyond = source
-            if mask is not None:
-                beyond = self._tower.look([masks.outside(images.source, mask)]).features[0]
-            unit = direction / direction.norm().clamp_min(1e-6)
-            self._known[task.key] = _Known(instruction, unit, source, beyond)
-            while len(self._known) > KEPT_TASKS:
-                self._known.popitem(last=False)
-        self._known.move_to_end(task.key)
-        return self._known[task.key]
+        instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
+        direction = instruction - neutral
+        source = self._tower.features([images.source]).vectors[0]
+        beyond = source
+        if mask is not None:
+            beyond = self._tower.features([masks.outside(images.source, mask)]).vectors[0]
+        unit = direction / direction.norm().clamp_min(1e-6)
+        return _Known(instruction, unit, source, beyond)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -13,18 +12,19 @@ from eacps.errors import ScoringError, SettingsError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.plugins import Context
+from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.clip import ClipScorer
 from eacps.scoring.protocol import Images, Scores
+from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
-    from eacps.scoring.tower import ClipTower, Look
+    from eacps.scoring.tower import ClipTower, Features
 
 CLIP_TRUNK = "clip"
-KEPT_TASKS = 8
 
 
 class Distance(Protocol):
@@ -91,7 +91,7 @@ class ClipDistance:
                 hint="Set EACPS_LPIPS_TRUNK to alex, vgg or squeeze.",
             )
         self._tower = tower
-        self._sources: OrderedDict[str, Look] = OrderedDict()
+        self._sources: Recent[str, Features] = Recent(KEPT_TASKS)
 
     def __call__(
         self,
@@ -104,50 +104,16 @@ class ClipDistance:
         import torch
 
         with torch.inference_mode():
-            target = self._tower.look(shown(images, edited, mask))
-            source = self._source(task, images, mask)
+            target = self._tower.features(shown(images, edited, mask))
+            source = self._sources.get_or_make(
+                task.key, lambda: self._tower.features(shown(images, [images.source], mask))
+            )
             parts = [
                 spatial_mean(_difference(one, other), mask)
                 for one, other in zip(target.stages, source.stages, strict=True)
             ]
             distances: list[float] = torch.stack(parts).mean(0).tolist()
         return distances
-
-    def _source(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> Look:
-        if task.key not in self._sources:
-            self._sources[task.key] = self._tower.look(shown(images, [images.source], mask))
-            while len(self._sources) > KEPT_TASKS:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(task.key)
-        return self._sources[task.key]
-
-
-def shown(
-    images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
-) -> Sequence[Image.Image]:
-    """What a trunk looks at: with a mask, the inside is painted over, or it would shine through
-    the trunk's wide view into what lies outside."""
-    if mask is None:
-        return edited
-    return [masks.outside(masks.at_source_size(images, image), mask) for image in edited]
-
-
-def spatial_mean(difference: torch.Tensor, mask: Image.Image | None) -> torch.Tensor:
-    """The mean over rows and columns of [N, h, w]; with a mask, weighted by how far each place
-    lies outside it."""
-    if mask is None:
-        return difference.mean(dim=(1, 2))
-    import numpy as np
-    import torch
-
-    rows, columns = difference.shape[1:]
-    small = mask.resize((columns, rows), Image.Resampling.BOX)
-    weight = torch.from_numpy(1 - np.asarray(small, dtype=np.float32) / 255)
-    weight = weight.to(difference.device)
-    total = weight.sum()
-    if float(total) == 0:
-        return difference.mean(dim=(1, 2))
-    return (difference * weight).sum(dim=(1, 2)) / total
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +11,10 @@ from PIL import Image
 
 from eacps.domain import EditTask
 from eacps.errors import ScoringError
+from eacps.files import file_hash
 from eacps.images import TaskImages, fit_within
-from eacps.scoring.lpips import KEPT_TASKS, shown, spatial_mean
+from eacps.recent import Recent
+from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
 
 TRUNKS: Final[dict[str, tuple[str, str]]] = {
     "alex": ("alexnet", "AlexNet_Weights"),
@@ -32,7 +32,7 @@ class TrunkDistance:
         require_weights(trunk)
         self._model = _build(trunk).to(device)
         self._device = device
-        self._sources: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._sources = Recent[str, torch.Tensor](KEPT_TASKS)
 
     @torch.inference_mode()
     def __call__(
@@ -43,11 +43,9 @@ class TrunkDistance:
         mask: Image.Image | None,
     ) -> list[float]:
         """One distance per edited image."""
-        if task.key not in self._sources:
-            self._sources[task.key] = self._tensor(images, [images.source], mask)
-            while len(self._sources) > KEPT_TASKS:
-                self._sources.popitem(last=False)
-        source = self._sources[task.key]
+        source = self._sources.get_or_make(
+            task.key, lambda: self._tensor(images, [images.source], mask)
+        )
         target = self._tensor(images, edited, mask)
         self._model.spatial = mask is not None
         difference = self._model(source.expand_as(target), target)
@@ -95,12 +93,6 @@ def weights_file(trunk: str) -> Path:
     _, weights = TRUNKS[trunk]
     url: str = getattr(torchvision.models, weights).IMAGENET1K_V1.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
-def file_hash(file: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _build(trunk: str) -> Any:

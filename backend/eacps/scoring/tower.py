@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from eacps.errors import ScoringError
+from eacps.errors import ScoringError, first_line
 from eacps.weights import verify_manifest
 
 _STAGES = 5
@@ -27,20 +27,20 @@ _HINT = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the tower sees in some images: unit features [N, D], and its stages' maps [N, C, h, w]
+class Features:
+    """What the tower sees in some images: unit vectors [N, D], and its stages' maps [N, C, h, w]
     on the way there."""
 
-    features: torch.Tensor
+    vectors: torch.Tensor
     stages: tuple[torch.Tensor, ...]
 
-    def split(self, *sizes: int) -> list[Look]:
-        """The looks at the first so many images, at the next so many, and so on."""
-        features = torch.split(self.features, list(sizes))
+    def split(self, *sizes: int) -> list[Features]:
+        """Those of the first so many images, of the next so many, and so on."""
+        vectors = torch.split(self.vectors, list(sizes))
         stages = [torch.split(stage, list(sizes)) for stage in self.stages]
         return [
-            Look(part, tuple(stage[index] for stage in stages))
-            for index, part in enumerate(features)
+            Features(part, tuple(stage[index] for stage in stages))
+            for index, part in enumerate(vectors)
         ]
 
 
@@ -53,7 +53,7 @@ class ClipTower:
         self._tokenizer = tokenizer
         self._device = device
         self._indices = _stage_indices(model.visual)
-        self._recent: deque[tuple[tuple[Image.Image, ...], Look]] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[tuple[Image.Image, ...], Features]] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
 
     @property
@@ -62,30 +62,30 @@ class ClipTower:
         return hasattr(self._model.visual, "forward_intermediates")
 
     @torch.inference_mode()
-    def look(self, images: Sequence[Image.Image]) -> Look:
+    def features(self, images: Sequence[Image.Image]) -> Features:
         """All images in one forward; asking again for the same ones costs nothing."""
         with self._lock:
-            for known, look in self._recent:
+            for known, features in self._recent:
                 if _same(known, images):
-                    return look
+                    return features
             batch = torch.stack([self._preprocess(image) for image in images]).to(self._device)
-            look = self._forward(batch)
-            self._recent.append((tuple(images), look))
-            return look
+            features = self._forward(batch)
+            self._recent.append((tuple(images), features))
+            return features
 
     @torch.inference_mode()
     def read(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit features of texts, [N, D]."""
+        """Unit vectors of texts, [N, D]."""
         tokens = self._tokenizer(list(texts)).to(self._device)
-        features: torch.Tensor = self._model.encode_text(tokens, normalize=True)
-        return features.float()
+        vectors: torch.Tensor = self._model.encode_text(tokens, normalize=True)
+        return vectors.float()
 
-    def _forward(self, batch: torch.Tensor) -> Look:
+    def _forward(self, batch: torch.Tensor) -> Features:
         if not self.has_stages:
-            return Look(self._model.encode_image(batch, normalize=True).float(), ())
+            return Features(self._model.encode_image(batch, normalize=True).float(), ())
         seen = self._model.visual.forward_intermediates(batch, indices=self._indices)
-        features = torch.nn.functional.normalize(seen["image_features"].float(), dim=-1)
-        return Look(features, tuple(stage.float() for stage in seen["image_intermediates"]))
+        vectors = torch.nn.functional.normalize(seen["image_features"].float(), dim=-1)
+        return Features(vectors, tuple(stage.float() for stage in seen["image_intermediates"]))
 
 
 @lru_cache(maxsize=2)
@@ -107,10 +107,8 @@ def clip_tower(name: str, device: str) -> ClipTower:
             )
             tokenizer = open_clip.get_tokenizer(where)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ScoringError(
-            f"The CLIP model of EACPS_CLIP, {name!r}, could not be loaded: "
-            f"{type(error).__name__}: {reason}",
+            f"The CLIP model of EACPS_CLIP, {name!r}, could not be loaded: {first_line(error)}",
             hint=_HINT,
         ) from error
     return ClipTower(model.eval(), preprocess, tokenizer, device)

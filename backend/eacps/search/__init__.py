@@ -2,7 +2,7 @@
 
 from eacps.options import Parameter
 from eacps.search.protocol import AskTellError, Strategy
-from eacps.search.ranking import best, finished, rankable, ranked
+from eacps.search.ranking import best, finished, ranked
 from eacps.search.registry import Description, budget, cost, create, describe, names
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "describe",
     "finished",
     "names",
-    "rankable",
     "ranked",
 ]

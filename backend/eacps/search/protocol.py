@@ -63,7 +63,7 @@ class Strategy(Protocol):
 
 
 class Params(Protocol):
-    """A strategy's settings: a pydantic dataclass (see params.py) that knows its cost.
+    """A strategy's settings: a pydantic dataclass (see parameters.py) that knows its cost.
 
     Where trials may be paused, a method `cost(steps)` says how many full renders the whole search
     is worth in denoising steps; without one, every trial counts as one (see registry.cost).

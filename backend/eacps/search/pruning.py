@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Annotated, NamedTuple
-
-from pydantic import AfterValidator, Field
+from typing import NamedTuple
 
 from eacps.domain import Outcome, Trial
+from eacps.search.parameters import Rung
 from eacps.search.ranking import ranked
+from eacps.search.roundwise import Search
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Keep = Annotated[int, Field(ge=1, le=1_000_000)]
-Rung = Annotated[tuple[Share, Keep], Field(strict=False)]
-
-
-def _in_order(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
-    for (share, keep), (next_share, next_keep) in pairwise(rungs):
-        if next_share <= share:
-            raise ValueError(f"the share {next_share} does not come after {share}")
-        if next_keep > keep:
-            raise ValueError(f"{next_keep} cannot be kept of {keep}")
-    return rungs
-
-
-# JSON has no tuples: lists are what people write.
-Rungs = Annotated[tuple[Rung, ...], Field(strict=False, max_length=100), AfterValidator(_in_order)]
-
-Part = Generator[Sequence[Trial], Sequence[Outcome], list[Outcome]]
-"""A part of a search's course, which returns the outcomes that it ends with."""
-Start = Callable[[int | None], Part]
+Start = Callable[[int | None], Search[list[Outcome]]]
 """Begins trials and advances them to the first step that counts."""
 Note = Callable[[str], None]
 
 
-class Look(NamedTuple):
+class Pause(NamedTuple):
     """Where trials are paused, and how many of them may go on."""
 
     to_step: int
@@ -51,7 +31,7 @@ class Order(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What is left after the last look, and who stands in for it, most promising first."""
+    """What is left after the last pause, and who stands in for it, most promising first."""
 
     kept: list[Trial]
     reserve: list[Trial]
@@ -71,28 +51,28 @@ def step_at(share: float, steps: int) -> int:
     return min(max(round(share * steps), 1), steps - 1)
 
 
-def looks(rungs: Sequence[Rung], steps: int) -> list[Look]:
+def pauses_of(rungs: Sequence[Rung], steps: int) -> list[Pause]:
     """Rungs before the end as steps; of rungs that fall on the same step the last one counts.
 
-    >>> looks([(0.3, 4), (0.6, 2), (1.0, 1)], steps=12)
-    [Look(to_step=4, keep=4), Look(to_step=7, keep=2)]
-    >>> looks([(0.3, 4), (0.6, 2), (1.0, 1)], steps=2)
-    [Look(to_step=1, keep=2)]
+    >>> pauses_of([(0.3, 4), (0.6, 2), (1.0, 1)], steps=12)
+    [Pause(to_step=4, keep=4), Pause(to_step=7, keep=2)]
+    >>> pauses_of([(0.3, 4), (0.6, 2), (1.0, 1)], steps=2)
+    [Pause(to_step=1, keep=2)]
     """
     if steps < 2:
         return []
     found = {step_at(share, steps): keep for share, keep in rungs if share < 1}
-    return [Look(to_step, keep) for to_step, keep in found.items()]
+    return [Pause(to_step, keep) for to_step, keep in found.items()]
 
 
-def cost(count: int, stops: Sequence[Look], steps: int) -> float:
-    """What `count` trials cost that climb these rungs, in full renders.
+def cost(count: int, rungs: Sequence[Rung], steps: int) -> float:
+    """What `count` trials cost that are pruned at these rungs, in full renders.
 
-    >>> cost(8, looks([(0.5, 2)], steps=12), steps=12)
+    >>> cost(8, [(0.5, 2)], steps=12)
     5.0
     """
     spent = before = 0
-    for to_step, keep in stops:
+    for to_step, keep in pauses_of(rungs, steps):
         spent += count * (to_step - before)
         count, before = min(count, keep), to_step
     return (spent + count * (steps - before)) / max(1, steps)
@@ -106,7 +86,7 @@ def advanced(trials: Sequence[Trial], to_step: int | None) -> list[Trial]:
 def together(trials: Sequence[Trial]) -> Start:
     """Begins all trials at once."""
 
-    def start(to_step: int | None) -> Part:
+    def start(to_step: int | None) -> Search[list[Outcome]]:
         return list((yield advanced(trials, to_step)))
 
     return start
@@ -114,28 +94,28 @@ def together(trials: Sequence[Trial]) -> Start:
 
 def prune(
     previews: Sequence[Outcome],
-    stops: Sequence[Look],
+    pauses: Sequence[Pause],
     note: Note,
     order: Callable[[Sequence[Outcome]], Order] = by_potential,
-) -> Generator[Sequence[Trial], Sequence[Outcome], Pruned]:
-    """From the previews of the first stop to what is left after the last one."""
+) -> Search[Pruned]:
+    """From the previews of the first pause to what is left after the last one."""
     kept: list[Outcome] = []
     reserve: list[Outcome] = []
-    for index, (to_step, keep) in enumerate(stops):
+    for index, (to_step, keep) in enumerate(pauses):
         eligible, spare = order(previews)
         kept = eligible[:keep]
         # Who was pruned later is known better, and has less left to render.
         reserve = [*eligible[keep:], *spare, *reserve]
         note(f"Step {to_step}: {named(kept)} of {len(previews)} previews went on.")
-        if index + 1 < len(stops):
-            following = advanced([outcome.trial for outcome in kept], stops[index + 1].to_step)
+        if index + 1 < len(pauses):
+            following = advanced([outcome.trial for outcome in kept], pauses[index + 1].to_step)
             previews = yield following
     return Pruned([each.trial for each in kept], [each.trial for each in reserve])
 
 
 def with_stand_ins(
     outcomes: Sequence[Outcome], reserve: Sequence[Trial], least: int, note: Note
-) -> Part:
+) -> Search[list[Outcome]]:
     """Finishes pruned trials in place of failed ones, until `least` results are usable."""
     results, waiting = list(outcomes), list(reserve)
     while waiting and (missing := least - len(ranked(results))) > 0:
@@ -145,17 +125,27 @@ def with_stand_ins(
     return results
 
 
-def climb(start: Start, rungs: Sequence[Rung], steps: int, note: Note) -> Part:
-    """Begins trials, prunes them at every rung and returns the finished ones."""
-    stops = looks(rungs, steps)
-    if not stops:
-        return (yield from start(None))
-    previews = yield from start(stops[0].to_step)
-    kept, reserve = yield from prune(previews, stops, note)
+def finish_best(
+    previews: Sequence[Outcome], pauses: Sequence[Pause], note: Note, least: int = 1
+) -> Search[list[Outcome]]:
+    """Prunes from the previews of the first pause on, and finishes what is left: of that at
+    least so many, where stand-ins can help it."""
+    kept, reserve = yield from prune(previews, pauses, note)
     results = yield advanced(kept, None)
+    return (yield from with_stand_ins(results, reserve, least, note))
+
+
+def successive_halving(
+    start: Start, rungs: Sequence[Rung], steps: int, note: Note
+) -> Search[list[Outcome]]:
+    """Begins trials, prunes them at every rung and returns the finished ones."""
+    pauses = pauses_of(rungs, steps)
+    if not pauses:
+        return (yield from start(None))
+    previews = yield from start(pauses[0].to_step)
     closing = rungs[-1]
     least = closing[1] if closing[0] == 1 else 1
-    return (yield from with_stand_ins(results, reserve, least, note))
+    return (yield from finish_best(previews, pauses, note, least))
 
 
 def named(outcomes: Sequence[Outcome]) -> str:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from eacps.domain import Outcome
-
-
-def rankable(outcome: Outcome) -> bool:
-    """Whether the outcome has a place in the order: no failure, and a finite potential."""
-    return (
-        outcome.failure is None
-        and outcome.potential is not None
-        and math.isfinite(outcome.potential)
-    )
 
 
 def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -23,16 +13,16 @@ def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The rankable outcomes, best first; the order in which they were told plays no part.
+    """The usable outcomes, best first; the order in which they were told plays no part.
 
     Previews rank like results: what mixes the two should pass only the `finished` ones.
     """
-    return sorted(filter(rankable, outcomes), key=_place)
+    return sorted((outcome for outcome in outcomes if outcome.usable), key=_place)
 
 
 def best(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """The best of the finished outcomes, or None when there is no rankable one."""
-    return min(filter(rankable, finished(outcomes)), key=_place, default=None)
+    """The best of the finished outcomes, or None when there is no usable one."""
+    return next(iter(ranked(finished(outcomes))), None)
 
 
 def _place(outcome: Outcome) -> tuple[float, int, str]:

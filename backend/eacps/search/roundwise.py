@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from eacps.domain import Noise, Outcome, Stage, Trial
-from eacps.search.moves import MoveKind
+from eacps.search.parameters import MoveKind
 from eacps.search.protocol import AskTellError, Params
 from eacps.search.seeds import Seeds
 
 P = TypeVar("P", bound=Params)
-Course = Generator[Sequence[Trial], Sequence[Outcome], None]
+T = TypeVar("T")
+Search: TypeAlias = Generator[Sequence[Trial], Sequence[Outcome], T]
+"""A search or a part of one: yields trials, is sent their outcomes, returns what comes of them."""
 
 
 class RoundwiseStrategy(ABC, Generic[P]):
@@ -29,10 +31,10 @@ class RoundwiseStrategy(ABC, Generic[P]):
         self._waiting: dict[str, Trial] = {}
         self._told: dict[str, Outcome] = {}
         self._finished: set[tuple[str, int | None]] = set()
-        self._course = self.search()
+        self._search = self.search()
 
     @abstractmethod
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """Yields the trials of a round, receives their outcomes in the same order; ends when done.
 
         `seen = yield trials`: the outcomes contain failures; `ranked(seen)` leaves them out.
@@ -91,11 +93,11 @@ class RoundwiseStrategy(ABC, Generic[P]):
             )
         try:
             if self._round is None:
-                self._round = next(self._course)
+                self._round = next(self._search)
             else:
-                self._round = self._course.send([self._told[trial.id] for trial in self._round])
+                self._round = self._search.send([self._told[trial.id] for trial in self._round])
             while not self._round:  # a round may be left without trials, but [] means finished
-                self._round = self._course.send([])
+                self._round = self._search.send([])
         except StopIteration:
             self._round = []
         self._told = {}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
-
-from pydantic import Field
 
 from eacps.domain import Outcome
 
@@ -15,31 +12,6 @@ QUESTIONS = ("satisfied", "preserved", "intact")
 POTENTIAL = "potential"
 
 Thresholds = Mapping[str, float]
-AtLeast = Annotated[
-    dict[str, Annotated[float, Field(strict=True)]],
-    Field(
-        description="scores that must not be lower, such as "
-        '`{"potential": 9, "pf": 0.28}`; `potential` is the potential itself',
-        default_factory=dict,
-        json_schema_extra={"default": {}},
-    ),
-]
-AtMost = Annotated[
-    dict[str, Annotated[float, Field(strict=True)]],
-    Field(
-        description='scores that must not be higher, such as `{"lpips": 0.2}`',
-        default_factory=dict,
-        json_schema_extra={"default": {}},
-    ),
-]
-Lowest = Annotated[
-    float,
-    Field(ge=-1e6, le=1e6, description="the potential that counts as 0 where there is no verifier"),
-]
-Highest = Annotated[
-    float,
-    Field(ge=-1e6, le=1e6, description="the potential that counts as 1 where there is no verifier"),
-]
 
 
 def answers(scores: Mapping[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
-from eacps.errors import ScoringError
+from eacps.errors import ScoringError, first_line
 from eacps.weights import verify_manifest
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _network(folder: Path) -> VerifierNetwork:
         network.load_state_dict({name: value.float() for name, value in state.items()})
     except Exception as error:  # safetensors and torch each have their own
         raise ScoringError(
-            f"{folder / WEIGHTS} are not the weights of this verifier: {_first_line(error)}",
+            f"{folder / WEIGHTS} are not the weights of this verifier: {first_line(error)}",
             hint=_HINT,
         ) from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):
@@ -122,7 +122,7 @@ def _shape(folder: Path) -> VerifierShape:
         shape = VerifierShape.parse(network)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ScoringError(
-            f"{folder / CONFIG} does not describe a verifier: {_first_line(error)}", hint=_HINT
+            f"{folder / CONFIG} does not describe a verifier: {first_line(error)}", hint=_HINT
         ) from error
     if written != FORMAT:
         raise ScoringError(
@@ -139,7 +139,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the tokenizer library raises on a broken file
         raise ScoringError(
-            f"{folder / TOKENIZER} is no tokenizer: {_first_line(error)}", hint=_HINT
+            f"{folder / TOKENIZER} is no tokenizer: {first_line(error)}", hint=_HINT
         ) from error
     if len(tokenizer) > vocabulary or tokenizer.pad_token_id is None:
         raise ScoringError(
@@ -164,8 +164,3 @@ def _squashed(image: Image.Image, size: int) -> Image.Image:
     larger = min(image.size) >= size
     resample = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
     return image.convert("RGB").resize((size, size), resample)
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"{type(error).__name__}: {text}"

@@ -13,7 +13,7 @@ import torch
 
 from eacps.editors.diffusers.family import Family
 from eacps.editors.registry import family_of
-from eacps.errors import EacpsError, EditorError, SettingsError
+from eacps.errors import EacpsError, EditorError, SettingsError, first_line
 from eacps.settings import Settings
 from eacps.weights import verify_manifest
 
@@ -181,7 +181,7 @@ def _pipeline(source: Path | str, settings: Settings, dtype: torch.dtype) -> Any
     except Exception as error:
         raise EditorError(
             f"The pipeline of EACPS_EDITOR, {settings.editor!r}, could not be loaded: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}.",
             hint="Check that the download is complete and its weights are .safetensors files.",
         ) from error
 
@@ -195,7 +195,7 @@ def _adjust_scheduler(pipe: Any, settings: Settings) -> None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)
     except Exception as error:
         raise SettingsError(
-            f"The scheduler's settings in EACPS_PIPELINE_ARGS are wrong: {_first_line(error)}",
+            f"The scheduler's settings in EACPS_PIPELINE_ARGS are wrong: {first_line(error)}.",
             hint='Write them as {"scheduler": {"shift": 3.0}}.',
         ) from error
 
@@ -250,7 +250,7 @@ def _load_lora(pipe: Any, settings: Settings) -> None:
         pipe.load_lora_weights(where[0], use_safetensors=True, **where[1])
     except Exception as error:
         raise EditorError(
-            f"The LoRA of EACPS_LORA, {settings.lora!r}, could not be loaded: {_first_line(error)}",
+            f"The LoRA of EACPS_LORA, {settings.lora!r}, could not be loaded: {first_line(error)}.",
             hint="Check that it was made for this editor, and that the package peft is installed.",
         ) from error
 
@@ -273,11 +273,6 @@ def _settle(pipe: Any, settings: Settings, device: torch.device) -> None:
         raise
     except Exception as error:
         raise EditorError(
-            f"The pipeline could not be moved to {device}: {_first_line(error)}",
+            f"The pipeline could not be moved to {device}: {first_line(error)}.",
             hint="Check EACPS_DEVICES and EACPS_OFFLOAD.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ") + "."

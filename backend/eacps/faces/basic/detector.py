@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eacps.faces.basic.loading import buffer, loading
 from eacps.faces.download import DETECTOR
+from eacps.faces.geometry import overlap
 from eacps.faces.protocol import Face, Pixels
 
 SIDES = (1280, 640, 320)
@@ -99,16 +100,9 @@ def _merged(faces: chain[Face] | list[Face]) -> list[Face]:
     """Each face once, as the look that was surest saw it."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(_overlap(face, other) <= SAME_FACE for other in kept):
+        if all(overlap(face, other) <= SAME_FACE for other in kept):
             kept.append(face)
     return kept
-
-
-def _overlap(one: Face, other: Face) -> float:
-    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
-    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
-    shared = float(max(width, 0) * max(height, 0))
-    return shared / max(one.area + other.area - shared, 1e-6)
 
 
 def _turned_back(face: Face, turn: int, width: int, height: int) -> Face:

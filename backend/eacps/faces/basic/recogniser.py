@@ -7,6 +7,7 @@ import numpy as np
 
 from eacps.faces.basic.loading import loading
 from eacps.faces.download import RECOGNISER
+from eacps.faces.geometry import similarity
 from eacps.faces.protocol import Field, Pixels
 
 SIDE = 112
@@ -47,7 +48,8 @@ class Recogniser:
 
     def __call__(self, image: Pixels, points: Field) -> Field:
         """The vector, of length 1, of the face with these eyes, nose and mouth corners."""
-        crop = cv2.warpAffine(image, _alignment(points), (SIDE, SIDE))
+        alignment = similarity(points, PLACES).astype(np.float32)
+        crop = cv2.warpAffine(image, alignment, (SIDE, SIDE))
         found = self._session.run(None, {IMAGE: cv2.dnn.blobFromImage(crop)})[0]
         vector = np.asarray(found, dtype=np.float32).ravel()
         return vector / max(float(np.linalg.norm(vector)), 1e-6)
@@ -62,16 +64,3 @@ def _without_weights_as_inputs(weights: bytes) -> bytes:
     del model.graph.input[:]
     model.graph.input.extend(image)
     return bytes(model.SerializeToString())
-
-
-def _alignment(points: Field) -> Field:
-    """The turn, scale and shift that bring the points nearest to their places."""
-    here = points[:, 0] + 1j * points[:, 1]
-    there = PLACES[:, 0] + 1j * PLACES[:, 1]
-    centred = here - here.mean()
-    spread = max(float(np.sum(np.abs(centred) ** 2)), 1e-6)
-    # As complex numbers, a turn and a scale are one multiplication.
-    factor = np.sum(np.conj(centred) * (there - there.mean())) / spread
-    shift = there.mean() - factor * here.mean()
-    rows = [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
-    return np.array(rows, dtype=np.float32)

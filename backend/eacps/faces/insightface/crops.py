@@ -55,18 +55,6 @@ def scale_of(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def similarity(points: Field, others: Field) -> Matrix:
-    """The turn, scale and shift that brings points closest to others."""
-    # As complex numbers, turn and scale are one factor.
-    here, there = (one[:, 0] + 1j * one[:, 1] for one in (points, others))
-    centred = here - here.mean()
-    factor = (centred.conj() * (there - there.mean())).sum() / (abs(centred) ** 2).sum()
-    shift = there.mean() - factor * here.mean()
-    return np.array(
-        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
-    )
-
-
 def inverse(matrix: Matrix) -> Matrix:
     """The way back."""
     return np.asarray(np.linalg.inv(_square(matrix))[:2], dtype=np.float64)

@@ -3,13 +3,13 @@ ones. Nothing here downloads, and nothing but `inspect_pack` opens a model."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from eacps.errors import FaceError
 from eacps.faces.onnx_sessions import corrupt, incompatible
+from eacps.faces.packages import packages_missing
 from eacps.settings import Settings
 
 PACKAGES: Final = ("insightface", "onnxruntime", "cv2")
@@ -48,14 +48,7 @@ def availability(settings: Settings) -> FaceError | None:
     without importing what it needs."""
     if not settings.face_license_accepted:
         return _licence_not_accepted()
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        return FaceError(
-            f"Engine insightface lacks Python packages: {', '.join(absent)}.",
-            hint="Run `make install`.",
-            code="package_missing",
-        )
-    return _missing_file(model_files(settings))
+    return packages_missing("insightface", PACKAGES) or _missing_file(model_files(settings))
 
 
 def _missing_file(files: ModelFiles) -> FaceError | None:

@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from eacps.faces.geometry import similarity
 from eacps.faces.insightface.crops import SIDE as CROP_SIDE
-from eacps.faces.insightface.crops import Matrix, chained, cut, inverse, resampled, similarity
+from eacps.faces.insightface.crops import Matrix, chained, cut, inverse, resampled
 from eacps.faces.onnx_sessions import Placement, incompatible, open_session
 from eacps.faces.protocol import Field, Pixels
 from eacps.settings import Settings

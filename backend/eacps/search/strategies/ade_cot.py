@@ -10,18 +10,27 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome, Trial
-from eacps.search import pruning as climbing
+from eacps.search import pruning
 from eacps.search.gain import standard_scores
-from eacps.search.parameters import STRICT
-from eacps.search.pruning import Look, Order, Part
+from eacps.search.parameters import (
+    STRICT,
+    AtLeast,
+    AtMost,
+    Highest,
+    Lowest,
+    Rung,
+    Share,
+    require_at_most,
+    require_less,
+)
+from eacps.search.pruning import Order, Pause
 from eacps.search.ranking import finished, ranked
-from eacps.search.roundwise import Course, RoundwiseStrategy
-from eacps.search.verdict import AtLeast, AtMost, Highest, Lowest, passes, quality
+from eacps.search.roundwise import RoundwiseStrategy, Search
+from eacps.search.verdict import passes, quality
 
 REGION: Final = ("region",)
 CAPTION: Final = ("caption", "pf")
 SIMILARITY: Final = "nearest_similarity"
-Fraction = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -54,8 +63,8 @@ class AdeCotParams:
     late: Annotated[
         float, Field(gt=0, lt=1, description="the late look's share of the steps, after early")
     ] = 0.57
-    early_keep: Annotated[Fraction, Field(description="share of previews kept early")] = 0.5
-    late_keep: Annotated[Fraction, Field(description="share of those kept late")] = 0.5
+    early_keep: Annotated[Share, Field(description="share of previews kept early")] = 0.5
+    late_keep: Annotated[Share, Field(description="share of those kept late")] = 0.5
     region_weight: Annotated[
         Weight, Field(description="weight of `region` beside the potential")
     ] = 1.0
@@ -91,12 +100,9 @@ class AdeCotParams:
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.n_min > self.n:
-            raise ValueError(f"n_min ({self.n_min}) must not be greater than n ({self.n})")
-        if self.early >= self.late:
-            raise ValueError(f"early ({self.early}) must be less than late ({self.late})")
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        require_at_most(n_min=self.n_min, n=self.n)
+        require_less(early=self.early, late=self.late)
+        require_less(lowest=self.lowest, highest=self.highest)
         return self
 
     @property
@@ -108,15 +114,15 @@ class AdeCotParams:
         """What the search costs in full renders at most, when nothing fails."""
         finished_first = 1 if self.difficulty else 0
         others = self.n - finished_first
-        return finished_first + climbing.cost(others, self.looks(others, steps), steps)
+        return finished_first + pruning.cost(others, self.rungs(others), steps)
 
-    def looks(self, count: int, steps: int) -> list[Look]:
-        """Where `count` candidates are looked at, and how many go on."""
+    def rungs(self, count: int) -> list[Rung]:
+        """Where `count` candidates are pruned, and how many go on."""
         if not self.prune or not count:
             return []
         kept_early = math.ceil(count * self.early_keep)
         kept_late = math.ceil(kept_early * self.late_keep)
-        return climbing.looks([(self.early, kept_early), (self.late, kept_late)], steps)
+        return [(self.early, kept_early), (self.late, kept_late)]
 
     def wanted(self, first: float) -> int:
         """How many candidates a task deserves whose first edit has this quality (0 to 1).
@@ -145,10 +151,10 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
 
     Params: ClassVar[type[AdeCotParams]] = AdeCotParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """Each part that is switched off leaves its step out."""
-        looks = self.params.looks(self.params.n, self.steps)
-        first_step = looks[0].to_step if looks else None
+        pauses = self._pauses(self.params.n)
+        first_step = pauses[0].to_step if pauses else None
         results: list[Outcome] = []
         previews: list[Outcome] = []
         wanted = self.params.n
@@ -160,21 +166,24 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
                 return
             wanted = self._budget(results)
         others = self.fresh_trials(max(0, wanted - len(results) - len(previews)))
-        if not looks:
+        if not pauses:
             yield from self._finish(others, [], results)
             return
         wanted_previews = wanted - len(results)
         if not wanted_previews:
             return
-        previews += yield climbing.advanced(others, first_step)
-        stops = self.params.looks(wanted_previews, self.steps)
-        kept, reserve = yield from climbing.prune(previews, stops, self.note, self._promise)
+        previews += yield pruning.advanced(others, first_step)
+        pauses = self._pauses(wanted_previews)
+        kept, reserve = yield from pruning.prune(previews, pauses, self.note, self._promise)
         yield from self._finish(kept, reserve, results)
 
-    def _probe(self, first_step: int | None) -> Part:
+    def _pauses(self, count: int) -> list[Pause]:
+        return pruning.pauses_of(self.params.rungs(count), self.steps)
+
+    def _probe(self, first_step: int | None) -> Search[list[Outcome]]:
         """One full edit; the rest of its batch begins meanwhile, or devices would idle."""
         first, *others = self.fresh_trials(min(self.params.n, self.batch_size))
-        return list((yield [first, *climbing.advanced(others, first_step)]))
+        return list((yield [first, *pruning.advanced(others, first_step)]))
 
     def _budget(self, results: Sequence[Outcome]) -> int:
         params = self.params
@@ -216,22 +225,22 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             is_double = similarity is not None and min(similarity, 1.0) > limit
             (double if is_double else unique).append(outcome)
         if double:
-            self.note(f"Left out as near-duplicates of better previews: {climbing.named(double)}.")
+            self.note(f"Left out as near-duplicates of better previews: {pruning.named(double)}.")
         return Order(unique, double)
 
     def _finish(
         self, kept: Sequence[Trial], reserve: Sequence[Trial], results: Sequence[Outcome]
-    ) -> Part:
+    ) -> Search[list[Outcome]]:
         """Most promising first: a batch at a time with part 3, all at once without it."""
         done, passed = list(results), self._passed(results)
         size = self.batch_size if self.params.stop else max(1, len(kept))
         for start in range(0, len(kept), size):
-            batch = yield climbing.advanced(kept[start : start + size], None)
+            batch = yield pruning.advanced(kept[start : start + size], None)
             done += batch
             passed += self._passed(batch)
             if self._stops(passed, unfinished=max(0, len(kept) - start - size)):
                 return done
-        return (yield from climbing.with_stand_ins(done, reserve, 1, self.note))
+        return (yield from pruning.with_stand_ins(done, reserve, 1, self.note))
 
     def _passed(self, results: Sequence[Outcome]) -> int:
         params = self.params

@@ -10,11 +10,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
-from eacps.search import pruning as climbing
-from eacps.search.parameters import STRICT
-from eacps.search.pruning import Look, Rungs
-from eacps.search.ranking import best, finished
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search import pruning
+from eacps.search.parameters import STRICT, Rungs
+from eacps.search.pruning import Pause
+from eacps.search.ranking import best
+from eacps.search.roundwise import RoundwiseStrategy, Search
 from eacps.search.verdict import answers
 
 CANNOT_PAUSE = "cannot_pause"
@@ -54,7 +54,7 @@ class AutoParams:
         """What the search costs in full renders at most, when nothing fails."""
         if steps < FEWEST_STEPS:
             return self.renders
-        return MOST_WAVES * climbing.cost(self.renders, climbing.looks(self.rungs, steps), steps)
+        return MOST_WAVES * pruning.cost(self.renders, self.rungs, steps)
 
 
 class Auto(RoundwiseStrategy[AutoParams]):
@@ -75,35 +75,32 @@ class Auto(RoundwiseStrategy[AutoParams]):
 
     Params: ClassVar[type[AutoParams]] = AutoParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """What the first previews come with decides which of the ways it is."""
         trials = self.fresh_trials(self.params.renders)
         if self.steps < FEWEST_STEPS:
             self.note(f"auto: {self.steps} steps are too few to look on the way.")
             yield trials
             return
-        stops = climbing.looks(self.params.rungs, self.steps)
-        previews = yield climbing.advanced(trials, stops[0].to_step)
+        pauses = pruning.pauses_of(self.params.rungs, self.steps)
+        previews = yield pruning.advanced(trials, pauses[0].to_step)
         if all(map(_cannot_pause, previews)):
             self.note("auto: this editor cannot pause, so every attempt is finished.")
             yield self.fresh_trials(self.params.renders)
         elif any(answers(preview.scores) for preview in previews):
-            yield from self._waves(previews, stops)
+            yield from self._waves(previews, pauses)
         else:
             self.note("auto: without a verifier previews decide nothing; all are finished.")
             alive = [preview.trial for preview in previews if preview.usable]
-            yield climbing.advanced(alive, None)
+            yield pruning.advanced(alive, None)
 
-    def _waves(self, previews: Sequence[Outcome], stops: list[Look]) -> Course:
+    def _waves(self, previews: Sequence[Outcome], pauses: Sequence[Pause]) -> Search[None]:
         self.note("auto: waves, because a verifier judges; in the bench they find most.")
         for number in range(1, MOST_WAVES + 1):
             if number > 1:
                 begun = self.fresh_trials(self.params.renders, round_number=number - 1)
-                previews = yield climbing.advanced(begun, stops[0].to_step)
-            kept, reserve = yield from climbing.prune(previews, stops, self.note)
-            results = list((yield climbing.advanced(kept, None)))
-            results = yield from climbing.with_stand_ins(results, reserve, 1, self.note)
-            leader = best(finished(results))
+                previews = yield pruning.advanced(begun, pauses[0].to_step)
+            leader = best((yield from pruning.finish_best(previews, pauses, self.note)))
             if leader is None:
                 return
             if min(answers(leader.scores).values(), default=0.0) >= GOOD:

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from eacps.search.parameters import STRICT
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.roundwise import RoundwiseStrategy, Search
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,6 +41,6 @@ class BestOfN(RoundwiseStrategy[BestOfNParams]):
 
     Params: ClassVar[type[BestOfNParams]] = BestOfNParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """One round."""
         yield self.fresh_trials(self.params.n)

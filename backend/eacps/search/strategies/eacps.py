@@ -10,13 +10,12 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
-from eacps.search import pruning as climbing
+from eacps.search import pruning
 from eacps.search.gain import expected_gain
-from eacps.search.moves import Angle, AngleDecay, Moves, annealed
-from eacps.search.parameters import STRICT
-from eacps.search.pruning import Part, Rung, Rungs
+from eacps.search.moves import annealed
+from eacps.search.parameters import STRICT, Angle, AngleDecay, Moves, Rungs, require_at_most
 from eacps.search.ranking import ranked
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.roundwise import RoundwiseStrategy, Search
 
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -59,8 +58,7 @@ class EacpsParams:
 
     @model_validator(mode="after")
     def _elites_come_from_the_global_stage(self) -> Self:
-        if self.m > self.k:
-            raise ValueError(f"m ({self.m}) must not be greater than k ({self.k})")
+        require_at_most(m=self.m, k=self.k)
         kept = min((keep for _, keep in self.rungs), default=self.k)
         if any(share < 1 for share, _ in self.rungs) and self.m > kept:
             raise ValueError(f"m ({self.m}) must not be greater than what rungs keep ({kept})")
@@ -73,12 +71,8 @@ class EacpsParams:
 
     def cost(self, steps: int) -> float:
         """What the search costs in full renders when nothing fails; adaptive ones, at most."""
-
-        def climbed(count: int, rungs: tuple[Rung, ...]) -> float:
-            return climbing.cost(count, climbing.looks(rungs, steps), steps)
-
-        children = climbed(self.m * self.k_local, self.local_rungs)
-        return climbed(self.k, self.rungs) + self.rounds * children
+        children = pruning.cost(self.m * self.k_local, self.local_rungs, steps)
+        return pruning.cost(self.k, self.rungs, steps) + self.rounds * children
 
     def angle_of(self, round_number: int) -> float:
         """The angle of local round `round_number`, counted from 1."""
@@ -98,15 +92,17 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
     Params: ClassVar[type[EacpsParams]] = EacpsParams
     _first_scores: Sequence[float] = ()
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """Elites of a later round come from all candidates so far, not from the last round only."""
-        seen = yield from climbing.climb(self._begin, self.params.rungs, self.steps, self.note)
+        seen = yield from pruning.successive_halving(
+            self._begin, self.params.rungs, self.steps, self.note
+        )
         explored = _top(seen)
         for round_number in range(1, self.params.rounds + 1):
             elites = ranked(seen)[: self.params.m]
             if not elites or not self._another_round(round_number, _top(seen) - explored):
                 return
-            children = climbing.together(
+            children = pruning.together(
                 [
                     self.child(
                         elite.trial,
@@ -118,20 +114,20 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
                     for _ in range(self.params.k_local)
                 ]
             )
-            outcomes = yield from climbing.climb(
+            outcomes = yield from pruning.successive_halving(
                 children, self.params.local_rungs, self.steps, self.note
             )
             # Who was not an elite before cannot become one now, so the elites stand for all.
             seen = [*elites, *outcomes]
 
-    def _begin(self, to_step: int | None) -> Part:
+    def _begin(self, to_step: int | None) -> Search[list[Outcome]]:
         """The global stage's first step: all K at once, or by whole batches while they promise."""
         params = self.params
         first = max(params.k_first, params.m, self.batch_size) if params.adaptive else params.k
         outcomes: list[Outcome] = []
         portion = min(params.k, first)
         while portion:
-            outcomes += yield climbing.advanced(self.fresh_trials(portion), to_step)
+            outcomes += yield pruning.advanced(self.fresh_trials(portion), to_step)
             self._first_scores = [each.potential or 0.0 for each in ranked(outcomes)]
             portion = min(self.batch_size, params.k - len(outcomes))
             if portion and not self._another_candidate(len(outcomes)):

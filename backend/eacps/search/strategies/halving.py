@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from eacps.search import pruning as climbing
-from eacps.search.parameters import STRICT
-from eacps.search.pruning import Rungs
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search import pruning
+from eacps.search.parameters import STRICT, Rungs
+from eacps.search.roundwise import RoundwiseStrategy, Search
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,7 +35,7 @@ class HalvingParams:
 
     def cost(self, steps: int) -> float:
         """What the search costs in full renders when nothing fails."""
-        return climbing.cost(self.n, climbing.looks(self.rungs, steps), steps)
+        return pruning.cost(self.n, self.rungs, steps)
 
 
 class Halving(RoundwiseStrategy[HalvingParams]):
@@ -56,8 +55,7 @@ class Halving(RoundwiseStrategy[HalvingParams]):
 
     Params: ClassVar[type[HalvingParams]] = HalvingParams
 
-    def search(self) -> Course:
-        """One climb."""
-        trials = self.fresh_trials(self.params.n)
-        start = climbing.together(trials)
-        yield from climbing.climb(start, self.params.rungs, self.steps, self.note)
+    def search(self) -> Search[None]:
+        """All at once."""
+        start = pruning.together(self.fresh_trials(self.params.n))
+        yield from pruning.successive_halving(start, self.params.rungs, self.steps, self.note)

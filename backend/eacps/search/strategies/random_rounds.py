@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from eacps.search.parameters import STRICT
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.roundwise import RoundwiseStrategy, Search
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,7 +35,7 @@ class RandomRounds(RoundwiseStrategy[RandomRoundsParams]):
 
     Params: ClassVar[type[RandomRoundsParams]] = RandomRoundsParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """No round depends on another, so all are asked at once and fill whole batches."""
         yield [
             trial

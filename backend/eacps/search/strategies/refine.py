@@ -10,20 +10,22 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
-from eacps.search.moves import Angle, AngleDecay, Moves, annealed
-from eacps.search.parameters import STRICT
-from eacps.search.ranking import best
-from eacps.search.roundwise import Course, RoundwiseStrategy
-from eacps.search.verdict import (
+from eacps.search.moves import annealed
+from eacps.search.parameters import (
+    STRICT,
+    Angle,
+    AngleDecay,
     AtLeast,
     AtMost,
     Highest,
     Lowest,
-    Thresholds,
-    answers,
-    missed,
-    quality,
+    Moves,
+    require_at_most,
+    require_less,
 )
+from eacps.search.ranking import best
+from eacps.search.roundwise import RoundwiseStrategy, Search
+from eacps.search.verdict import Thresholds, answers, missed, quality
 
 # Short, because text encoders cut long instructions off.
 COMPLAINTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -81,12 +83,8 @@ class RefineParams:
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.tau_low > self.tau_high:
-            raise ValueError(
-                f"tau_low ({self.tau_low}) must not be greater than tau_high ({self.tau_high})"
-            )
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        require_at_most(tau_low=self.tau_low, tau_high=self.tau_high)
+        require_less(lowest=self.lowest, highest=self.highest)
         return self
 
     @property
@@ -114,7 +112,7 @@ class Refine(RoundwiseStrategy[RefineParams]):
 
     Params: ClassVar[type[RefineParams]] = RefineParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """Between the thresholds the words stay as they are, and only the noise moves."""
         params = self.params
         seen = yield self.fresh_trials(params.n)

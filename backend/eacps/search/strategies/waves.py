@@ -8,12 +8,11 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
-from eacps.search import pruning as climbing
-from eacps.search.parameters import STRICT
-from eacps.search.pruning import Rungs
+from eacps.search import pruning
+from eacps.search.parameters import STRICT, Highest, Lowest, Rungs, require_less
 from eacps.search.ranking import best
-from eacps.search.roundwise import Course, RoundwiseStrategy
-from eacps.search.verdict import Highest, Lowest, quality
+from eacps.search.roundwise import RoundwiseStrategy, Search
+from eacps.search.verdict import quality
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,8 +41,7 @@ class WavesParams:
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest ({self.lowest}) must be less than highest ({self.highest})")
+        require_less(lowest=self.lowest, highest=self.highest)
         return self
 
     @property
@@ -53,7 +51,7 @@ class WavesParams:
 
     def cost(self, steps: int) -> float:
         """What the search costs in full renders at most, when nothing fails."""
-        return self.waves * climbing.cost(self.n, climbing.looks(self.rungs, steps), steps)
+        return self.waves * pruning.cost(self.n, self.rungs, steps)
 
 
 class Waves(RoundwiseStrategy[WavesParams]):
@@ -75,13 +73,15 @@ class Waves(RoundwiseStrategy[WavesParams]):
 
     Params: ClassVar[type[WavesParams]] = WavesParams
 
-    def search(self) -> Course:
-        """One climb after another."""
+    def search(self) -> Search[None]:
+        """One wave after another."""
         params = self.params
         results: list[Outcome] = []
         for number in range(1, params.waves + 1):
-            begun = climbing.together(self.fresh_trials(params.n, round_number=number))
-            results += yield from climbing.climb(begun, params.rungs, self.steps, self.note)
+            begun = pruning.together(self.fresh_trials(params.n, round_number=number))
+            results += yield from pruning.successive_halving(
+                begun, params.rungs, self.steps, self.note
+            )
             leader = best(results)
             if leader is None:
                 return

@@ -9,10 +9,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome, Trial
-from eacps.search.moves import AngleDecay, Moves, annealed
-from eacps.search.parameters import STRICT
+from eacps.search.moves import annealed
+from eacps.search.parameters import STRICT, AngleDecay, Moves
 from eacps.search.ranking import best
-from eacps.search.roundwise import Course, RoundwiseStrategy
+from eacps.search.roundwise import RoundwiseStrategy, Search
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,7 +57,7 @@ class ZeroOrder(RoundwiseStrategy[ZeroOrderParams]):
 
     Params: ClassVar[type[ZeroOrderParams]] = ZeroOrderParams
 
-    def search(self) -> Course:
+    def search(self) -> Search[None]:
         """Base and neighbours are asked together: the neighbours do not depend on its score."""
         base: Outcome | None = None
         steps_taken = improvements = 0

@@ -1,0 +1,131 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from eacps.files import file_hash, replaced_folder, write_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_and_written_over_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    for content in (b"first", b"second, and longer", b""):
+        write_whole(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert names(tmp_path) == ["file"]
+
+
+def test_many_writers_of_one_file_leave_what_one_of_them_wrote(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 200_000 for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_whole(tmp_path / "file", content), contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    write_whole(tmp_path / "file", b"before")
+    monkeypatch.setattr(*((os, broken) if broken == "fsync" else (Path, broken)), interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", b"after")
+    assert (tmp_path / "file").read_bytes() == b"before"
+    assert names(tmp_path) == ["file"]
+
+
+def test_file_and_folder_are_on_the_disk_before_the_write_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append((tmp_path / "file").exists())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(tmp_path / "file", b"content")
+    assert synced == [False, True]
+
+
+def test_a_folder_that_cannot_be_synced_does_not_lose_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_folder: Path, _flags: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr("eacps.files.os.open", refused)
+    write_whole(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
+    longest = tmp_path / ("n" * 255)
+    write_whole(longest, b"content")
+    assert longest.read_bytes() == b"content"
+
+
+def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "missing" / "file", b"content")
+
+
+def test_a_filled_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with replaced_folder(tmp_path / "below" / "folder") as fresh:
+            assert names(fresh) == []
+            (fresh / name).touch()
+    assert names(tmp_path / "below") == ["folder"]
+    assert names(tmp_path / "below" / "folder") == ["second"]
+
+
+def test_a_folder_that_could_not_be_filled_changes_nothing(tmp_path: Path) -> None:
+    with replaced_folder(tmp_path / "folder") as fresh:
+        (fresh / "good").touch()
+
+    def fill_half() -> None:
+        with replaced_folder(tmp_path / "folder") as fresh:
+            (fresh / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill_half()
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["good"]
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    for leftover in (".folder.part", ".folder.old"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "half").touch()
+    with replaced_folder(tmp_path / "folder") as fresh:
+        (fresh / "good").touch()
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder") == ["good"]
+
+
+def test_a_file_is_known_by_its_sha256(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"content")
+    assert file_hash(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
