@@ -21,13 +21,15 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
 
 class RecordedLabelStudio:
-    """Tasks, uploads and predictions in memory; `fault` may answer in place of any of them."""
+    """Tasks, uploads and predictions in memory; `served` are further files by path, and `fault`
+    may answer in place of anything."""
 
     def __init__(self, port: int = 0) -> None:
         self.tasks: dict[int, dict[str, Any]] = {}
         self.predictions: list[dict[str, Any]] = []
         self.deleted_predictions: list[dict[str, Any]] = []
         self.files: dict[int, tuple[str, bytes]] = {}
+        self.served: dict[str, bytes] = {}
         self.writes: list[tuple[str, str]] = []
         self.fault: Fault = lambda _method, _path: None
         self._lock = threading.Lock()
@@ -69,6 +71,8 @@ class RecordedLabelStudio:
             return faulty
         if headers.get("Authorization") != f"Token {TOKEN}":
             return 401, {"detail": "Invalid token."}
+        if method == "GET" and parts.path in self.served:
+            return 200, self.served[parts.path]
         with self._lock:
             for pattern, view in self._views():
                 found = re.fullmatch(pattern, f"{method} {parts.path}")
@@ -150,9 +154,10 @@ def _handler(owner: RecordedLabelStudio) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, content = owner.answer(self.command, self.path, self.headers, body)
-            reply = b"" if content is None else json.dumps(content).encode()
+            raw = isinstance(content, bytes)
+            reply = content if raw else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "image/png" if raw else "application/json")
             self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
             self.wfile.write(reply)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +19,11 @@ from PIL.Image import Image
 
 from eacps.demo.tasks import demo_tasks
 from eacps.settings import FACE_MODELS
+from tests import patience
 from tests.label_studio_server import LabelStudioServer, free_port
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
-START_LIMIT = 120.0
 
 
 class Backend:
@@ -77,13 +77,13 @@ class Backend:
                 stderr=log,
             )
         if wait_for_workers:
-            wait_until(lambda: len(self.status()["workers"]) >= 2, START_LIMIT, self.log)
+            wait_until(lambda: len(self.status()["workers"]) >= 2, self.log)
 
     def stop(self) -> None:
         """As Ctrl-C does."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(60)
+            self._process.wait(PATIENCE)
         self._process = None
 
     @property
@@ -129,13 +129,13 @@ class Backend:
 
     def status(self) -> dict[str, Any]:
         """`/status.json`."""
-        content: dict[str, Any] = requests.get(f"{self.url}/status.json", timeout=10).json()
+        content: dict[str, Any] = requests.get(f"{self.url}/status.json", timeout=PATIENCE).json()
         return content
 
     def predict(self, tasks: list[dict[str, Any]], **body: Any) -> requests.Response:
         """One `/predict` as Label Studio sends it."""
         whole = {"tasks": tasks, "project": "1.0", "label_config": "", "params": {}, **body}
-        return requests.post(f"{self.url}/predict", json=whole, timeout=180)
+        return requests.post(f"{self.url}/predict", json=whole, timeout=PATIENCE)
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One `eacps` command with this backend's settings."""
@@ -160,20 +160,10 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-def wait_until(
-    condition: Callable[[], Any], limit: float, explain: Callable[[], str] = str
-) -> None:
-    """Return when the condition holds; fail with the end of a log when it never does."""
-    deadline = time.monotonic() + limit
-    problem: object = None
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return
-        except (requests.RequestException, ValueError, KeyError) as error:
-            problem = error
-        time.sleep(0.2)
-    raise AssertionError(f"not reached in {limit} s ({problem})\n{explain()[-4000:]}")
+def wait_until(condition: Callable[[], Any], explain: Callable[[], str] = str) -> None:
+    """As `patience.wait_until`; a server that does not answer yet is waited for."""
+    forgiven = (requests.RequestException, ValueError, KeyError)
+    patience.wait_until(condition, explain, forgiven=forgiven)
 
 
 def bear_tasks(

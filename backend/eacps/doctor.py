@@ -12,14 +12,21 @@ from pathlib import Path
 from typing import Literal
 
 from eacps.artifacts import open_store
+from eacps.demo_defaults import demo_defaults_in_use
 from eacps.domain import ROUTES
 from eacps.editors.devices import checked, visible_gpus
+from eacps.editors.registry import EDITORS
 from eacps.errors import EacpsError, SettingsError
 from eacps.faces import content_credentials
 from eacps.faces.download import MODELS, checked_model
 from eacps.faces.readiness import readiness
+from eacps.faces.registry import FACE_ENGINES
+from eacps.jobs.contract import waiting_words
 from eacps.log import masked
+from eacps.plugins import label
+from eacps.plugins_in_use import check, plugins_in_use
 from eacps.settings import DEMO_PACK, Settings
+from eacps.verifiers.registry import VERIFIERS
 from eacps.weights import verify_manifest
 
 State = Literal["ok", "warn", "fail"]
@@ -42,10 +49,10 @@ Check = Callable[[Settings], Iterator[Finding]]
 def examine(settings: Settings) -> Iterator[Finding]:
     """All findings, in the order in which one would mend them."""
     failed = set()
-    for subject, check in _CHECKS.items():
+    for subject, examine_part in _CHECKS.items():
         if subject == "Workers" and "Database" in failed:
             continue
-        for finding in _findings(subject, check, settings):
+        for finding in _findings(subject, examine_part, settings):
             if finding.state == "fail":
                 failed.add(subject)
             yield finding
@@ -55,7 +62,7 @@ def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
     """Raise SettingsError for what would make every process end at once, again and again."""
     # What changes results is hashed by every process; it is the first thing that can be wrong.
     settings.fingerprint  # noqa: B018
-    everywhere = ("Search", "Ranking")
+    everywhere = ("Plug-ins", "Search", "Ranking")
     subjects = ("Packages", "Devices", "Weights", *everywhere) if with_workers else everywhere
     for subject in subjects:
         for finding in _findings(subject, _CHECKS[subject], settings):
@@ -63,9 +70,9 @@ def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
                 raise SettingsError(f"{finding.subject}: {finding.message}")
 
 
-def _findings(subject: str, check: Check, settings: Settings) -> Iterator[Finding]:
+def _findings(subject: str, examine_part: Check, settings: Settings) -> Iterator[Finding]:
     try:
-        yield from check(settings)
+        yield from examine_part(settings)
     except EacpsError as error:
         yield Finding("fail", subject, str(error))
     except Exception as error:
@@ -73,20 +80,40 @@ def _findings(subject: str, check: Check, settings: Settings) -> Iterator[Findin
         yield Finding("fail", subject, message)
 
 
-def _packages(_settings: Settings) -> Iterator[Finding]:
+def _packages(settings: Settings) -> Iterator[Finding]:
     missing = [
         name
-        for name in ("torch", "diffusers", "open_clip", "dbos", "label_studio_ml", "gunicorn")
+        for name in ("torch", "diffusers", "open_clip", "dbos", "gunicorn", "label_studio_sdk")
         if importlib.util.find_spec(name) is None
     ]
+    if settings.database_url.startswith("postgres") and not importlib.util.find_spec("psycopg"):
+        missing.append("psycopg (`pip install 'eacps[postgres]'`)")
     if missing:
         yield Finding(
-            "fail", "Packages", f"missing: {', '.join(missing)}. Run `make install`, or install "
-            "requirements.txt and then requirements-no-deps.txt with --no-deps."
+            "fail", "Packages", f"missing: {', '.join(missing)}. Run `make install` in a checkout, "
+            "or `pip install eacps`."
         )  # fmt: skip
         return
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("ok", "Packages", f"Python {version}, everything needed is installed")
+    if importlib.util.find_spec("label_studio_ml") is None:
+        yield Finding(
+            "ok", "Packages", "label-studio-ml is not installed, and not needed: the same requests "
+            "are answered without it. To use its class: pip install 'eacps[label-studio-ml]' and "
+            "then pip install --no-deps label-studio-ml==1.0.9"
+        )  # fmt: skip
+
+
+def _plugins(settings: Settings) -> Iterator[Finding]:
+    check(settings)
+    for each in plugins_in_use(settings):
+        name = label(each.source.name)
+        yield Finding("ok", "Plug-ins", f"{each.kind} {name}: {each.source.origin}")
+
+
+def _defaults(settings: Settings) -> Iterator[Finding]:
+    for words in demo_defaults_in_use(settings):
+        yield Finding("warn", "Defaults", words)
 
 
 def _devices(settings: Settings) -> Iterator[Finding]:
@@ -109,10 +136,12 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
+    if not EDITORS.knows(settings.editor):
+        yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
     yield from _folder("EACPS_CLIP", settings.clip, "open_clip_config.json")
-    if settings.verifier:
-        yield from _folder("EACPS_VERIFIER", settings.verifier, "model.safetensors")
+    for name in settings.verifiers:
+        if not VERIFIERS.knows(name):
+            yield from _folder("EACPS_VERIFIER", name, "config.json")
 
 
 def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:
@@ -134,10 +163,11 @@ def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:
 
 
 def _search(settings: Settings) -> Iterator[Finding]:
-    from eacps.search import budget
+    from eacps.search import budget, cost
 
-    count = budget(settings.plan)
-    yield Finding("ok", "Search", f"{settings.strategy}: {count} candidates a task, "
+    count, renders = budget(settings.plan), cost(settings.plan)
+    yield Finding("ok", "Search", f"{label(settings.strategy)}: at most {count} candidates and "
+                  f"{renders:g} full renders a task, "
                   f"model version {settings.model_version}")  # fmt: skip
 
 
@@ -170,11 +200,8 @@ def _faces(settings: Settings) -> Iterator[Finding]:
         other = f". Not insightface: {reason}" if reason else ""
         yield Finding("ok", "Faces", f"basic, with free models, for frontal faces{other}")
     else:
-        from eacps.faces.registry import FACE_ENGINES, check_options
-
-        check_options(settings)
         source = FACE_ENGINES.source(found.engine)
-        yield Finding("ok", "Faces", f"{found.engine} ({source.origin})")
+        yield Finding("ok", "Faces", f"{label(found.engine)} ({source.origin})")
     if content_credentials.wanted(settings):
         content_credentials.try_out(settings)
         yield Finding("ok", "Faces", "swapped images are signed (C2PA)")
@@ -245,6 +272,8 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     if not url.startswith("sqlite") or Path(url.removeprefix("sqlite:///")).exists():
         client = JobClient(settings)
         alive = sum(worker.role == "worker" for worker in client.workers())
+        for waiting in client.waiting():
+            yield Finding("warn", "Workers", waiting_words(waiting))
         client.close()
     if alive:
         yield Finding("ok", "Workers", f"{alive} at work")
@@ -276,7 +305,9 @@ def _licences(settings: Settings) -> Iterator[Finding]:
 _CHECKS: dict[str, Check] = {
     "Packages": _packages,
     "Devices": _devices,
+    "Plug-ins": _plugins,
     "Weights": _weights,
+    "Defaults": _defaults,
     "Search": _search,
     "Ranking": _ranking,
     "Faces": _faces,

@@ -78,22 +78,15 @@ class CancelledError(EacpsError):
     code = "cancelled"
 
 
-class LabelStudioError(EacpsError):
-    """Label Studio refused a request; trying again unchanged will not help."""
+class RetryLaterError(EacpsError):
+    """Something that is needed is away for now; the same request may succeed later.
 
-    code = "label_studio_refused"
+    `only_here` says that it is there but fails at this request, perhaps for ever: such a request
+    is given up after a few tries.
+    """
 
-
-class LabelStudioDownError(LabelStudioError):
-    """Label Studio did not answer, or answered 5xx; trying again later may help."""
-
-    code = "label_studio_down"
-
-
-class LabelStudioStumbledError(LabelStudioDownError):
-    """Label Studio is up but fails at this request; it may go on doing so for ever."""
-
-    code = "label_studio_stumbled"
+    code = "try_later"
+    only_here = False
 
 
 def first_line(error: Exception) -> str:

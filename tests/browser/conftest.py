@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.label_studio_server import EMAIL, PASSWORD, LabelStudioServer
+from tests.patience import PATIENCE
 
 FLAGS = [
     "--no-sandbox",
@@ -20,7 +21,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * PATIENCE
 
 
 @dataclass

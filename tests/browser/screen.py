@@ -11,7 +11,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, wait_until
 
-LIMIT = 120.0
 OpenTask = Callable[[int, int], Page]
 
 
@@ -20,7 +19,7 @@ def searched(
 ) -> list[int]:
     """Import tasks and wait for their predictions."""
     ids = server.import_tasks(project, tasks)
-    wait_until(lambda: all(server.predictions(task) for task in ids), LIMIT, backend.log)
+    wait_until(lambda: all(server.predictions(task) for task in ids), backend.log)
     return ids
 
 

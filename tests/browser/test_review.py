@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints
 from tests.browser.screen import (
-    LIMIT,
     OpenTask,
     cards,
     drag,
@@ -192,7 +191,7 @@ def test_a_failed_task_says_why_and_what_to_do(
 ) -> None:
     bear = bear_tasks(server, studio, 1, seed=23)[0]
     (task,) = server.import_tasks(studio, [{**bear, "task": "Face swap"}])
-    wait_until(lambda: server.data(task).get("report_md"), LIMIT, backend.log)
+    wait_until(lambda: server.data(task).get("report_md"), backend.log)
     page = open_task(studio, task)
     report = page.locator(".report")
     expect(report).to_contain_text("No edit was made.")

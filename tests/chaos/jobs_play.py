@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from eacps import log
 from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
-from eacps.errors import LabelStudioDownError, LabelStudioStumbledError, TaskError
+from eacps.errors import TaskError
 from eacps.jobs.contract import Job
+from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioStumbledError
 from eacps.settings import Settings, load_settings
 
 PARAMS = {"k": 4, "m": 2, "k_local": 2}
@@ -48,6 +49,9 @@ class LoggingDevice:
         for _ in range(round(wish["seconds"] / 0.05)):
             time.sleep(0.05)
             tick()
+        while self._is_held(wish, trials):
+            time.sleep(0.05)
+            tick()
         for trial in trials:
             if trial.id in wish["poison"]:
                 os._exit(139)
@@ -60,6 +64,11 @@ class LoggingDevice:
         note(self._settings, "renders", event="end", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
         return [self._candidate(trial, broken) for trial in trials]
+
+    def _is_held(self, wish: Mapping[str, Any], trials: Sequence[Trial]) -> bool:
+        """Whether the test has not yet let these trials go on."""
+        held = {trial.id for trial in trials} & set(wish["hold"])
+        return bool(held) and not (self._settings.data_dir / f"go-{wish['text']}").exists()
 
     @staticmethod
     def _candidate(trial: Trial, broken: bool) -> Candidate:
@@ -79,7 +88,7 @@ class LoggingHooks:
         self._maybe_down("prepare", origin)
         if origin.get("bad"):
             raise TaskError("The task is bad.", hint="Mend it.")
-        wish = {name: origin[name] for name in ("text", "seconds", "poison", "hang_once")}
+        wish = {name: origin[name] for name in ("text", "seconds", "poison", "hang_once", "hold")}
         plan = SearchPlan("eacps", PARAMS, seed=1, batch_size=2)
         return EditTask(image="0" * 40 + ".png", instruction=json.dumps(wish), plan=plan)
 
@@ -105,8 +114,8 @@ class LoggingHooks:
 
 def job(name: str, *, text: str = "", priority: int = 10, **wishes: Any) -> Job:
     """A job for the hooks above."""
-    origin = {"job": name, "text": text or name, "seconds": 0.2, "poison": [], "hang_once": []}
-    return Job(name, {**origin, **wishes}, priority)
+    origin = {"job": name, "text": text or name, "seconds": 0.2}
+    return Job(name, {**origin, "poison": [], "hang_once": [], "hold": [], **wishes}, priority)
 
 
 def main(role: str, *arguments: str) -> None:
@@ -120,7 +129,7 @@ def main(role: str, *arguments: str) -> None:
     elif role == "worker":
         from eacps.jobs.worker import run_worker
 
-        run_worker(settings, int(arguments[0]), "fake", lambda: LoggingDevice(settings))
+        run_worker(settings, int(arguments[0]), "fake", lambda _: LoggingDevice(settings))
     elif role == "supervisor":
         from eacps.jobs.supervisor import Process, run_supervisor
 

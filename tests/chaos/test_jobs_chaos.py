@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,10 +23,14 @@ from jobs_play import job
 from eacps.domain import Failure, SearchResult
 from eacps.jobs.client import JobClient
 from eacps.settings import Settings
+from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES = os.environ.get("EACPS_TEST_POSTGRES_URL", "")
 CANDIDATES = 8
+STALE_SECONDS = 12.0
+SECOND_ROUND = ["c5", "c6", "c7", "c8"]
+EVERY_ROUND = [f"c{number}" for number in range(1, 9)]
 
 
 class Stage:
@@ -39,18 +42,26 @@ class Stage:
             "EACPS_DATA_DIR": str(folder),
             "EACPS_DATABASE_URL": database,
             "EACPS_HOST_NAME": "here",
-            "EACPS_STALE_AFTER_SECONDS": "4",
-            "EACPS_BATCH_TIMEOUT_SECONDS": "6",
+            # Long enough that a busy machine does not look like a dead one.
+            "EACPS_STALE_AFTER_SECONDS": f"{STALE_SECONDS}",
+            "EACPS_BATCH_TIMEOUT_SECONDS": "20",
             "EACPS_SEARCH_CONCURRENCY": "3",
         }
         self.settings = Settings(
-            data_dir=folder, database_url=database, stale_after_seconds=4, host_name="here"
+            data_dir=folder,
+            database_url=database,
+            stale_after_seconds=STALE_SECONDS,
+            host_name="here",
         )
         self.client = JobClient(self.settings)
         self.started: list[subprocess.Popen[Any]] = []
         self.stored: dict[str, set[tuple[str, ...]]] = {}
-        self.supervisor = self.play("supervisor", "2")
-        self.until(lambda: len(self.client.workers()) == 3)
+        try:
+            self.supervisor = self.play("supervisor", "2")
+            self.until(lambda: len(self.client.workers()) == 3)
+        except BaseException:
+            self.close()
+            raise
 
     def play(self, *role: str, **variables: str) -> subprocess.Popen[Any]:
         with (self.folder / "log.txt").open("a") as log:
@@ -68,14 +79,18 @@ class Stage:
         for process in self.started:
             process.terminate()
         for process in self.started:
-            process.wait(30)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
         self.client.close()
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (self.folder / "log.txt").read_text()[-6000:]
-            time.sleep(0.05)
+    def until(self, condition: Callable[[], Any]) -> None:
+        wait_until(condition, (self.folder / "log.txt").read_text)
+
+    def release(self, text: str) -> None:
+        """Let the trials go on that a job of this text holds."""
+        (self.folder / f"go-{text}").touch()
 
     def until_delivered(self, *jobs: str) -> None:
         self.until(lambda: all(self.deliveries(name) for name in jobs))
@@ -97,7 +112,7 @@ class Stage:
         ]
 
     def until_halfway(self, name: str, text: str = "") -> None:
-        """The first round is stored, the second is being rendered."""
+        """The first round is stored, the second is being rendered: there its trials are held."""
         self.until(lambda: self.client.status(name).finished == CANDIDATES // 2)
         self.until(lambda: len(self.renders(text or name, "start")) > 2)
         self.stored[text or name] = set(self.renders(text or name, "end")[:2])
@@ -137,22 +152,25 @@ def stage(
 @pytest.mark.parametrize("victim", ["device", "orchestrator"])
 def test_a_killed_process_costs_no_finished_batch(stage: Stage, victim: str) -> None:
     name = f"killed-{victim}"
-    stage.client.submit(job(name, seconds=0.5))
+    stage.client.submit(job(name, hold=SECOND_ROUND))
     stage.until_halfway(name)
     for process in ["device-0", "device-1"] if victim == "device" else [victim]:
         stage.kill(process)
+    stage.release(name)
     stage.until_delivered(name)
     stage.assert_rendered_once(name)
     stage.assert_delivered_once(name)
 
 
 def test_everything_killed_at_once_goes_on_after_a_restart(stage: Stage) -> None:
-    stage.client.submit_many([job("all-1", seconds=0.5), job("all-2", seconds=0.5)])
+    stage.client.submit_many([job(name, hold=SECOND_ROUND) for name in ("all-1", "all-2")])
     stage.until_halfway("all-1")
     for worker in stage.client.workers():
         os.kill(worker.pid, signal.SIGKILL)
     stage.supervisor.kill()
     stage.supervisor.wait()
+    stage.release("all-1")
+    stage.release("all-2")
     stage.supervisor = stage.play("supervisor", "2")
     stage.until_delivered("all-1", "all-2")
     for name in ("all-1", "all-2"):
@@ -181,9 +199,11 @@ def test_a_host_that_never_comes_back_loses_no_work(stage: Stage) -> None:
     lost = stage.play("worker", "0", EACPS_HOST_NAME="lost")
     stage.until(lambda: any(w.name == "lost/device-0" for w in stage.client.workers()))
     names = [f"host-{number}" for number in range(3)]
-    stage.client.submit_many([job(name, seconds=0.5) for name in names])
+    stage.client.submit_many([job(name, hold=EVERY_ROUND) for name in names])
     stage.until(lambda: any(line["pid"] == lost.pid for line in stage.lines("renders")))
     lost.kill()
+    for name in names:
+        stage.release(name)
     stage.until_delivered(*names)
     for name in names:
         stage.assert_rendered_once(name)
@@ -201,7 +221,7 @@ def test_a_job_outlives_the_process_that_handed_it_in(stage: Stage) -> None:
 
 def test_many_submits_of_one_job_compute_it_once(stage: Stage) -> None:
     processes = [stage.play("submit", "many", "25") for _ in range(2)]
-    new = [int(process.communicate(timeout=60)[0]) for process in processes]
+    new = [int(process.communicate(timeout=PATIENCE)[0]) for process in processes]
     assert sum(new) == 1
     stage.until_delivered("many")
     stage.assert_rendered_once("many")
@@ -218,10 +238,11 @@ def test_equal_tasks_share_one_search_and_each_job_is_delivered(stage: Stage) ->
 
 
 def test_cancelling_one_of_two_equal_jobs_leaves_the_other_its_search(stage: Stage) -> None:
-    jobs = [job("pair-1", text="pair", seconds=0.4), job("pair-2", text="pair", seconds=0.4)]
+    jobs = [job(name, text="pair", hold=SECOND_ROUND) for name in ("pair-1", "pair-2")]
     stage.client.submit_many(jobs)
     stage.until(lambda: all(stage.client.status(one.id).key for one in jobs))
     stage.client.cancel("pair-1")
+    stage.release("pair")
     stage.until_delivered("pair-2")
     stage.assert_rendered_once("pair")
     assert stage.client.status("pair-1").state == "cancelled"
@@ -252,7 +273,7 @@ def test_tasks_that_label_studio_always_fails_at_do_not_stop_the_others(stage: S
 
 
 def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> None:
-    stage.client.submit(job("cancelled", seconds=5))
+    stage.client.submit(job("cancelled", hold=EVERY_ROUND))
     stage.until(lambda: len(stage.renders("cancelled", "start")) == 2)
     assert stage.client.cancel("cancelled")
     stage.client.submit(job("after", priority=1))
@@ -263,10 +284,11 @@ def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> 
 
 
 def test_a_retry_keeps_the_batches_that_had_finished(stage: Stage) -> None:
-    stage.client.submit(job("again", seconds=1.5))
+    stage.client.submit(job("again", hold=SECOND_ROUND))
     stage.until_halfway("again")
-    stage.client.cancel("again")
+    assert stage.client.cancel("again")
     assert stage.client.retry("again")
+    stage.release("again")
     stage.until_delivered("again")
     stage.assert_rendered_once("again")
     stage.assert_delivered_once("again")
@@ -296,9 +318,12 @@ def test_a_bad_task_fails_without_a_render(stage: Stage) -> None:
 
 def test_somebody_who_waits_is_served_before_a_pile_of_batch_jobs(stage: Stage) -> None:
     pile = [f"pile-{number}" for number in range(6)]
-    stage.client.submit_many([job(name) for name in pile])
-    stage.until(lambda: stage.renders("pile-0", "start") or stage.renders("pile-1", "start"))
+    stage.client.submit_many([job(name, hold=EVERY_ROUND) for name in pile])
+    stage.until(lambda: any(stage.renders(name, "start") for name in pile))
     stage.client.submit(job("urgent", priority=1))
+    stage.until(lambda: stage.client.status("urgent").state == "running")
+    for name in pile:
+        stage.release(name)
     stage.until_delivered("urgent", *pile)
     order = [line["job"] for line in stage.lines("deliveries")]
     behind = [name for name in pile if order.index(name) > order.index("urgent")]

@@ -27,9 +27,9 @@ from eacps.jobs.client import JobClient
 from eacps.jobs.database import Records, Row, database_url, open_engine
 from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, free_port
+from tests.patience import PATIENCE
 from tests.stack import Backend, bear_tasks, kill, wait_until
 
-LIMIT = 150.0
 CANDIDATES = 8
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio_requests"
 FOREIGN_TOKEN = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
@@ -127,7 +127,7 @@ def kill_everything(backend: Backend) -> None:
 
 def kill_supervisor(backend: Backend) -> None:
     others = backend.kill_supervisor()
-    _, orphans = psutil.wait_procs(others, timeout=30)
+    _, orphans = psutil.wait_procs(others, timeout=PATIENCE)
     assert not orphans, [orphan.cmdline() for orphan in orphans]
     backend.start()
 
@@ -147,7 +147,7 @@ def test_kill_9_in_the_middle_costs_no_task_and_no_finished_candidate(
     # Bears of their own: a task like an earlier one would only get the earlier result.
     seed = 100 + STRIKES.index(strike)
     tasks = server.import_tasks(project, bear_tasks(server, project, 2, seed))
-    wait_until(lambda: len(journal.batches()) >= before + 3, LIMIT, backend.log)
+    wait_until(lambda: len(journal.batches()) >= before + 3, backend.log)
     finished = journal.renders()
     assert len(finished) < before + 2 * CANDIDATES, "all was over before the kill"
     strike(backend)
@@ -159,7 +159,7 @@ def test_kill_9_in_the_middle_costs_no_task_and_no_finished_candidate(
 
 
 def wait_for_predictions(server: LabelStudioServer, backend: Backend, tasks: list[int]) -> None:
-    wait_until(lambda: all(server.predictions(task) for task in tasks), LIMIT, backend.log)
+    wait_until(lambda: all(server.predictions(task) for task in tasks), backend.log)
 
 
 def test_health_answers_without_torch_in_the_web_process(
@@ -168,14 +168,14 @@ def test_health_answers_without_torch_in_the_web_process(
     backend.kill_all()
     started = time.monotonic()
     backend.start(wait_for_workers=False)
-    wait_until(lambda: requests.get(f"{backend.url}/health", timeout=1).ok, LIMIT, backend.log)
+    wait_until(lambda: requests.get(f"{backend.url}/health", timeout=1).ok, backend.log)
     record_property("seconds_until_healthy", round(time.monotonic() - started, 2))
     print(f"healthy after {time.monotonic() - started:.2f} s")
     backend.status()
     master = backend.process("web")
     for process in (master, *master.children()):
         assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
-    wait_until(lambda: len(backend.status()["workers"]) >= 2, LIMIT, backend.log)
+    wait_until(lambda: len(backend.status()["workers"]) >= 2, backend.log)
 
 
 def test_fifty_requests_for_one_task_at_once_compute_it_once(
@@ -198,7 +198,7 @@ def test_fifty_requests_for_one_task_at_once_compute_it_once(
         if turn < 25:
             together.wait(30)
         path, body = ("webhook", webhook) if turn % 2 else ("predict", predict)
-        return requests.post(f"{backend.url}/{path}", json=body, timeout=60)
+        return requests.post(f"{backend.url}/{path}", json=body, timeout=PATIENCE)
 
     with ThreadPoolExecutor(25) as pool:
         answers = list(pool.map(send, range(50)))
@@ -220,7 +220,7 @@ def test_requests_as_both_generations_of_label_studio_ml_clients_send_them(
     version = backend.status()["model_version"]
 
     def post(path: str, body: Any) -> Any:
-        answer = requests.post(f"{backend.url}{path}", json=body, timeout=60)
+        answer = requests.post(f"{backend.url}{path}", json=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -291,7 +291,7 @@ def test_hostile_tasks_fail_alone_and_say_why(
     rotated = server.task(good[fine.index("rotated")])["data"]["gallery"][0]
     assert Image.open(BytesIO(server.response("GET", rotated).content)).size == (48, 64)
     for task, (url, words) in zip(bad, refused.items(), strict=True):
-        wait_until(partial(_report, server, task), LIMIT, backend.log)
+        wait_until(partial(_report, server, task), backend.log)
         assert words in _report(server, task), url
         assert not server.predictions(task), url
     assert site.secrets_seen == []
@@ -313,7 +313,10 @@ def test_no_secret_is_in_logs_artifacts_predictions_or_pages(
         backend.log(),
         json.dumps(server.task(number)),
         json.dumps(server.predictions(number)),
-        *(requests.get(backend.url + path, timeout=10).text for path in ("/status", "/health")),
+        *(
+            requests.get(backend.url + path, timeout=PATIENCE).text
+            for path in ("/status", "/health")
+        ),
         json.dumps(backend.status()),
         backend.command("settings").stdout,
         backend.command("doctor", check=False).stdout,

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -23,6 +23,8 @@ from eacps import log
 from eacps.jobs.supervisor import Process, run_supervisor
 from eacps.settings import Settings
 from pathlib import Path
+
+from tests.patience import PATIENCE, wait_until
 log.configure("INFO", "text", "supervisor")
 program, folder = sys.argv[1:]
 run_supervisor(Settings(data_dir=Path(folder)), [
@@ -39,13 +41,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def pids(folder: Path, name: str) -> list[int]:
     return [int(text) for text in (f.read_text() for f in (folder / name).iterdir()) if text]
 
@@ -60,9 +55,9 @@ def lives(pid: int) -> bool:
 
 def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
     supervisor = start(tmp_path)
-    until(lambda: len(pids(tmp_path, "short")) >= 3 and pids(tmp_path, "long"))
+    wait_until(lambda: len(pids(tmp_path, "short")) >= 3 and pids(tmp_path, "long"))
     supervisor.send_signal(signal.SIGINT)
-    _, log = supervisor.communicate(timeout=30)
+    _, log = supervisor.communicate(timeout=PATIENCE)
     assert supervisor.returncode == 0
     assert len(pids(tmp_path, "long")) == 1
     assert not any(lives(pid) for pid in pids(tmp_path, "long"))
@@ -71,7 +66,7 @@ def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
 
 def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor = start(tmp_path)
-    until(lambda: pids(tmp_path, "long"))
+    wait_until(lambda: pids(tmp_path, "long"))
     supervisor.kill()
-    supervisor.communicate(timeout=30)
-    until(lambda: not any(lives(pid) for pid in pids(tmp_path, "long")))
+    supervisor.communicate(timeout=PATIENCE)
+    wait_until(lambda: not any(lives(pid) for pid in pids(tmp_path, "long")))

@@ -18,6 +18,7 @@ from PIL import Image
 
 from eacps.demo.tasks import demo_tasks
 from tests.label_studio_server import free_port
+from tests.patience import PATIENCE
 from tests.stack import ROOT, wait_until
 
 KEPT = {
@@ -35,7 +36,6 @@ ENVIRONMENT = {
     "COLUMNS": "100",
 }
 CANDIDATES = 8
-LIMIT = 180.0
 
 
 class Shell:
@@ -57,7 +57,7 @@ class Shell:
 
     def run(self, *arguments: str) -> tuple[int, str]:
         process = self.start(*arguments)
-        shown, _ = process.communicate(timeout=LIMIT)
+        shown, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, shown
 
     def report(self, name: str) -> dict[str, Any]:
@@ -120,9 +120,9 @@ def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shel
     command = ("run", "--from-file", export(shell), "--task-ids", "10,16", "--out", "results")
 
     first = shell.start(*command)
-    wait_until(lambda: len(shell.batches()) >= 1, LIMIT, shell.log)
+    wait_until(lambda: len(shell.batches()) >= 1, shell.log)
     first.send_signal(signal.SIGINT)
-    shown, _ = first.communicate(timeout=60)
+    shown, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 130
     assert "Run the same command again" in shown
     assert "Traceback" not in shown
@@ -130,9 +130,9 @@ def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shel
     after_ctrl_c = shell.batches()
 
     second = shell.start(*command)
-    wait_until(lambda: len(shell.batches()) > len(after_ctrl_c), LIMIT, shell.log)
+    wait_until(lambda: len(shell.batches()) > len(after_ctrl_c), shell.log)
     second.kill()
-    second.communicate(timeout=60)
+    second.communicate(timeout=PATIENCE)
     wait_until(lambda: not shell.others(), 60, shell.log)
     after_kill = shell.batches()
     assert after_kill.items() >= after_ctrl_c.items()
@@ -206,12 +206,12 @@ def test_bad_tasks_are_explained_and_the_good_ones_are_done(shell: Shell) -> Non
 def test_two_runs_into_one_folder_do_not_disturb_each_other(shell: Shell) -> None:
     arguments = ("run", "--image", "bear-0.png", "--prompt", "add a hat", "--out", "results")
     first = shell.start(*arguments)
-    wait_until((shell.results / ".eacps" / "run.log").exists, LIMIT, shell.log)
+    wait_until((shell.results / ".eacps" / "run.log").exists, shell.log)
     code, shown = shell.run(*arguments)
     assert code == 2
     assert "Another `eacps run` works in" in shown
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     assert not shell.others()
 
 
@@ -223,7 +223,7 @@ def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell)
     process = subprocess.run(
         [sys.executable, "-m", "eacps", *arguments],
         cwd=shell.folder, env={**ENVIRONMENT, "EACPS_EDITOR": str(model)},
-        capture_output=True, text=True, check=False, timeout=LIMIT,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert process.returncode == 2
     assert "NoSuchPipeline" in process.stderr

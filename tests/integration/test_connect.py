@@ -16,18 +16,19 @@ from werkzeug.serving import make_server
 
 from eacps.artifacts import open_store
 from eacps.domain import Candidate, Failure, Metric, Noise, SearchResult, Trial, to_json
-from eacps.errors import LabelStudioDownError, LabelStudioError
 from eacps.faces.download import MODELS
 from eacps.faces.readiness import CONSENT
 from eacps.images import encode_png, thumbnail
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.connect import Line, connect, diagnose
+from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.label_config import label_config, same_config
 from eacps.labelstudio.tasks.origins import origin_of
 from eacps.labelstudio.web.app import create_app
 from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, free_port, label_studio_command
+from tests.patience import PATIENCE
 from tests.unit.labelstudio.support import Queue, png
 
 pytestmark = [
@@ -383,7 +384,9 @@ def test_a_personal_access_token_works(server: LabelStudioServer, settings: Sett
     finally:
         headers = client.authorization()
         body["legacy_api_tokens_enabled"] = True
-        requests.post(f"{server.url}/api/jwt/settings", json=body, headers=headers, timeout=30)
+        requests.post(
+            f"{server.url}/api/jwt/settings", json=body, headers=headers, timeout=PATIENCE
+        )
 
 
 @pytest.mark.parametrize(

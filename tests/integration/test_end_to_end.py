@@ -11,15 +11,14 @@ import requests
 from PIL import Image
 
 from tests.label_studio_server import LabelStudioServer
+from tests.patience import PATIENCE
 from tests.stack import Backend, bear_tasks, wait_until
-
-LIMIT = 120.0
 
 
 def wait_for_predictions(
     server: LabelStudioServer, backend: Backend, tasks: list[int]
 ) -> list[dict[str, Any]]:
-    wait_until(lambda: all(server.predictions(task) for task in tasks), LIMIT, backend.log)
+    wait_until(lambda: all(server.predictions(task) for task in tasks), backend.log)
     return [server.predictions(task)[0] for task in tasks]
 
 
@@ -148,7 +147,7 @@ def test_a_task_that_fails_says_why_on_its_screen_and_the_others_go_on(
         ids[3]: "holds no picture of a character",
     }
     for task, words in expected.items():
-        wait_until(lambda task=task: server.data(task).get("report_md"), LIMIT, backend.log)
+        wait_until(lambda task=task: server.data(task).get("report_md"), backend.log)
         assert words in server.data(task)["report_md"]
         assert not server.predictions(task)
     failures = str(backend.status()["failures"])
@@ -175,7 +174,7 @@ def test_label_studio_may_restart_in_the_middle(
 ) -> None:
     ids = server.import_tasks(project, bear_tasks(server, project, 3, seed=11))
     server.kill()
-    wait_until(lambda: "could not be" in backend.log() or "did not answer" in backend.log(), LIMIT)
+    wait_until(lambda: "could not be" in backend.log() or "did not answer" in backend.log())
     server.start()
     wait_for_predictions(server, backend, ids)
     assert all(len(server.predictions(task)) == 1 for task in ids)
@@ -223,13 +222,15 @@ def test_gunicorn_with_one_and_three_workers(workers: str) -> None:
         assert all(ranker(answer) == ranker(answers[0]) for answer in answers)
         assert len(answers[0]["candidates"]) == 8
         assert math.isfinite(answers[0]["score"])
-        picture = requests.get(answers[0]["candidates"][0]["image_url"], timeout=10)
+        picture = requests.get(answers[0]["candidates"][0]["image_url"], timeout=PATIENCE)
         assert "immutable" in picture.headers["Cache-Control"]
         assert Image.open(io.BytesIO(picture.content)).size == (256, 256)
         setups = [
-            requests.post(f"{backend.url}/setup", json={"project": "2.0", "schema": ""}, timeout=5)
+            requests.post(
+                f"{backend.url}/setup", json={"project": "2.0", "schema": ""}, timeout=PATIENCE
+            )
             for _ in range(6)
         ]
         assert len({setup.json()["model_version"] for setup in setups}) == 1
-        wait_until(lambda: backend.status()["counts"]["done"] == 1, LIMIT, backend.log)
+        wait_until(lambda: backend.status()["counts"]["done"] == 1, backend.log)
         assert sum(backend.status()["counts"].values()) == 1

@@ -21,7 +21,6 @@ from eacps.settings import load_settings
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, bear_tasks, connected_project, uploaded, wait_until
 
-LIMIT = 180.0
 METRICS = {"identity", "identity before", "landmarks", "sharpness", "outside"}
 ONE, TWO = face_tasks()
 CROWD = TWO.scene
@@ -59,7 +58,7 @@ def tasks(server: LabelStudioServer, backend: Backend, face_models: None) -> dic
         "edit": {"data": {**bear, "reference": upload("dress.png", Image.new("RGB", (64, 64)))}},
     }
     numbers = dict(zip(wanted, server.import_tasks(project, list(wanted.values())), strict=True))
-    wait_until(lambda: all(ended(server, task) for task in numbers.values()), LIMIT, backend.log)
+    wait_until(lambda: all(ended(server, task) for task in numbers.values()), backend.log)
     return numbers
 
 

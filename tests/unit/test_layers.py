@@ -20,7 +20,7 @@ SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
     dict.fromkeys(GROUND, 0)
     | dict.fromkeys(SIBLINGS, 1)
-    | {"runner": 2, "jobs": 3, "labelstudio": 4, "offline": 5, "demo": 5}
+    | {"runner": 2, "plugins_in_use": 2, "jobs": 3, "labelstudio": 4, "offline": 5, "demo": 5}
     | {"doctor": 6, "cli": 7, "__main__": 8}
 )
 HOMES = {

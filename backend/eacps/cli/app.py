@@ -12,7 +12,7 @@ from eacps.cli.demo import demo
 from eacps.cli.doctor import doctor
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
-from eacps.cli.labelstudio import connect, label_config
+from eacps.cli.labelstudio import connect, label_config, search_again
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run
 from eacps.cli.serve import serve, worker
@@ -48,6 +48,7 @@ app.command()(face_models)
 app.command(hidden=True)(offline_workers)
 app.command()(doctor)
 app.command()(connect)
+app.command()(search_again)
 app.command()(label_config)
 app.command()(settings)
 app.add_typer(jobs_app, name="jobs")

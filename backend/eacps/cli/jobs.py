@@ -1,4 +1,4 @@
-"""`eacps jobs`: list, show, cancel, retry, prune."""
+"""`eacps jobs`: list, show, cancel, retry, restart, prune."""
 
 from __future__ import annotations
 
@@ -87,6 +87,29 @@ def retry_job(job: JobName) -> None:
     """Run a failed or cancelled job again; candidates that finished are kept."""
     changed = _client(load_quietly()).retry(job)
     out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
+
+
+@jobs_app.command("restart")
+def restart_jobs(
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="The job's id.")] = "",
+    waiting: Annotated[
+        bool,
+        typer.Option("--waiting", help="All that wait for a worker with settings that none has."),
+    ] = False,
+) -> None:
+    """Run a job from its beginning, with the settings of now.
+
+    For jobs that were asked for with an editor or with judges that no worker has any more.
+    """
+    client = _client(load_quietly())
+    if bool(job) == waiting:
+        raise SettingsError("Name either one job, or --waiting.")
+    wanted = client.waiting_jobs() if waiting else [job]
+    for identity in wanted:
+        client.restart(identity)
+        out.print(f"Queued {identity} anew.", highlight=False)
+    if not wanted:
+        out.print("No job waits for a worker that is not there.")
 
 
 @jobs_app.command("prune")

@@ -43,6 +43,51 @@ def connect(
     raise SystemExit(1 if any(line.level == "fail" for line in lines) else 0)
 
 
+def search_again(
+    project: Annotated[int, typer.Argument(metavar="PROJECT", help="The project's number.")],
+    task_ids: Annotated[str, typer.Option(metavar="IDS", help="Only these tasks: 1,2,7-9.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be searched again.")
+    ] = False,
+) -> None:
+    """Search a project's finished tasks again, with the settings of now.
+
+    A finished task keeps its result when settings change or the backend is upgraded, until its
+    data change or this is typed. Pictures that the same editor has rendered before are only judged
+    anew. Tasks with annotations are left alone: their annotations name candidates of the result
+    that they have.
+
+    Examples:
+
+        eacps search-again 7 --dry-run
+
+        eacps search-again 7 --task-ids 11,20-35
+    """
+    from eacps.jobs.client import JobClient
+    from eacps.labelstudio.client import open_client
+    from eacps.labelstudio.search_again import FATES, search_again
+    from eacps.offline.tasks import ranges_in
+
+    loaded = load_quietly()
+    again = search_again(
+        loaded,
+        open_client(loaded),
+        JobClient(loaded),
+        project,
+        only=list(ranges_in(task_ids)),
+        dry_run=dry_run,
+    )
+    for fate, words in FATES.items():
+        if again.counts[fate]:
+            level = "changed" if fate == "queued" and not dry_run else "ok"
+            print_finding(level, f"{again.counts[fate]} tasks {words}")
+    if not any(again.counts.values()):
+        print_finding("warn", f"Project {project} has no tasks.")
+    elif again.counts["queued"]:
+        would = "would be" if dry_run else "is"
+        print_finding("ok", f"the new model version {would} {again.model_version}")
+
+
 def label_config() -> None:
     """Print the review screen's label config, to paste into Settings → Labeling Interface."""
     from eacps.labelstudio.label_config import label_config as read

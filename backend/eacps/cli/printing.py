@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+
+from eacps.demo_defaults import demo_defaults_in_use
+from eacps.settings import Settings
 
 COLORS = {"ok": "green", "changed": "cyan", "warn": "yellow", "fail": "red"}
 SYMBOLS = {"ok": "✓", "changed": "+", "warn": "!", "fail": "✗"}
@@ -26,3 +30,9 @@ def print_json(content: Mapping[str, Any]) -> None:
     """One line of JSON, at once: another program may be reading."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def warn_of_demo_defaults(settings: Settings) -> None:
+    """Say what of the demo is in use with an editor that is not the demo's."""
+    for words in demo_defaults_in_use(settings):
+        err.print(f"[yellow]Note:[/] {escape(words)}", highlight=False, soft_wrap=True)

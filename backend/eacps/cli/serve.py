@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eacps.cli.loading import load_for_process
-from eacps.cli.printing import out
+from eacps.cli.printing import out, warn_of_demo_defaults
 
 if TYPE_CHECKING:
-    from eacps.runner import Device
+    from eacps.runner import Device, PictureIndex
     from eacps.settings import Settings
 
 
@@ -36,6 +36,7 @@ def serve(
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
     refuse_taken_port(settings)
+    warn_of_demo_defaults(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(
         f"Backend on {settings.resolved_public_url} · status: {settings.resolved_public_url}/status"
@@ -86,8 +87,8 @@ def _run_worker(settings: Settings, slot: int, name: str) -> None:
 
     (device,) = checked([name])
 
-    def load() -> Device:
-        return open_device(settings, open_store(settings), device)
+    def load(pictures: PictureIndex) -> Device:
+        return open_device(settings, open_store(settings), device, pictures)
 
     run_worker(settings, slot, device, load)
 

@@ -13,6 +13,8 @@ from rich.markup import escape
 
 from eacps.cli.loading import load_quietly
 from eacps.cli.printing import out
+from eacps.options import shown
+from eacps.settings import Settings
 from eacps.settings_table import SettingRow, settings_table
 
 MARKDOWN_HEAD = """# Settings
@@ -21,7 +23,9 @@ Environment variables, or the same names in a file `.env` in the folder where `e
 the environment wins. `eacps settings` shows the values in force and where each comes from. A
 variable that begins with `EACPS_` and is none of these is refused.
 
-Settings marked * change results, and with them the model version: tasks are searched anew.
+Settings marked * change results, and with them the model version. Tasks that come in from then on
+are searched with the new ones; finished tasks keep their result until `eacps search-again` asks
+for another.
 """
 
 
@@ -34,7 +38,8 @@ def settings(
 
     A star marks the settings that change results, and with them the model version.
     """
-    groups = groupby(settings_table(load_quietly()), key=lambda row: row.group)
+    loaded = load_quietly()
+    groups = groupby(settings_table(loaded), key=lambda row: row.group)
     if markdown:
         parts = [MARKDOWN_HEAD, *(_markdown_group(group, rows) for group, rows in groups)]
         sys.stdout.write("\n".join(parts))
@@ -43,6 +48,26 @@ def settings(
         out.print(f"\n[bold]{group}[/]")
         for row in rows:
             _print_setting(row)
+    _print_plugins(loaded)
+
+
+def _print_plugins(loaded: Settings) -> None:
+    from eacps.plugins import label, options_for
+    from eacps.plugins_in_use import check, plugins_in_use
+
+    check(loaded)
+    for each in plugins_in_use(loaded):
+        name = each.source.name
+        out.print(
+            f"\n[bold]Plug-in {escape(label(name))}[/] ({each.kind}, {escape(each.source.origin)})"
+        )
+        given = options_for(each.plugin, name, each.kind, loaded) if each.options else None
+        for option in each.options:
+            value = escape(str(shown(getattr(given, option.name))))
+            line = f"  [green]{option.name}[/] = {value or '[dim]empty[/]'}"
+            out.print(f"{line}  [dim]{escape(option.allowed)}[/]", highlight=False, soft_wrap=True)
+            if option.help:
+                out.print(f"      [dim]{escape(option.help)}[/]", highlight=False)
 
 
 def _markdown_group(group: str, rows: Iterable[SettingRow]) -> str:

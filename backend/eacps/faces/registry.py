@@ -76,13 +76,6 @@ def shared_engine(settings: Settings, device: str) -> OpenedEngine:
     return shared.opened
 
 
-def check_options(settings: Settings) -> None:
-    """Raise SettingsError for a named engine that is not there, or whose options are wrong."""
-    if settings.face_engine != AUTO:
-        name = settings.face_engine
-        options_for(FACE_ENGINES.get(name), name, FACE_ENGINES.kind, settings)
-
-
 def _opened(name: str, settings: Settings, device: str, *notes: str) -> OpenedEngine:
     reason = problem_of(name, settings)
     if reason is not None:

@@ -8,96 +8,87 @@ found by their names. So a release may change the steps of a workflow, and nothi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
+from dbos import DBOSClient
 
 from eacps.domain import from_json
 from eacps.jobs import names
-from eacps.jobs.contract import INTERACTIVE_PRIORITY, Job
+from eacps.jobs.codec import JsonSerializer
+from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, alone
 
 log = logging.getLogger(__name__)
 
-Enqueue = Callable[[sa.Connection, str, str, str, int, Mapping[str, object]], None]
-"""Connection, workflow, queue, identity, priority, content."""
 LEADERS = (names.EDIT_TASK, names.SEARCH, names.DELIVERY)
 
 
-@dataclass(frozen=True)
-class _Stranded:
-    """One workflow of another version that nobody alive will go on with."""
-
-    id: str
-    name: str
-
-
-def adopt(records: Records, alive: Mapping[str, set[str]], enqueue: Enqueue) -> int:
-    """Take up what other versions left unfinished; returns how many jobs and deliveries it is.
-
-    `alive` says, by role, of which versions processes are running: their work is left to them.
-    """
+def adopt(records: Records, stale_after: float) -> int:
+    """Take up what earlier versions left unfinished, except where a process of that version is
+    still running; returns how many jobs and deliveries were started anew."""
+    if not _unfinished(records):
+        return 0
+    alive = records.alive(stale_after)
+    client = DBOSClient(
+        system_database_engine=records.engine,
+        serializer=JsonSerializer(),
+        application_name=names.APPLICATION,
+        lazy=True,
+    )
     with alone(records.engine) as connection:
-        stranded = [row for row in _unfinished(records, connection) if _is_ours(row, alive)]
-        if not stranded:
-            return 0
-        adopted = 0
-        by_name: dict[str, list[str]] = {}
-        for row in stranded:
-            by_name.setdefault(row.name, []).append(row.id)
+        stranded: dict[str, list[str]] = {}
+        for identity, name, version in _unfinished(records, connection):
+            role = "worker" if name == names.BATCH else "orchestrator"
+            if version not in alive.get(role, {}).get("versions", ()):
+                stranded.setdefault(name, []).append(identity)
         # Searches and batches are asked for again by the jobs that need them.
-        disposable = [*by_name.get(names.SEARCH, ()), *by_name.get(names.BATCH, ())]
+        disposable = [*stranded.get(names.SEARCH, ()), *stranded.get(names.BATCH, ())]
         records.forget(disposable, connection)
-        for name in (names.EDIT_TASK, names.DELIVERY):
-            adopted += _restarted(records, connection, by_name.get(name, ()), name, enqueue)
-    log.info("took up %d jobs of another version", adopted)
-    return adopted
+        jobs = _restarted(records, connection, client, names.EDIT_TASK, stranded)
+        deliveries = _restarted(records, connection, client, names.DELIVERY, stranded)
+    if jobs or deliveries or disposable:
+        log.info("took up work of an earlier version: %d jobs, %d deliveries", jobs, deliveries)
+    return jobs + deliveries
 
 
-@dataclass(frozen=True)
-class _Row:
-    id: str
-    name: str
-    version: str
-
-
-def _unfinished(records: Records, connection: sa.Connection) -> list[_Row]:
+def _unfinished(
+    records: Records, connection: sa.Connection | None = None
+) -> list[tuple[str, str, str]]:
+    """Identity, name and version of what earlier versions have not ended."""
+    if connection is None:
+        with records.engine.connect() as opened:
+            return _unfinished(records, opened)
     status = records.tables.status
     query = sa.select(status.c.workflow_uuid, status.c.name, status.c.application_version).where(
         status.c.status.in_((*names.QUEUED, "PENDING")),
         status.c.name.in_((*LEADERS, names.BATCH)),
         status.c.application_version != names.VERSION,
     )
-    return [_Row(*row) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    # What a newer version left is for the newer one: this one may not understand it.
+    return [(row[0], row[1], row[2]) for row in rows if _is_earlier(row[2])]
 
 
-def _is_ours(row: _Row, alive: Mapping[str, set[str]]) -> bool:
-    # What a newer version left is for the newer one: an older one may not understand it.
-    if not row.version.isdecimal() or int(row.version) > int(names.VERSION):
-        return False
-    role = "worker" if row.name == names.BATCH else "orchestrator"
-    return row.version not in alive.get(role, set())
+def _is_earlier(version: str) -> bool:
+    return version.isdecimal() and int(version) < int(names.VERSION)
 
 
 def _restarted(
     records: Records,
     connection: sa.Connection,
-    ids: Sequence[str],
+    client: DBOSClient,
     name: str,
-    enqueue: Enqueue,
+    stranded: dict[str, list[str]],
 ) -> int:
-    rows = records.rows(ids, connection, output=False)
+    rows = records.rows(stranded.get(name, ()), connection, output=False)
     records.forget(rows, connection)
     for identity, row in rows.items():
-        content = row.input
-        priority = from_json(Job, content["job"] if name == names.DELIVERY else content).priority
-        enqueue(connection, name, _queue(name, priority), identity, priority, content)
+        job = from_json(Job, _job_of(name, row.input))
+        options = names.enqueue_options(name, identity, job.priority)
+        client.enqueue_in_transaction(connection, options, row.input)
     return len(rows)
 
 
-def _queue(name: str, priority: int) -> str:
-    if name == names.DELIVERY:
-        return names.DELIVERY_QUEUE
-    interactive = priority <= INTERACTIVE_PRIORITY
-    return names.INTERACTIVE_QUEUE if interactive else names.JOBS_QUEUE
+def _job_of(name: str, content: Any) -> Any:
+    return content["job"] if name == names.DELIVERY else content

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from eacps.jobs import names
 from eacps.jobs.database import Records
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class ProcessIdentity:
     name: str
     role: str
     device: str
+    equipment: str = ""
 
 
 class Reaper:
@@ -54,7 +56,7 @@ class Reaper:
 
 
 class Heartbeat(threading.Thread):
-    """Beats until stopped; with `recover`, also reaps."""
+    """Beats until stopped; with `recover` also reaps, with `adopt` also takes up older work."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Heartbeat(threading.Thread):
         records: Records,
         stale_after: float,
         recover: Callable[[list[str]], object] | None = None,
+        adopt: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._me = me
@@ -69,6 +72,7 @@ class Heartbeat(threading.Thread):
         self._interval = min(5.0, stale_after / 4)
         self._reaper = Reaper(me.name, stale_after, time.monotonic)
         self._recover = recover
+        self._adopt = adopt
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -78,6 +82,8 @@ class Heartbeat(threading.Thread):
                 self.beat()
                 if self._recover:
                     self._reap(self._recover)
+                if self._adopt:
+                    self._adopt()
             except sa.exc.SQLAlchemyError as error:
                 log.warning("heartbeat failed: %s", error)
             self._stopped.wait(self._interval)
@@ -90,7 +96,12 @@ class Heartbeat(threading.Thread):
             changed = connection.execute(
                 sa.update(workers)
                 .where(workers.c.name == self._me.name, workers.c.pid == os.getpid())
-                .values(beats=workers.c.beats + 1, seen=moment)
+                .values(
+                    beats=workers.c.beats + 1,
+                    seen=moment,
+                    version=names.VERSION,
+                    equipment=self._me.equipment,
+                )
             )
             if changed.rowcount:
                 return
@@ -108,6 +119,8 @@ class Heartbeat(threading.Thread):
                     beats=(before or 0) + 1,
                     started=moment,
                     seen=moment,
+                    version=names.VERSION,
+                    equipment=self._me.equipment,
                 )
             )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eacps.domain import Failure, SearchResult, from_json, to_json
 from eacps.errors import EacpsError
 from eacps.jobs import names
-from eacps.jobs.contract import INTERACTIVE_PRIORITY, STATES, Job, JobState, JobStatus, WorkerStatus
+from eacps.jobs.contract import STATES, Job, JobState, JobStatus, WaitingBatches, WorkerStatus
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -166,10 +166,56 @@ class JobClient:
             rows = connection.execute(sa.select(table).order_by(table.c.name)).all()
         moment = time.time()
         found = [
-            WorkerStatus(row.name, row.role, row.device, row.pid, moment - row.seen, row.started)
+            WorkerStatus(
+                row.name,
+                row.role,
+                row.device,
+                row.pid,
+                moment - row.seen,
+                row.started,
+                row.equipment or "",
+            )
             for row in rows
         ]
         return [worker for worker in found if worker.age <= self._settings.stale_after_seconds]
+
+    def waiting(self) -> Sequence[WaitingBatches]:
+        """Batches that no live worker can take, because none has loaded what they were made for."""
+        records, _ = self._open()
+        there = {worker.equipment for worker in self.workers() if worker.role == "worker"}
+        counts = {
+            equipment: count
+            for equipment, count in records.waiting_batches().items()
+            if equipment not in there
+        }
+        words = records.equipment_words(counts)
+        return [
+            WaitingBatches(equipment, words.get(equipment, ""), count)
+            for equipment, count in sorted(counts.items())
+        ]
+
+    def waiting_jobs(self) -> Sequence[str]:
+        """The jobs whose searches wait for a worker that is not there."""
+        records, _ = self._open()
+        keys = records.keys_waiting_for({each.equipment for each in self.waiting()})
+        workflows = [name for key in sorted(keys) for name in records.waiting_for(key)]
+        return [names.job_of(workflow) for workflow in dict.fromkeys(workflows)]
+
+    def restart(self, job: str) -> bool:
+        """Run a job from its beginning, with the settings of now; False when it is not known."""
+        from eacps.jobs.database import alone
+
+        records, dbos = self._open()
+        name = names.job_workflow(job)
+        self.cancel(job)
+        with alone(records.engine) as connection:
+            row = records.rows([name], connection, output=False).get(name)
+            if row is None:
+                return False
+            again = from_json(Job, row.input)
+            records.forget([name, names.delivery_workflow(job)], connection)
+            dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
+        return True
 
     def close(self) -> None:
         """Give the connections back; the next call opens new ones."""
@@ -228,15 +274,7 @@ class JobClient:
 
 
 def _options(job: Job) -> EnqueueOptions:
-    interactive = job.priority <= INTERACTIVE_PRIORITY
-    return {
-        "workflow_name": names.EDIT_TASK,
-        "queue_name": names.INTERACTIVE_QUEUE if interactive else names.JOBS_QUEUE,
-        "workflow_id": names.job_workflow(job.id),
-        "app_version": names.VERSION,
-        "priority": max(1, job.priority),
-        "application_name": names.APPLICATION,
-    }
+    return names.enqueue_options(names.EDIT_TASK, names.job_workflow(job.id), job.priority)
 
 
 def _every_job(records: Records) -> sa.Select[Any]:

@@ -57,6 +57,27 @@ class WorkerStatus:
     pid: int
     age: float
     started: float
+    equipment: str = ""
+
+
+@dataclass(frozen=True)
+class WaitingBatches:
+    """Batches that wait for a worker with another editor or other judges than the live ones have;
+    `words` says which."""
+
+    equipment: str
+    words: str
+    count: int
+
+
+def waiting_words(waiting: WaitingBatches) -> str:
+    """What waits, for whom, and what to do about it."""
+    batches = "1 batch waits" if waiting.count == 1 else f"{waiting.count} batches wait"
+    return (
+        f"{batches} for a worker with other settings than the running ones have: "
+        f"{waiting.words or waiting.equipment}. Start one, or ask anew with the settings of now: "
+        "`eacps jobs restart --waiting`."
+    )
 
 
 class TaskHooks(Protocol):
@@ -66,11 +87,11 @@ class TaskHooks(Protocol):
     """
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
-        """Fetch and check what the origin names. LabelStudioDownError is tried again later."""
+        """Fetch and check what the origin names. A RetryLaterError is tried again later."""
         ...
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
-        """Bring a result to where it belongs. LabelStudioDownError is tried again later."""
+        """Bring a result to where it belongs. A RetryLaterError is tried again later."""
         ...
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:

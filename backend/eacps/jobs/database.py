@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dbos import DBOS
 from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.codec import encode, refuse_pickle
+from eacps.jobs.migration import add_missing_columns, migrated
 from eacps.log import masked
 from eacps.settings import Settings
 
@@ -54,12 +56,7 @@ def prepare(settings: Settings) -> sa.URL:
     if url_text(url) in _ready:
         return url
     try:
-        if url.get_backend_name() == "sqlite" and url.database:
-            _prepare_file(Path(url.database))
-        DBOS.migrate(url_text(url))
-        engine = open_engine(url)
-        Tables(engine).workers.metadata.create_all(engine)
-        engine.dispose()
+        migrated(url, partial(_migrate, url))
     except (OSError, sa.exc.SQLAlchemyError) as error:
         # SQLAlchemy adds lines about itself; the driver's first line is enough.
         told = masked(str(getattr(error, "orig", None) or error)).strip().split("\n")[0]
@@ -69,6 +66,17 @@ def prepare(settings: Settings) -> sa.URL:
         ) from None
     _ready.add(url_text(url))
     return url
+
+
+def _migrate(url: sa.URL) -> None:
+    if url.get_backend_name() == "sqlite" and url.database:
+        _prepare_file(Path(url.database))
+    DBOS.migrate(url_text(url))
+    engine = open_engine(url)
+    tables = Tables(engine)
+    tables.own.create_all(engine)
+    add_missing_columns(engine, tables.workers)
+    engine.dispose()
 
 
 def log_as_we_do() -> None:
@@ -82,6 +90,14 @@ def log_as_we_do() -> None:
         logger.addFilter(_worth_reading)
 
 
+_IDLE = (
+    "Waiting for the",
+    "to verify existence of",
+    # A finished batch of an earlier version, found by its name.
+    "already exists in queue",
+)
+
+
 def _worth_reading(record: logging.LogRecord) -> bool:
     # A workflow that was cancelled, or deleted for a retry, is what somebody wanted; DBOS reports
     # it with a stack trace.
@@ -90,11 +106,10 @@ def _worth_reading(record: logging.LogRecord) -> bool:
     if type(error).__name__ in wanted:
         return False
     message = record.getMessage()
-    return not any(idle in message for idle in ("Waiting for the", "to verify existence of"))
+    return not any(idle in message for idle in _IDLE)
 
 
 def _prepare_file(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The journal files take their mode from this one; it holds tasks, and must not be shared.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     path.chmod(0o600)
@@ -142,15 +157,16 @@ class Tables:
         self.status = table(
             "workflow_status", "workflow_uuid", "status", "name", "executor_id", "created_at",
             "updated_at", "completed_at", "output", "inputs", "owner_xid", "started_at_epoch_ms",
-            "recovery_attempts",
+            "recovery_attempts", "application_version", "queue_name",
         )  # fmt: skip
         self.input = table("workflow_input", "workflow_uuid", "inputs")
         self.output = table("workflow_output", "workflow_uuid", "output")
         self.operations = table("operation_outputs", "workflow_uuid")
         self.events = table("workflow_events", "workflow_uuid", "key", "value")
+        self.own = sa.MetaData()
         self.workers = sa.Table(
             "eacps_workers",
-            sa.MetaData(),
+            self.own,
             sa.Column("name", sa.String(200), primary_key=True),
             sa.Column("role", sa.String(40), nullable=False),
             sa.Column("device", sa.String(80), nullable=False),
@@ -158,6 +174,22 @@ class Tables:
             sa.Column("beats", sa.BigInteger, nullable=False),
             sa.Column("started", sa.Float, nullable=False),
             sa.Column("seen", sa.Float, nullable=False),
+            # 0.1 writes neither of these: both stay empty for its processes.
+            sa.Column("version", sa.String(20)),
+            sa.Column("equipment", sa.String(40)),
+        )
+        self.equipment = sa.Table(
+            "eacps_equipment",
+            self.own,
+            sa.Column("name", sa.String(40), primary_key=True),
+            sa.Column("words", sa.Text, nullable=False),
+        )
+        self.pictures = sa.Table(
+            "eacps_pictures",
+            self.own,
+            sa.Column("key", sa.String(40), primary_key=True),
+            sa.Column("content", sa.Text, nullable=False),
+            sa.Column("used", sa.Float, nullable=False),
         )
 
 
@@ -284,6 +316,59 @@ class Records:
             if batch.ended and not (only_unsuccessful and _without_failure(batch))
         ]
         self.forget([name, *unwanted], connection)
+
+    def describe_equipment(self, name: str, words: str) -> None:
+        """Keep what an equipment's name stands for, for people who must provide it."""
+        table = self.tables.equipment
+        with alone(self.engine) as connection:
+            connection.execute(sa.delete(table).where(table.c.name == name))
+            connection.execute(sa.insert(table).values(name=name, words=words))
+
+    def waiting_batches(self) -> dict[str, int]:
+        """How many batches are queued for which equipment."""
+        status = self.tables.status
+        prefix = names.device_queue("")
+        query = (
+            sa.select(status.c.queue_name, sa.func.count())
+            .where(status.c.status == "ENQUEUED", status.c.name == names.BATCH)
+            .group_by(status.c.queue_name)
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return {queue.removeprefix(prefix): count for queue, count in rows if queue}
+
+    def keys_waiting_for(self, equipments: Iterable[str]) -> set[str]:
+        """The keys of searches that have batches queued for any of these."""
+        status = self.tables.status
+        queues = [names.device_queue(equipment) for equipment in equipments]
+        query = sa.select(status.c.workflow_uuid).where(
+            status.c.status == "ENQUEUED",
+            status.c.name == names.BATCH,
+            status.c.queue_name.in_(queues),
+        )
+        with self.engine.connect() as connection:
+            return {names.key_of(batch) for batch in connection.execute(query).scalars()}
+
+    def equipment_words(self, equipments: Iterable[str]) -> dict[str, str]:
+        """What these names stand for; the unknown are left out."""
+        table = self.tables.equipment
+        query = sa.select(table.c.name, table.c.words).where(table.c.name.in_(list(equipments)))
+        with self.engine.connect() as connection:
+            return {row.name: row.words for row in connection.execute(query)}
+
+    def alive(self, stale_after: float) -> dict[str, dict[str, set[str]]]:
+        """By role: the versions and the equipment of the processes that beat lately."""
+        table = self.tables.workers
+        query = sa.select(table.c.role, table.c.version, table.c.equipment).where(
+            table.c.seen >= time.time() - stale_after
+        )
+        found: dict[str, dict[str, set[str]]] = {}
+        with self.engine.connect() as connection:
+            for role, version, equipment in connection.execute(query):
+                own = found.setdefault(role, {"versions": set(), "equipment": set()})
+                own["versions"].add(version or names.FIRST_VERSION)
+                own["equipment"].add(equipment or "")
+        return found
 
     def _query(self, output: bool) -> sa.Select[Any]:
         status, given, result = self.tables.status, self.tables.input, self.tables.output

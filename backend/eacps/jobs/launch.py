@@ -108,7 +108,9 @@ def start_dbos(
             queue,
             worker_concurrency=concurrency,
             polling_interval_sec=(
-                names.DEVICE_POLL_SECONDS if queue == names.DEVICE_QUEUE else names.POLL_SECONDS
+                names.DEVICE_POLL_SECONDS
+                if queue.startswith(names.DEVICE_QUEUE)
+                else names.POLL_SECONDS
             ),
             on_conflict="always_update",
         )
@@ -120,6 +122,7 @@ def work_until_stopped(
     settings: Settings,
     *,
     recover: Callable[[list[str]], object] | None = None,
+    adopt: Callable[[], object] | None = None,
     before_leaving: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """Beat until SIGTERM or SIGINT, hand unfinished work back, and end the process."""
@@ -131,7 +134,7 @@ def work_until_stopped(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
-    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover)
+    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt)
     heartbeat.start()
     log.info("ready")
     stop.wait()

@@ -66,6 +66,7 @@ def _file_lock(url: sa.URL) -> Iterator[None]:
         yield
         return
     path = Path(url.database)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.migration").open("w") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield

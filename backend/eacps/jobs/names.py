@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from eacps.jobs.contract import INTERACTIVE_PRIORITY
+
+if TYPE_CHECKING:
+    from dbos import EnqueueOptions
+
 APPLICATION = "eacps"
-VERSION = "1"
-"""Bump only when the order of a workflow's steps changes: older work then waits for older code."""
+VERSION = "2"
+"""Bump when the steps of a workflow change; adoption.py starts older work anew. 0.1 had 1."""
+
+FIRST_VERSION = "1"
+"""That of 0.1, whose processes do not say theirs."""
 
 POLL_SECONDS = 0.2
 DEVICE_POLL_SECONDS = 0.05
@@ -21,6 +31,7 @@ JOBS_QUEUE = "jobs"
 INTERACTIVE_QUEUE = "jobs_interactive"
 SEARCH_QUEUE = "search"
 DEVICE_QUEUE = "device"
+"""The beginning of a queue's name; what follows says what a worker must have loaded."""
 DELIVERY_QUEUE = "delivery"
 
 KEY_EVENT = "key"
@@ -30,6 +41,25 @@ PROGRESS_EVENT = "progress"
 QUEUED = ("ENQUEUED", "DELAYED")
 ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 DEAD = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+
+
+def device_queue(equipment: str) -> str:
+    """The queue of batches for workers that have loaded this."""
+    return f"{DEVICE_QUEUE}:{equipment}"
+
+
+def enqueue_options(workflow: str, identity: str, priority: int) -> EnqueueOptions:
+    """How a job or a delivery is put onto its queue."""
+    interactive = priority <= INTERACTIVE_PRIORITY
+    jobs = INTERACTIVE_QUEUE if interactive else JOBS_QUEUE
+    return {
+        "workflow_name": workflow,
+        "queue_name": DELIVERY_QUEUE if workflow == DELIVERY else jobs,
+        "workflow_id": identity,
+        "app_version": VERSION,
+        "priority": max(1, priority),
+        "application_name": APPLICATION,
+    }
 
 
 def job_workflow(job: str) -> str:
@@ -50,6 +80,11 @@ def delivery_workflow(job: str) -> str:
 def search_workflow(key: str) -> str:
     """The one workflow that searches for a key, however many jobs wait for it."""
     return f"search:{key}"
+
+
+def key_of(workflow: str) -> str:
+    """The key of a search's or a batch's workflow."""
+    return workflow.split(":")[1]
 
 
 def batch_workflow(key: str, content: str) -> str:

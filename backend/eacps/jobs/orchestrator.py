@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, EnqueueOptions
 
+from eacps import fingerprints, runner
 from eacps import log as logs
-from eacps import runner
 from eacps.artifacts import ArtifactStore, MissingArtifactError, open_store
 from eacps.domain import (
     Candidate,
@@ -24,8 +25,9 @@ from eacps.domain import (
     from_json,
     to_json,
 )
-from eacps.errors import CancelledError, EacpsError, LabelStudioDownError, LabelStudioStumbledError
+from eacps.errors import CancelledError, EacpsError, RetryLaterError
 from eacps.jobs import names
+from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, alone
@@ -46,9 +48,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Json = dict[str, Any]
 LONGEST_PAUSE_SECONDS = 60
-STUMBLE_SECONDS = 7
+ONE_REQUEST_SECONDS = 7
 """A request that only this task makes fail must not hold its place in the queue for long."""
 SEARCH_ATTEMPTS = 3
+BATCH_ATTEMPTS = 3
 FRESH_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
 LOST = Failure("result_gone", "The result is no longer stored. Run the task again.")
@@ -57,9 +60,11 @@ LOST = Failure("result_gone", "The result is no longer stored. Run the task agai
 def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
     """Lead jobs until stopped; never returns."""
     die_with_supervisor()
-    me = ProcessIdentity(process_name(settings, "orchestrator"), "orchestrator", "")
+    name = process_name(settings, "orchestrator")
+    me = ProcessIdentity(name, "orchestrator", "", settings.equipment)
     with sole_owner(settings, me.name):
         records = open_records(settings)
+        records.describe_equipment(settings.equipment, fingerprints.equipment_words(settings))
         Workflows(settings, hooks, records, open_store(settings)).register()
         at_once = settings.search_concurrency
         queues = {
@@ -76,7 +81,13 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
         ).start()
         # Private in DBOS, but it keeps count of crashes; the public resume starts from zero,
         # and a batch that kills its worker would go round for ever.
-        work_until_stopped(me, records, settings, recover=DBOS._recover_pending_workflows)
+        work_until_stopped(
+            me,
+            records,
+            settings,
+            recover=DBOS._recover_pending_workflows,
+            adopt=partial(adopt, records, settings.stale_after_seconds),
+        )
 
 
 def _prune_daily(settings: Settings, records: Records) -> None:
@@ -147,7 +158,7 @@ class Workflows:
         job = from_json(Job, content)
         key = None
         try:
-            prepared = self._until_label_studio_is_up("prepare", self._prepare, job)
+            prepared = self._until_it_works("prepare", self._prepare, job)
             failure = prepared.get("failure")
             if failure is None:
                 task = from_json(EditTask, prepared["task"])
@@ -185,11 +196,18 @@ class Workflows:
     def deliver(self, content: Json) -> Json:
         """Workflow of one outcome: bring it to where the job came from, however long it takes."""
         with logs.task_key(content["key"] or "-"):
-            answer = self._until_label_studio_is_up("deliver", self._deliver, content)
+            answer = self._until_it_works("deliver", self._deliver, content)
             return {"failure": answer.get("failure")}
 
     def _prepare(self, job: Job) -> Json:
-        return {"task": to_json(self.hooks.prepare(job.origin))}
+        task = self.hooks.prepare(job.origin)
+        made_with = replace(
+            task,
+            equipment=self.settings.equipment,
+            rendered=fingerprints.rendered(self.settings, task.route),
+            judged=fingerprints.judged(self.settings),
+        )
+        return {"task": to_json(made_with)}
 
     def _searched(self, job: Job, task: EditTask) -> Json | None:
         DBOS.set_event(names.KEY_EVENT, task.key)
@@ -252,16 +270,14 @@ class Workflows:
         self.hooks.deliver(job.origin, from_json(SearchResult, row.output["result"]))
         return {}
 
-    def _until_label_studio_is_up(
-        self, name: str, attempt: Callable[[Any], Json], argument: Any
-    ) -> Json:
+    def _until_it_works(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
         answer = _step(name, _as_values, attempt, argument)
         noted = False
-        stumbled = 0
+        spent = 0
         for pause in pauses(self.settings.retention_days * DAY_SECONDS):
-            if not answer.get("down") or stumbled >= STUMBLE_SECONDS:
+            if not answer.get("down") or spent >= ONE_REQUEST_SECONDS:
                 break
-            stumbled = stumbled + pause if answer.get("stumbled") else 0
+            spent = spent + pause if answer.get("only_here") else 0
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True
             DBOS.sleep(pause)
@@ -275,11 +291,11 @@ def _as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
     """What a hook did, with its errors as values: those must be the same after a restart."""
     try:
         return attempt(argument)
-    except LabelStudioDownError as error:
+    except RetryLaterError as error:
         log.warning("%s", error)
         return {
             "down": error.message,
-            "stumbled": isinstance(error, LabelStudioStumbledError),
+            "only_here": error.only_here,
             "failure": to_json(failure_of(error)),
         }
     except Exception as error:
@@ -327,10 +343,17 @@ class BatchDispatcher:
         content = [to_json(trial) for trial in trials]
         identity = names.batch_workflow(self.task.key, digest(content))
         batch = {"task": self._task_json, "trials": content}
-        return _enqueue(names.BATCH, names.DEVICE_QUEUE, identity, self.priority, batch)
+        queue = names.device_queue(self.task.equipment)
+        return _enqueue(names.BATCH, queue, identity, self.priority, batch)
 
     def _gather(self, identity: str, trials: Sequence[Trial]) -> list[Candidate]:
         ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
+        for _ in range(BATCH_ATTEMPTS):
+            if ended["status"] != "GONE":
+                break
+            # It was forgotten while we waited, because another version of a worker had begun it.
+            self._enqueue(trials)
+            ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
         if ended["status"] == "SUCCESS":
             return [from_json(Candidate, content) for content in ended["candidates"]]
         if ended["status"] in ("CANCELLED", "GONE"):
@@ -343,6 +366,8 @@ class BatchDispatcher:
 
     def _await_batch(self, identity: str, own: str) -> Json:
         status = await_end(self.records, identity, own, names.DEVICE_POLL_SECONDS)
+        if status == "GONE" and self.records.status(own).get(own) != "PENDING":
+            status = "CANCELLED"
         row = self.records.rows([identity]).get(identity) if status == "SUCCESS" else None
         return {"status": status, "candidates": row.output["candidates"] if row else []}
 

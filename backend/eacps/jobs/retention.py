@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.database import Records, alone, now
+from eacps.jobs.pictures import forget_pictures
 
 
 def prune(records: Records, days: float) -> int:
@@ -24,6 +25,7 @@ def prune(records: Records, days: float) -> int:
     with alone(records.engine) as connection:
         records.forget([*jobs, *deliveries], connection)
         records.forget(_unneeded(records, connection, limit), connection)
+        forget_pictures(records, connection, limit / 1000)
     return len(jobs)
 
 
@@ -47,6 +49,6 @@ def _unneeded(records: Records, connection: sa.Connection, limit: int) -> list[s
 
     def old_and_unneeded(name: str) -> list[str]:
         ended = _ended_before(records, connection, name, limit)
-        return [workflow for workflow in ended if encode(workflow.split(":")[1]) not in needed]
+        return [workflow for workflow in ended if encode(names.key_of(workflow)) not in needed]
 
     return [*old_and_unneeded(names.SEARCH), *old_and_unneeded(names.BATCH)]

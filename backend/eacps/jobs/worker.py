@@ -14,7 +14,7 @@ from dbos import DBOS
 
 from eacps import log as logs
 from eacps.domain import EditTask, Trial, from_json, to_json
-from eacps.errors import CancelledError
+from eacps.errors import CancelledError, EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import DeviceRunner
@@ -28,6 +28,8 @@ from eacps.jobs.launch import (
     work_until_stopped,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.pictures import StoredPictures
+from eacps.runner import PictureIndex
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,29 +40,42 @@ HUNG_EXIT_CODE = 75
 
 
 def run_worker(
-    settings: Settings, slot: int, device: str, device_factory: Callable[[], DeviceRunner]
+    settings: Settings,
+    slot: int,
+    device: str,
+    device_factory: Callable[[PictureIndex], DeviceRunner],
 ) -> NoReturn:
     """Load the device's models, then render batches until stopped; never returns."""
     die_with_supervisor()
-    me = ProcessIdentity(process_name(settings, f"device-{slot}"), "worker", device)
+    name = process_name(settings, f"device-{slot}")
+    me = ProcessIdentity(name, "worker", device, settings.equipment)
     with sole_owner(settings, me.name):
         records = open_records(settings)
         started = time.monotonic()
         # Loading comes before claiming: a worker that cannot load must not hold work.
-        worker = DeviceWorker(device_factory(), records, settings.batch_timeout_seconds)
+        runner = device_factory(StoredPictures(records))
+        worker = DeviceWorker(runner, records, settings)
         log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
-        start_dbos(settings, me.name, {names.DEVICE_QUEUE: 1}, threads=8)
+        # Only batches that were made for what is loaded here: others wait for a worker that fits.
+        start_dbos(settings, me.name, {names.device_queue(settings.equipment): 1}, threads=8)
         work_until_stopped(me, records, settings, before_leaving=worker.close)
+
+
+class WrongWorkerError(EacpsError):
+    """A batch reached a worker with another editor or other judges than it was made for."""
+
+    code = "wrong_worker"
 
 
 class DeviceWorker:
     """A device with a lock, a watchdog and an ear for cancelling."""
 
-    def __init__(self, runner: DeviceRunner, records: Records, timeout_seconds: float) -> None:
+    def __init__(self, runner: DeviceRunner, records: Records, settings: Settings) -> None:
         self._runner = runner
         self._records = records
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = settings.batch_timeout_seconds
+        self._equipment = settings.equipment
         self._device = threading.Lock()
         self._newest: dict[str, str] = {}
 
@@ -68,6 +83,11 @@ class DeviceWorker:
         """Workflow: render and judge one batch; what it did before a crash is done again."""
         task = from_json(EditTask, content["task"])
         trials = [from_json(Trial, trial) for trial in content["trials"]]
+        if task.equipment != self._equipment:
+            raise WrongWorkerError(
+                f"This worker has {self._equipment} loaded; the batch was made for "
+                f"{task.equipment or 'an unknown one'}."
+            )
         workflow = DBOS.workflow_id or ""
         run = uuid.uuid4().hex
         self._newest[workflow] = run

@@ -11,7 +11,11 @@ from typing import Any
 
 import requests
 
-from eacps.errors import LabelStudioDownError, LabelStudioError, LabelStudioStumbledError
+from eacps.labelstudio.errors import (
+    LabelStudioDownError,
+    LabelStudioError,
+    LabelStudioStumbledError,
+)
 from eacps.settings import Settings
 
 ACCESS_TOKEN_SECONDS = 240

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eacps.errors import EacpsError, LabelStudioError
+from eacps.errors import EacpsError
 from eacps.faces.readiness import CONSENT, readiness
 from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
+from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.label_config import label_config, same_config
 from eacps.labelstudio.review_tab import TAB, review_tab
 from eacps.settings import Settings
 
-_OUR_TITLE = re.compile(r"[a-z0-9_]+-[0-9a-f]{10}")
+_OUR_TITLE = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
 _WANTED_SETTINGS = {"evaluate_predictions_automatically": True, "show_collab_predictions": True}
 _UNREACHABLE = (
     "Label Studio cannot reach this backend at {url}. Start it (`eacps serve`), and set "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,17 +20,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import TextColumn
 
-from eacps.artifacts import ArtifactStore, open_store
-from eacps.domain import Failure, SearchResult, digest, to_json
-from eacps.errors import EacpsError, FetchError, SettingsError
-from eacps.files import file_hash, replaced_folder, write_whole
+from eacps.artifacts import open_store
+from eacps.domain import SearchResult, digest, to_json
+from eacps.errors import EacpsError, SettingsError
+from eacps.files import file_hash
 from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, JobStatus
 from eacps.jobs.lifeline import PARENT_VARIABLE
 from eacps.jobs.supervisor import RefusedError
-from eacps.labelstudio.hooks import LabelStudioHooks
-from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import Origin, origin_of
+from eacps.offline.hooks import FileHooks, report_file
 from eacps.offline.progress import progress_bar
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.settings import Settings
@@ -41,73 +39,6 @@ DATA_FOLDER = ".eacps"
 POLL_SECONDS = 0.3
 OnEnded = Callable[[Path, str], None]
 REFUSED = f"Error ({RefusedError.code})"
-
-
-class FileFetcher(Fetcher):
-    """Also reads files of this machine: here the tasks come from its own user."""
-
-    def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
-        """The bytes behind a `file://` address, or whatever the settings allow."""
-        if not (isinstance(reference, str) and reference.startswith(LOCAL)):
-            return super().fetch(reference, field=field, task=task)
-        path = Path(reference.removeprefix(LOCAL))
-        if not path.is_file():
-            raise FetchError(f"There is no file {path}.", hint=f"Correct the field `{field}`.")
-        try:
-            if path.stat().st_size > self._settings.max_image_bytes:
-                raise FetchError(
-                    f"{path} is larger than {self._settings.max_image_bytes:,} bytes.",
-                    hint="Raise EACPS_MAX_IMAGE_BYTES.",
-                    code="image_too_large",
-                )
-            return path.read_bytes()
-        except OSError as error:
-            raise FetchError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-class FileHooks(LabelStudioHooks):
-    """Takes images from files and writes results into a folder."""
-
-    def __init__(
-        self, settings: Settings, folder: Path, store: ArtifactStore | None = None
-    ) -> None:
-        super().__init__(settings, store)
-        self._folder = folder
-        self._fetcher = FileFetcher(settings, self._client)
-
-    def prepare(self, origin: Mapping[str, Any]) -> Any:
-        """The EditTask of one line of the input."""
-        return super().prepare(origin["origin"])
-
-    def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
-        """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
-        name = str(origin["name"])
-        with replaced_folder(self._folder / name) as fresh:
-            for candidate in result.usable:
-                if candidate.image:
-                    (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
-            shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
-        self._write(origin, {"best": result.best.id, **to_json(result)})
-
-    def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        """`NAME.json` with the error, and no images: none belong to this task."""
-        shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
-        self._write(origin, {"error": to_json(failure)})
-
-    def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        content = {
-            "name": origin["name"],
-            "id": origin["task_id"],
-            "data": origin["origin"]["data"],
-            "job": origin["job"],
-            **outcome,
-        }
-        written = json.dumps(content, indent=2, ensure_ascii=False).encode()
-        write_whole(_report_file(self._folder, origin), written)
-
-
-def _report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
-    return folder / f"{origin['name']}.json"
 
 
 def run_offline(
@@ -226,7 +157,7 @@ def _file_digest(value: Any) -> Any:
 
 def _is_written(folder: Path, job: Job) -> bool:
     try:
-        content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+        content = json.loads(report_file(folder, job.origin).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     good = isinstance(content, dict) and content.get("job") == job.id and "best" in content
@@ -344,7 +275,7 @@ def _report(client: JobClient, jobs: Sequence[Job], folder: Path, out: Console) 
     for job in jobs:
         name = str(job.origin["name"])
         if _is_written(folder, job):
-            content = json.loads(_report_file(folder, job.origin).read_text(encoding="utf-8"))
+            content = json.loads(report_file(folder, job.origin).read_text(encoding="utf-8"))
             potential = content["candidates"][0]["potential"]
             _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}  potential {potential:.3f}")
             continue

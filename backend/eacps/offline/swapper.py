@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
-from eacps.artifacts import ArtifactStore
 from eacps.domain import EditTask, Swap, to_json
 from eacps.errors import EacpsError, FaceError
 from eacps.faces import content_credentials
@@ -27,13 +25,12 @@ from eacps.faces.registry import OpenedEngine, open_engine
 from eacps.faces.session import Swapped, SwapSession
 from eacps.images import TaskImages
 from eacps.labelstudio.tasks.origins import Origin
-from eacps.offline.run import FileHooks
+from eacps.offline.hooks import file_reader
 from eacps.runner import potential_of
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-NOT_STORED = "memory://not-stored"
 DIGITS = 4
 
 
@@ -59,7 +56,7 @@ class FaceSwapper:
         # Before the work: half of it set up would refuse every result.
         content_credentials.wanted(settings)
         self._settings = settings
-        self._hooks = _PixelHooks(settings)
+        self._reader = file_reader(settings)
         self._potential = potential_of(settings, "face_swap")
         # Read when OpenCV is loaded, which is now; its remarks say nothing to a user.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
@@ -76,8 +73,8 @@ class FaceSwapper:
         started = time.perf_counter()
         try:
             with _quiet_output():
-                task, images = self._hooks.pixels(origin)
-                return self._best(task, images, started)
+                read = self._reader.read(origin)
+                return self._best(read.edit_task(self._settings, _named), read.images, started)
         except EacpsError:
             raise
         except Exception as error:
@@ -119,37 +116,17 @@ class FaceSwapper:
         return best
 
 
-class _PixelHooks(FileHooks):
-    """Reads a task's images as every other command does, but keeps the pixels."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, Path(), ArtifactStore(NOT_STORED))
-        self._kept: dict[str, Image] = {}
-
-    def pixels(self, origin: Origin) -> tuple[EditTask, TaskImages]:
-        """A task and its images."""
-        self._kept.clear()
-        task = self.prepare({"origin": to_json(origin)})
-        images = TaskImages(
-            source=self._kept[task.image],
-            mask=self._kept[task.mask] if task.mask else None,
-            references=tuple(self._kept[name] for name in task.references),
-            regions=tuple(self._kept[name] for name in task.regions),
-        )
-        return task, images
-
-    def _put(self, image: Image) -> str:
-        content = hashlib.sha256(f"{image.mode} {image.size}".encode())
-        content.update(image.tobytes())
-        name = f"{content.hexdigest()[:40]}.png"
-        self._kept[name] = image
-        return name
-
-
 def _recipes(session: SwapSession, task: EditTask) -> list[Swap]:
     """Those of the likeliest mapping; what comes to the same on this engine counts once."""
     recipes = (session.usual(swap) for swap in swaps_of(task.plan) if swap.assignment == 0)
     return list(dict.fromkeys(recipes))
+
+
+def _named(image: Image) -> str:
+    """The name that an image would be stored under; nothing of a single swap is stored."""
+    content = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    content.update(image.tobytes())
+    return f"{content.hexdigest()[:40]}.png"
 
 
 def _facts(opened: OpenedEngine, best: _Ranked) -> dict[str, Any]:

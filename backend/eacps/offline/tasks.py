@@ -116,7 +116,7 @@ def _chosen(tasks: Sequence[OfflineTask], task_ids: str, path: Path) -> list[Off
         return list(tasks)
     known = {task.content["id"]: task for task in tasks}
     chosen: dict[str, OfflineTask] = {}
-    for first, last in _ranges(task_ids):
+    for first, last in ranges_in(task_ids):
         found = [known[n] for n in known if isinstance(n, int) and first <= n <= last]
         if not found:
             wanted = f"task {first}" if first == last else f"tasks {first} to {last}"
@@ -127,7 +127,8 @@ def _chosen(tasks: Sequence[OfflineTask], task_ids: str, path: Path) -> list[Off
     return list(chosen.values())
 
 
-def _ranges(text: str) -> Iterator[tuple[int, int]]:
+def ranges_in(text: str) -> Iterator[tuple[int, int]]:
+    """First and last of every part of `1,2,7-9`."""
     for part in filter(None, (word.strip() for word in text.split(","))):
         first, dash, last = part.partition("-")
         good = first.isdecimal() and (last.isdecimal() if dash else True)

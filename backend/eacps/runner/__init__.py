@@ -11,10 +11,14 @@ from eacps.runner.loop import (
     ranked,
     search,
 )
+from eacps.runner.pictures import Picture, PictureIndex, PicturesInMemory
 from eacps.runner.potentials import potential_of, potential_range
 
 __all__ = [
     "Device",
+    "Picture",
+    "PictureIndex",
+    "PicturesInMemory",
     "Progress",
     "RunBatches",
     "batches",

@@ -69,12 +69,6 @@ def open_scorers(
     ]
 
 
-def check_options(settings: Settings) -> None:
-    """Raise SettingsError for options of a scorer that are wrong; loads nothing."""
-    for name, scorer in _scorers(settings):
-        options_for(scorer, name, "scorer", settings)
-
-
 def _scorers(settings: Settings) -> Iterator[tuple[str, ScorerClass]]:
     for name in names(settings):
         yield name, SCORERS.get(name)

@@ -58,12 +58,6 @@ def verifiers_of(settings: Settings) -> list[NamedVerifier]:
     return [_named(name) for name in settings.verifiers]
 
 
-def check_options(settings: Settings) -> None:
-    """Raise SettingsError for options of a verifier that are wrong."""
-    for each in verifiers_of(settings):
-        options_for(each.plugin, each.name, VERIFIERS.kind, settings)
-
-
 def _named(name: str) -> NamedVerifier:
     if VERIFIERS.knows(name):
         return NamedVerifier(name, VERIFIERS.get(name))

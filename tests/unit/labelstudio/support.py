@@ -22,7 +22,7 @@ from eacps.domain import (
     SearchResult,
     Trial,
 )
-from eacps.jobs.contract import Job, JobStatus, WorkerStatus
+from eacps.jobs.contract import Job, JobStatus, WaitingBatches, WorkerStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
 
@@ -67,6 +67,9 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         return {"queued": len(self.entries)}
+
+    def waiting(self) -> list[WaitingBatches]:
+        return []
 
     def workers(self) -> list[WorkerStatus]:
         return [WorkerStatus("here:0", "device", "cpu", 1, 2.0, time.time())]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from eacps.errors import FetchError, LabelStudioDownError, LabelStudioStumbledError
+from eacps.errors import FetchError
 from eacps.labelstudio.client import LabelStudioClient
+from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioStumbledError
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.network import is_public, parse_address
 from eacps.settings import Settings

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import origin_of, read_origin
 from eacps.labelstudio.web.predictor import tasks_created, tasks_in
 from eacps.settings import Settings
-from tests.unit.labelstudio.support import Queue, make_result
+from tests.unit.labelstudio.support import FIXTURES, Queue, make_result
 
 TASK: dict[str, Any] = {
     "id": 5,
@@ -90,6 +92,40 @@ def test_an_enriched_task_is_answered_from_its_data(
     assert answer["result"][0]["value"]["ranker"]["ranked"] == ["c1", "c2", "c3"]
     assert answer["model_version"] == settings.model_version
     assert not queue.entries
+
+
+def test_a_finished_task_keeps_its_result_when_settings_change(
+    settings: Settings, queue: Queue, result: SearchResult
+) -> None:
+    task = enriched(settings, result)
+    later = settings.model_copy(update={"strategy": "halving"})
+    assert later.model_version != settings.model_version
+    [answer] = ask(later, queue, task)
+    assert answer["model_version"] == settings.model_version, "it was not made by the new one"
+    assert not queue.entries, "a finished task was searched again"
+    # Label Studio asks again and again, as it has no prediction of the new version.
+    row = {"model_version": settings.model_version, "result": answer["result"]}
+    assert ask(later, queue, task | {"predictions": [row]}) == [{}]
+    payload = {"action": "TASKS_CREATED", "tasks": [task], "project": {"id": 2}}
+    assert tasks_created(payload, later, queue) == 0  # type: ignore[arg-type]
+    ask(later, queue, task | {"data": task["data"] | {"prompt": "another"}})
+    assert len(queue.entries) == 1
+
+
+def test_a_task_that_01_finished_keeps_its_result(queue: Queue) -> None:
+    folder = FIXTURES.parent / "stored" / "0.1" / "jobs"
+    stored = json.loads(gzip.decompress((folder / "label-studio.json.gz").read_bytes()))
+    about = json.loads((folder / "about.json").read_text())
+    now = Settings(_env_file=None, label_studio_url="http://label-studio.example")
+    assert now.model_version != about["model_version"]
+    for number, is_finished in (("1", True), ("2", False), ("7", False)):
+        task = {**stored["tasks"][number], "predictions": []}
+        answers = ask(now, queue, task, label_config="<View/>", project={"id": 1})
+        assert (answers != [{}]) is is_finished, number
+        assert [answer.get("model_version") for answer in answers] == (
+            [about["model_version"]] if is_finished else [None]
+        )
+    assert {entry.origin["task"] for entry in queue.entries.values()} == {2, 7}
 
 
 def test_while_the_result_is_delivered_predict_does_not_deliver_it_too(

@@ -248,6 +248,7 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
             "running": [task, unknown],
             "failures": [task, unknown],
             "workers": [{"name": attack, "role": attack, "device": attack, "age": 2.4}],
+            "waiting": [attack],
         }
     )
     assert "<script" not in page

@@ -30,7 +30,7 @@ from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import Origin
-from eacps.offline.run import FileHooks
+from eacps.offline.hooks import FileHooks
 from eacps.settings import Settings
 
 SIGNER = UrlSigner(b"a secret of the examples", "https://eacps.example")

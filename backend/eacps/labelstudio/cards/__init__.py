@@ -7,7 +7,6 @@ from typing import Any
 
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio.cards.contract import (
-    META,
     UrlOf,
     failed_fields,
     finished_fields,
@@ -15,6 +14,7 @@ from eacps.labelstudio.cards.contract import (
     prediction,
 )
 from eacps.labelstudio.cards.html import ROUTE_NAMES, card, failure_report, report, route_line
+from eacps.labelstudio.tasks.origins import META
 
 __all__ = [
     "META",

@@ -9,10 +9,12 @@ from typing import Any
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio import label_config
 from eacps.labelstudio.cards.numbers import number
+from eacps.labelstudio.tasks.origins import META
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 
-META = "eacps"
 UrlOf = Callable[[str], str]
+RANKING = "eacps-rank"
+"""The id of our region in a prediction."""
 
 
 def finished_fields(
@@ -72,14 +74,14 @@ def merged(data: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def prediction(data: Any, model_version: str, job_id: str | None = None) -> dict[str, Any] | None:
-    """The prediction that a task's data holds; None if it is missing, old, or inconsistent."""
+def prediction(data: Any, model_version: str | None = None) -> dict[str, Any] | None:
+    """The prediction that a task's data holds, of any version or of this one; None if it is
+    missing or inconsistent."""
     content = mapping(data)
     meta = mapping(content.get(META))
     ranked, rejected = sequence(meta.get("ranked")), sequence(meta.get("rejected"))
-    if meta.get("model_version") != model_version or not ranked:
-        return None
-    if job_id is not None and meta.get("job") != job_id:
+    version = text(meta.get("model_version"))
+    if not version or not ranked or model_version not in (None, version):
         return None
     present = [mapping(item).get("id") for item in sequence(content.get("candidates"))]
     names = [*ranked, *rejected]
@@ -87,7 +89,7 @@ def prediction(data: Any, model_version: str, job_id: str | None = None) -> dict
         # A ranker that names a card which the screen does not have blanks the screen.
         return None
     return {
-        "model_version": model_version,
+        "model_version": version,
         "score": _score(meta.get("score")),
         "result": [_ranker(ranked, rejected)],
     }
@@ -110,7 +112,7 @@ def _outdated(item: dict[str, Any]) -> dict[str, Any]:
 
 def _ranker(ranked: Sequence[str], rejected: Sequence[str]) -> dict[str, Any]:
     return {
-        "id": "eacps-rank",
+        "id": RANKING,
         "from_name": label_config.RANKER,
         "to_name": label_config.CANDIDATES,
         "type": "ranker",

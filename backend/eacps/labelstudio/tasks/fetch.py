@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
-from eacps.errors import FetchError, LabelStudioDownError
+from eacps.errors import FetchError
 from eacps.labelstudio.client import LabelStudioClient, is_trouble
+from eacps.labelstudio.errors import LabelStudioDownError
 from eacps.labelstudio.tasks import network
 from eacps.labelstudio.tasks.network import Address, Reply
 from eacps.settings import Settings

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
 from eacps.labelstudio.tasks.masks import mask_regions
-from eacps.labelstudio.tasks.regions import mapping, text
+from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.labelstudio.tasks.routing import choose_route
 from eacps.settings import Settings
+
+META = "eacps"
+"""The field of a task's data that says what its result is."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Origin:
         content = to_json(self)
         del content["route_reason"]
         return digest(content)
+
+    def asked_as(self, job: str, model_version: str) -> bool:
+        """Whether that job asked the same question, whatever model was to answer it."""
+        return replace(self, model_version=model_version).job_id == job
 
     @property
     def delivered(self) -> bool:
@@ -83,6 +90,14 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
         raise TaskError(
             "The job's description cannot be read.", hint="Submit the task again."
         ) from None
+
+
+def has_answer(task: Mapping[str, Any], asked: Origin) -> bool:
+    """Whether a task's data hold a finished result of the same question, of any version."""
+    meta = mapping(mapping(task.get("data")).get(META))
+    return bool(sequence(meta.get("ranked"))) and asked.asked_as(
+        text(meta.get("job")), text(meta.get("model_version"))
+    )
 
 
 def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

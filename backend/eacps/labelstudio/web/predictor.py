@@ -13,7 +13,7 @@ from eacps.domain import Failure, SearchResult, to_json
 from eacps.errors import EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY, Job
 from eacps.labelstudio import cards
-from eacps.labelstudio.tasks.origins import Origin, origin_of
+from eacps.labelstudio.tasks.origins import Origin, has_answer, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
 
@@ -81,7 +81,8 @@ def tasks_created(payload: Any, settings: Settings, client: JobClient) -> int:
         except Exception as error:
             log.warning("a task in a webhook cannot be read: %s", error)
             continue
-        if cards.prediction(asked.task.get("data"), settings.model_version) is None:
+        held = cards.prediction(asked.task.get("data"), settings.model_version)
+        if held is None and not has_answer(asked.task, asked.origin):
             jobs.append(_job(asked, BATCH_PRIORITY))
     return client.submit_many(jobs) if jobs else 0
 
@@ -99,16 +100,24 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
 def _answer_all(asked: list[_Asked], settings: Settings, client: JobClient) -> None:
     for entry in asked:
         if entry.origin.delivered:
-            entry.answer = _already_held(entry, settings, client)
+            entry.answer = _already_held(entry, client)
     waiting = [entry for entry in asked if entry.answer is None]
     _enqueue(waiting, settings, client)
     _wait(waiting, settings, client)
 
 
-def _already_held(entry: _Asked, settings: Settings, client: JobClient) -> dict[str, Any] | None:
-    found = cards.prediction(entry.task.get("data"), settings.model_version, entry.origin.job_id)
+def _already_held(entry: _Asked, client: JobClient) -> dict[str, Any] | None:
+    """The prediction that the task holds. A finished task keeps it, whatever settings are new,
+    until its data change or somebody asks for another search."""
+    if not has_answer(entry.task, entry.origin):
+        return None
+    found = cards.prediction(entry.task.get("data"))
     if found is None:
         return None
+    there = map(mapping, sequence(entry.task.get("predictions")))
+    if any(row.get("model_version") == found["model_version"] for row in there):
+        # Label Studio asks because our version is another one; it has this one already.
+        return {}
     status = client.status(entry.job_id)
     # The delivery posts the prediction itself; answering now as well would store it twice.
     return {} if status and _being_delivered(status) else found

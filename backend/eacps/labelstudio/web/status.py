@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from eacps.errors import EacpsError
 from eacps.faces.readiness import readiness
-from eacps.jobs.contract import STATES, JobState
+from eacps.jobs.contract import STATES, JobState, waiting_words
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.settings import Settings
 
@@ -103,6 +103,7 @@ def _queue_facts(services: Services) -> dict[str, Any]:
         "running": [_job(job) for job in running],
         "failures": [_job(job) for job in jobs.list(RECENT, "failed")],
         "workers": [_worker(worker) for worker in jobs.workers()],
+        "waiting": [waiting_words(waiting) for waiting in jobs.waiting()],
     }
 
 

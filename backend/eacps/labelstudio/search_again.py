@@ -1,0 +1,92 @@
+"""`eacps search-again`: finished tasks keep their result until somebody asks; this asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from eacps.domain import to_json
+from eacps.errors import TaskError
+from eacps.jobs.contract import BATCH_PRIORITY, Job
+from eacps.labelstudio.client import LabelStudioClient
+from eacps.labelstudio.tasks.origins import META, Origin, has_answer, origin_of
+from eacps.labelstudio.tasks.regions import mapping, sequence, text
+from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.jobs.client import JobClient
+
+Fate = Literal["queued", "current", "annotated", "waiting"]
+FATES: Final[Mapping[Fate, str]] = {
+    "queued": "searched again",
+    "current": "keep their result: it was made with these settings",
+    "annotated": "keep their result: they have annotations, which name candidates of that result",
+    "waiting": "are queued or being searched already",
+}
+
+
+@dataclass(frozen=True)
+class Again:
+    """What becomes of a project's tasks: task numbers by fate."""
+
+    model_version: str
+    tasks: Mapping[Fate, Sequence[int]]
+
+    @property
+    def counts(self) -> Counter[Fate]:
+        """How many tasks have which fate."""
+        return Counter({fate: len(numbers) for fate, numbers in self.tasks.items()})
+
+
+def search_again(
+    settings: Settings,
+    client: LabelStudioClient,
+    jobs: JobClient,
+    project: int,
+    *,
+    only: Sequence[tuple[int, int]] = (),
+    dry_run: bool = False,
+) -> Again:
+    """Queue a new search for every task of a project whose result other settings made; `only` are
+    first and last numbers of the tasks that are meant."""
+    found = client.project(project)
+    tasks = client.listed(
+        f"/api/projects/{project}/export", exportType="JSON", download_all_tasks="true"
+    )
+    numbers = [int(task["id"]) for task in tasks]
+    for first, last in only:
+        if not any(first <= number <= last for number in numbers):
+            wanted = f"task {first}" if first == last else f"tasks {first} to {last}"
+            raise TaskError(f"Project {project} has no {wanted}.", hint="Correct --task-ids.")
+    fates: dict[Fate, list[int]] = {fate: [] for fate in FATES}
+    for number, task in zip(numbers, tasks, strict=True):
+        if only and not any(first <= number <= last for first, last in only):
+            continue
+        asked = origin_of(task, settings, label_config=found.get("label_config"), project=found)
+        fates[_fate(task, asked, settings, jobs, dry_run)].append(number)
+    return Again(settings.model_version, fates)
+
+
+def _fate(
+    task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobClient, dry_run: bool
+) -> Fate:
+    held = has_answer(task, asked)
+    version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))
+    if held and version == settings.model_version:
+        return "current"
+    if held and any(
+        not mapping(annotation).get("was_cancelled")
+        for annotation in sequence(task.get("annotations"))
+    ):
+        return "annotated"
+    status = jobs.status(asked.job_id)
+    if status and status.state in ("queued", "running", "delivering"):
+        return "waiting"
+    if not dry_run:
+        if status is None:
+            jobs.submit(Job(asked.job_id, to_json(asked), BATCH_PRIORITY))
+        else:
+            jobs.restart(asked.job_id)
+    return "queued"

@@ -1,0 +1,165 @@
+"""From a task's origin to its instruction and pixels, fetched and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from PIL import Image
+
+from eacps import images
+from eacps.domain import EditTask, FaceMapping
+from eacps.errors import FaceError, TaskError
+from eacps.faces.choices import plan_of
+from eacps.images import TaskImages
+from eacps.labelstudio.tasks.fetch import Fetcher, require_allowed_reference
+from eacps.labelstudio.tasks.masks import draw_masks, united
+from eacps.labelstudio.tasks.origins import Origin
+from eacps.settings import Settings
+
+MAX_INSTRUCTION_CHARACTERS = 4000
+MAX_REFERENCES = 8
+FACE_SWAP_INSTRUCTION = "Swap the face."
+Keep = Callable[[Image.Image], str]
+"""Puts an image where it can be found again, and says under which name."""
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """A task's images, and what is asked; `regions` are masks of single faces."""
+
+    origin: Origin
+    instruction: str
+    images: TaskImages
+    mapping: FaceMapping
+
+    def edit_task(self, settings: Settings, keep: Keep) -> EditTask:
+        """The task to search, its images kept."""
+        mask, route = self.images.mask, self.origin.route
+        return EditTask(
+            image=keep(self.images.source),
+            instruction=self.instruction,
+            route=route,
+            route_reason=self.origin.route_reason,
+            mask=keep(mask) if mask else None,
+            references=tuple(map(keep, self.images.references)),
+            plan=plan_of(settings) if route == "face_swap" else settings.plan,
+            fingerprint=settings.fingerprint,
+            regions=tuple(map(keep, self.images.regions)),
+            mapping=self.mapping,
+            model_version=settings.model_version,
+        )
+
+
+class TaskReader:
+    """Reads tasks; whose images may be fetched is its fetcher's decision."""
+
+    def __init__(self, settings: Settings, fetcher: Fetcher) -> None:
+        self._settings = settings
+        self._fetcher = fetcher
+        self._limits = images.ImageLimits(
+            settings.max_image_bytes, settings.max_image_pixels, settings.min_image_side
+        )
+
+    def read(self, asked: Origin) -> ReadTask:
+        """Fetch and check a task's images; raises a TaskError that the annotator can act on."""
+        instruction = self._instruction(asked)
+        source = self._image(asked, self._settings.image_field)
+        references = self._references(asked)
+        masks = self._masks(asked, source.size)
+        several = asked.route != "edit" and len(references) > 1
+        return ReadTask(
+            asked,
+            instruction,
+            TaskImages(
+                source=source,
+                mask=united(masks) if masks else None,
+                references=tuple(references),
+                regions=tuple(masks) if several else (),
+            ),
+            self._mapping(asked) if several else "auto",
+        )
+
+    def _instruction(self, asked: Origin) -> str:
+        field = self._settings.instruction_field
+        instruction = asked.data.get(field)
+        if instruction is None and asked.route == "face_swap":
+            return FACE_SWAP_INSTRUCTION
+        if not isinstance(instruction, str) or not instruction.strip():
+            raise TaskError(
+                f"The task's field `{field}` holds no instruction.",
+                hint=f"Write what to change into `{field}`.",
+                code="no_instruction",
+            )
+        if len(instruction) > MAX_INSTRUCTION_CHARACTERS:
+            raise TaskError(
+                f"The instruction has more than {MAX_INSTRUCTION_CHARACTERS} characters.",
+                hint="Shorten it.",
+                code="bad_instruction",
+            )
+        return instruction.strip()
+
+    def _image(self, asked: Origin, field: str) -> Image.Image:
+        content = self._fetcher.fetch(asked.data.get(field), field=field, task=asked.task)
+        return images.decode(content, self._limits, what=field)
+
+    def _references(self, asked: Origin) -> list[Image.Image]:
+        field = self._settings.reference_field
+        addresses = _listed(asked.data.get(field))
+        if not addresses and asked.route != "edit":
+            raise FaceError(
+                f"The task's field `{field}` holds no picture of a character.",
+                hint=f"Put the address of a picture, or a list of them, into `{field}`, or label "
+                "the task as an edit.",
+                code="no_character",
+            )
+        if len(addresses) > MAX_REFERENCES:
+            raise TaskError(
+                f"The task's field `{field}` holds {len(addresses)} pictures; at most "
+                f"{MAX_REFERENCES} are used.",
+                hint="Split the task.",
+            )
+        return [self._reference(address, asked) for address in addresses]
+
+    def _reference(self, address: Any, asked: Origin) -> Image.Image:
+        field = self._settings.reference_field
+        require_allowed_reference(address, self._settings)
+        content = self._fetcher.fetch(address, field=field, task=asked.task)
+        return images.decode(content, self._limits, what=field)
+
+    def _mapping(self, asked: Origin) -> FaceMapping:
+        field = self._settings.face_mapping_field
+        given = asked.data.get(field, self._settings.face_mapping)
+        if given not in get_args(FaceMapping):
+            known = ", ".join(get_args(FaceMapping))
+            raise TaskError(
+                f"The task's field `{field}` says {str(given)[:40]!r}.",
+                hint=f"Use one of: {known}.",
+                code="bad_mapping",
+            )
+        return cast(FaceMapping, given)
+
+    def _masks(self, asked: Origin, size: tuple[int, int]) -> list[Image.Image]:
+        """One mask per drawn region, or per mask image that the task names."""
+        if asked.regions:
+            return draw_masks(asked.regions, size, self._limits)
+        addresses = _listed(asked.data.get(self._settings.mask_field))
+        return [self._mask(address, asked, size) for address in addresses[:MAX_REFERENCES]]
+
+    def _mask(self, address: Any, asked: Origin, size: tuple[int, int]) -> Image.Image:
+        field = self._settings.mask_field
+        content = self._fetcher.fetch(address, field=field, task=asked.task)
+        mask = images.decode_mask(content, self._limits)
+        if mask.point(lambda value: 255 * (value >= 128)).getbbox() is None:
+            raise TaskError(
+                "The mask is black everywhere, so nothing may be edited.",
+                hint=f"Paint the part to edit white, or empty the field `{field}`.",
+                code="empty_mask",
+            )
+        return mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)
+
+
+def _listed(given: Any) -> list[Any]:
+    found = given or []
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,102 @@
+"""What the orchestrator of `eacps run` calls: tasks from files in, a folder of results out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from eacps.artifacts import ArtifactStore, open_store
+from eacps.domain import EditTask, Failure, SearchResult, to_json
+from eacps.errors import FetchError
+from eacps.files import replaced_folder, write_whole
+from eacps.images import encode_png
+from eacps.labelstudio.client import open_client
+from eacps.labelstudio.tasks.fetch import Fetcher
+from eacps.labelstudio.tasks.origins import read_origin
+from eacps.labelstudio.tasks.reading import TaskReader
+from eacps.offline.tasks import LOCAL
+from eacps.settings import Settings
+
+
+class FileFetcher(Fetcher):
+    """Also reads files of this machine: here the tasks come from its own user."""
+
+    def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
+        """The bytes behind a `file://` address, or whatever the settings allow."""
+        if not (isinstance(reference, str) and reference.startswith(LOCAL)):
+            return super().fetch(reference, field=field, task=task)
+        path = Path(reference.removeprefix(LOCAL))
+        if not path.is_file():
+            raise FetchError(f"There is no file {path}.", hint=f"Correct the field `{field}`.")
+        try:
+            if path.stat().st_size > self._settings.max_image_bytes:
+                raise FetchError(
+                    f"{path} is larger than {self._settings.max_image_bytes:,} bytes.",
+                    hint="Raise EACPS_MAX_IMAGE_BYTES.",
+                    code="image_too_large",
+                )
+            return path.read_bytes()
+        except OSError as error:
+            raise FetchError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+class FileHooks:
+    """Takes images from files and writes results into a folder."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, store: ArtifactStore | None = None
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._store = store or open_store(settings)
+        self._reader = file_reader(settings)
+
+    def prepare(self, origin: Mapping[str, Any]) -> EditTask:
+        """The EditTask of one line of the input."""
+        read = self._reader.read(read_origin(origin["origin"]))
+        return read.edit_task(self._settings, self._keep)
+
+    def _keep(self, image: Image) -> str:
+        return self._store.put(encode_png(image), "png")
+
+    def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
+        """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
+        name = str(origin["name"])
+        with replaced_folder(self._folder / name) as fresh:
+            for candidate in result.usable:
+                if candidate.image:
+                    (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
+            shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
+        self._write(origin, {"best": result.best.id, **to_json(result)})
+
+    def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
+        """`NAME.json` with the error, and no images: none belong to this task."""
+        shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
+        self._write(origin, {"error": to_json(failure)})
+
+    def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        content = {
+            "name": origin["name"],
+            "id": origin["task_id"],
+            "data": origin["origin"]["data"],
+            "job": origin["job"],
+            **outcome,
+        }
+        written = json.dumps(content, indent=2, ensure_ascii=False).encode()
+        write_whole(report_file(self._folder, origin), written)
+
+
+def file_reader(settings: Settings) -> TaskReader:
+    """Reads tasks whose images may be files of this machine, or lie in Label Studio."""
+    client = open_client(settings) if settings.label_studio_url else None
+    return TaskReader(settings, FileFetcher(settings, client))
+
+
+def report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
+    """Where the report about a task goes."""
+    return folder / f"{origin['name']}.json"

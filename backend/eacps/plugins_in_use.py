@@ -1,0 +1,83 @@
+"""Which plug-ins the settings put to use, with their options: for `doctor`, `settings` and every
+start of a worker. Imports their code; the web process does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from eacps.editors.registry import EDITORS, FAMILIES
+from eacps.errors import SettingsError
+from eacps.faces.readiness import AUTO
+from eacps.faces.registry import FACE_ENGINES
+from eacps.options import Parameter, parameters
+from eacps.plugins import OPTIONS, Registry, Source, clashes, label, options_for
+from eacps.scoring import registry as scoring
+from eacps.search.registry import STRATEGIES
+from eacps.settings import Settings
+from eacps.verifiers.registry import FORMATS, VERIFIERS
+
+REGISTRIES: tuple[Registry[Any], ...] = (
+    *(STRATEGIES, scoring.SCORERS, VERIFIERS, FORMATS, EDITORS, FAMILIES, FACE_ENGINES),
+)
+
+
+@dataclass(frozen=True)
+class PluginInUse:
+    """One plug-in that the settings name, or that is used because it is installed."""
+
+    kind: str
+    source: Source
+    plugin: Any
+
+    @property
+    def options(self) -> tuple[Parameter, ...]:
+        """What EACPS_PLUGIN_OPTIONS may say for it."""
+        declared = getattr(self.plugin, "Options", None)
+        return parameters(declared) if declared else ()
+
+
+def plugins_in_use(settings: Settings) -> Iterator[PluginInUse]:
+    """Every plug-in in use that does not come with this package, loaded and checked."""
+    for registry, name in _named(settings):
+        source = registry.source(name)
+        if not source.built_in:
+            yield PluginInUse(registry.kind, source, registry.get(name))
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError for names that clash, plug-ins that cannot be loaded, and options that
+    are wrong or belong to nobody."""
+    problems = clashes(REGISTRIES)
+    if problems:
+        raise SettingsError(problems[0], hint="Remove one of the packages.")
+    known = set()
+    for each in plugins_in_use(settings):
+        known |= {each.source.name, label(each.source.name)}
+        if each.kind != STRATEGIES.kind:
+            options_for(each.plugin, each.source.name, each.kind, settings)
+    unknown = sorted(settings.plugin_options.keys() - known)
+    if unknown:
+        raise SettingsError(
+            f"{OPTIONS} has options for {', '.join(map(repr, unknown))}, but no such plug-in is "
+            "in use.",
+            hint=f"In use: {', '.join(sorted(known)) or 'none'}. Correct {OPTIONS}.",
+        )
+
+
+def _named(settings: Settings) -> Iterator[tuple[Registry[Any], str]]:
+    yield STRATEGIES, settings.strategy
+    for name in scoring.names(settings):
+        yield scoring.SCORERS, name
+    for name in settings.verifiers:
+        if VERIFIERS.knows(name):
+            yield VERIFIERS, name
+    if EDITORS.knows(settings.editor):
+        yield EDITORS, settings.editor
+    else:
+        for name in FAMILIES.names():
+            yield FAMILIES, name
+    if settings.face_engine != AUTO:
+        yield FACE_ENGINES, settings.face_engine
