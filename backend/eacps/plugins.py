@@ -41,6 +41,7 @@ OPTIONS: Final = "EACPS_PLUGIN_OPTIONS"
 _IN_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<member>[A-Za-z_]\w*)")
 _IN_A_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<member>[A-Za-z_]\w*)")
 _HASH_LENGTH = 16
+_seen_in_session: dict[int, tuple[int, object]] = {}
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,8 @@ def _referenced(name: str) -> Source:
     in_module = _IN_A_MODULE.fullmatch(name)
     assert in_module is not None
     module = in_module["module"]
+    if module == "__main__":
+        return Source(name, name, "this session", _session_identity(name, in_module["member"]))
     return Source(name, name, f"module {module}", _module_identity(module))
 
 
@@ -252,6 +255,19 @@ def _module_identity(module: str) -> str:
             hint="Install its package, or name the file itself as `path/to/file.py:Class`.",
         )
     return _file_identity(path)
+
+
+def _session_identity(name: str, member: str) -> str:
+    """A class that a notebook or script defines; defined anew, it is another one."""
+    try:
+        found = getattr(sys.modules["__main__"], member)
+    except AttributeError:
+        raise SettingsError(
+            f"{name!r} is no class of this session.",
+            hint="Only the notebook or script that defines it can use it by this name; elsewhere "
+            "put it into a file and name it as `path/to/file.py:Class`.",
+        ) from None
+    return f"session {_seen_in_session.setdefault(id(found), (len(_seen_in_session), found))[0]}"
 
 
 def _module_file(module: str) -> Path | None:
@@ -286,8 +302,10 @@ def _member(source: Source, kind: str, setting: str) -> Any:
 
 
 def _file_module(path: Path) -> ModuleType:
-    """A file as a module of its own name: two files named alike do not replace each other."""
-    name = f"eacps_plugin_{sha256(str(path).encode()).hexdigest()[:_HASH_LENGTH]}_{path.stem}"
+    """A file as a module of its own name: two files named alike do not replace each other, nor
+    does a file that was edited since stay what it was."""
+    what = sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    name = f"eacps_plugin_{what[:_HASH_LENGTH]}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

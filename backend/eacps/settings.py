@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -555,8 +555,9 @@ def _marks(field: FieldInfo) -> Mapping[str, Any]:
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment and `.env`; a wrong one raises SettingsError naming it."""
     _refuse_unknown_variables()
+    given = {_field_named(name): value for name, value in overrides.items()}
     try:
-        return Settings(**overrides)
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = _named(str(first["loc"][0]) if first["loc"] else "")
@@ -585,9 +586,25 @@ def _refuse_unknown_variables() -> None:
     known = {name for field in Settings.model_fields for name in variable_names(field)}
     for name in (*os.environ, *variables_of_env_file()):
         if name.startswith(_PREFIX) and not name.startswith(_OUTSIDE) and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {nearest[0]}?" if nearest else "`eacps settings` lists them all."
-            raise SettingsError(f"There is no setting {name}.", hint=meant)
+            raise _no_setting(name, known)
+
+
+def _no_setting(name: str, known: Iterable[str]) -> SettingsError:
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    meant = f"Did you mean {nearest[0]}?" if nearest else "`eacps settings` lists them all."
+    return SettingsError(f"There is no setting {name}.", hint=meant)
+
+
+def _field_named(name: str) -> str:
+    """The field of a name that may also be a variable's, without `EACPS_` and in lower case."""
+    by_variable = {
+        variable.removeprefix(_PREFIX).lower(): field
+        for field in Settings.model_fields
+        for variable in variable_names(field)
+    }
+    if name not in Settings.model_fields and name not in by_variable:
+        raise _no_setting(name, by_variable)
+    return name if name in Settings.model_fields else by_variable[name]
 
 
 def variables_of_env_file() -> dict[str, str | None]:

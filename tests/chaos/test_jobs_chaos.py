@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Stage:
 
     def kill(self, name: str) -> None:
         worker = next(worker for worker in self.client.workers() if worker.name == f"here/{name}")
-        os.kill(worker.pid, signal.SIGKILL)
+        _kill(worker.pid)
 
     def assert_rendered_once(self, text: str) -> None:
         ended = Counter(self.renders(text, "end"))
@@ -166,7 +167,7 @@ def test_everything_killed_at_once_goes_on_after_a_restart(stage: Stage) -> None
     stage.client.submit_many([job(name, hold=SECOND_ROUND) for name in ("all-1", "all-2")])
     stage.until_halfway("all-1")
     for worker in stage.client.workers():
-        os.kill(worker.pid, signal.SIGKILL)
+        _kill(worker.pid)
     stage.supervisor.kill()
     stage.supervisor.wait()
     stage.release("all-1")
@@ -185,6 +186,12 @@ def test_a_killed_supervisor_leaves_no_process_behind(stage: Stage) -> None:
     stage.supervisor.wait()
     stage.until(lambda: not any(_lives(pid) for pid in children))
     stage.supervisor = stage.play("supervisor", "2")
+
+
+def _kill(pid: int) -> None:
+    # Whoever was killed a moment ago may still be listed.
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _lives(pid: int) -> bool:

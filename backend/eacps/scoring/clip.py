@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from eacps.scoring.tower import ClipTower, Features
 
 KEPT_TASKS = 8
+LEAST_MOVEMENT = 1e-3
+"""Of unit vectors; less is what rounding does to an image that nobody changed."""
 NEUTRAL_TEXT = ""
 
 
@@ -72,7 +74,7 @@ class ClipScorer:
             following = (following + within.vectors @ known.instruction) / 2
         staying = (beyond or whole).vectors @ known.source_outside
         moved = whole.vectors - known.source
-        direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(1e-6)
+        direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(LEAST_MOVEMENT)
         columns = (following.tolist(), direction.tolist(), staying.tolist())
         return [dict(zip(self.ranges, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -63,10 +63,18 @@ def open_scorers(
 ) -> Sequence[Scorer]:
     """The scorers that the metrics need, and those that want to be there anyway."""
     return [
-        loaded(scorer, Context(settings, device, options_for(scorer, name, "scorer", settings)))
+        open_scorer(name, settings, device)
         for name, scorer in _scorers(settings)
         if _is_wanted(scorer, settings, metric_names)
     ]
+
+
+def open_scorer(name: str, settings: Settings, device: str) -> Scorer:
+    """One scorer, loaded."""
+    plugin = SCORERS.get(name)
+    options = options_for(plugin, name, SCORERS.kind, settings)
+    scorer: Scorer = loaded(plugin, Context(settings, device, options))
+    return scorer
 
 
 def _scorers(settings: Settings) -> Iterator[tuple[str, ScorerClass]]:

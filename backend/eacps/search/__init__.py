@@ -3,7 +3,7 @@
 from eacps.options import Parameter
 from eacps.search.protocol import AskTellError, Strategy
 from eacps.search.ranking import best, finished, ranked
-from eacps.search.registry import Description, budget, cost, create, describe, names
+from eacps.search.registry import Description, budget, cost, create, describe, names, stops_early
 
 __all__ = [
     "AskTellError",
@@ -18,4 +18,5 @@ __all__ = [
     "finished",
     "names",
     "ranked",
+    "stops_early",
 ]

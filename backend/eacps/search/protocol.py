@@ -67,11 +67,12 @@ class Params(Protocol):
 
     Where trials may be paused, a method `cost(steps)` says how many full renders the whole search
     is worth in denoising steps; without one, every trial counts as one (see registry.cost).
+    Settings with which a search may end sooner have `stops_early`, which is true then.
     """
 
     @property
     def budget(self) -> int:
-        """How many trials these settings begin at most; fewer only if a strategy stops early."""
+        """How many trials these settings begin at most; fewer only with `stops_early`."""
         ...
 
 

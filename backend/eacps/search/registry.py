@@ -80,6 +80,11 @@ def cost(plan: SearchPlan) -> float:
     return float(own(plan.steps)) if own else float(params.budget)
 
 
+def stops_early(plan: SearchPlan) -> bool:
+    """Whether the plan may begin fewer trials than its budget though none fails."""
+    return bool(getattr(_params(plan), "stops_early", False))
+
+
 def create(plan: SearchPlan) -> Strategy:
     """A new search as planned; raises SettingsError when the plan makes no sense."""
     params = _params(plan)

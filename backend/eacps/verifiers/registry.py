@@ -55,10 +55,11 @@ class NamedVerifier:
 
 def verifiers_of(settings: Settings) -> list[NamedVerifier]:
     """What EACPS_VERIFIER names; loads no weights."""
-    return [_named(name) for name in settings.verifiers]
+    return [named(name) for name in settings.verifiers]
 
 
-def _named(name: str) -> NamedVerifier:
+def named(name: str) -> NamedVerifier:
+    """What one name in EACPS_VERIFIER stands for."""
     if VERIFIERS.knows(name):
         return NamedVerifier(name, VERIFIERS.get(name))
     folder = Path(name).expanduser()

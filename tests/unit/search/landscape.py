@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
 
 from eacps.domain import Noise, Outcome, SearchPlan, Trial
-from eacps.search import best, create, finished
+from eacps.search import best
+from eacps.testing.strategies import play
 
-NFE_PER_STEP = 2
 PASSED = 1.0
 """From this truth on, a verifier says yes to an edit of a task with the standard spread."""
 
@@ -54,54 +54,12 @@ class Landscape:
         return Outcome(trial, potential, {"satisfied": answer, "preserved": 1.0})
 
 
-@dataclass
-class Run:
-    """A search that was run to its end, every call with its cost counted."""
-
-    plan: SearchPlan
-    asks: list[list[Outcome]] = field(default_factory=list)
-    notes: Sequence[str] = ()
-    nfe: int = 0
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        return [outcome for outcomes in self.asks for outcome in outcomes]
-
-    @property
-    def results(self) -> list[Outcome]:
-        return finished(self.outcomes)
-
-    @property
-    def cost(self) -> float:
-        """In full renders."""
-        return self.nfe / (NFE_PER_STEP * self.plan.steps)
-
-    @property
-    def candidates(self) -> int:
-        return len({outcome.trial.id for outcome in self.outcomes})
-
-
-def run(plan: SearchPlan, judge: Callable[[Trial], Outcome]) -> Run:
-    """Plays editor, judge and pipeline for a search."""
-    search, done = create(plan), Run(plan)
-    at_step: dict[str, int] = {}
-    while trials := search.ask():
-        for trial in trials:
-            to_step = plan.steps if trial.to_step is None else trial.to_step
-            done.nfe += NFE_PER_STEP * (to_step - at_step.get(trial.id, 0))
-            at_step[trial.id] = to_step
-        done.asks.append([judge(trial) for trial in trials])
-        search.tell(done.asks[-1])
-    done.notes = search.notes
-    return done
-
-
 def over_tasks(plan: SearchPlan, landscapes: Sequence[Landscape]) -> tuple[float, float]:
     """By how much the winners' truth exceeds the mean attempt's, and the cost in full renders;
     both averaged over tasks."""
     worth = spent = 0.0
     for task in landscapes:
-        done = run(plan, partial(task.judge, steps=plan.steps))
+        done = play(plan, partial(task.judge, steps=plan.steps))
         winner = best(done.outcomes)
         assert winner is not None
         worth += task.truth(winner.trial.noise) - task.mean

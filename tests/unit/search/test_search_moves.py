@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
-from tests.unit.search.landscape import run
+from eacps.testing.strategies import play
 
 FAILURE = Failure("editor_failed", "out of memory")
 
@@ -22,8 +22,8 @@ def zero_order(**params: object) -> SearchPlan:
 
 
 def test_zero_order_moves_to_a_better_neighbour_and_draws_a_new_base_otherwise() -> None:
-    done = run(zero_order(rounds=4), by_id({"c1": 5.0, "c3": 6.0, "c8": 1.0}))
-    parents = [[o.trial.parent for o in outcomes] for outcomes in done.asks]
+    done = play(zero_order(rounds=4), by_id({"c1": 5.0, "c3": 6.0, "c8": 1.0}))
+    parents = [[o.trial.parent for o in outcomes] for outcomes in done.rounds]
     assert parents == [
         [None, "c1", "c1"],
         ["c3", "c3"],  # c3 beat c1; it is not rendered again
@@ -34,15 +34,15 @@ def test_zero_order_moves_to_a_better_neighbour_and_draws_a_new_base_otherwise()
 
 
 def test_zero_order_neighbours_keep_the_threshold_as_cosine() -> None:
-    done = run(zero_order(threshold=0.8, rounds=1), by_id({}))
+    done = play(zero_order(threshold=0.8, rounds=1), by_id({}))
     angles = [move.angle for o in done.outcomes for move in o.trial.noise.moves]
     assert [math.cos(angle) for angle in angles] == pytest.approx([0.8, 0.8])
 
 
 def test_zero_order_angles_shrink_along_a_line_and_start_anew_with_a_new_base() -> None:
     plan = zero_order(num_neighbors=1, rounds=4, threshold=0.0, angle_decay=0.5)
-    done = run(plan, by_id({"c2": 1.0, "c3": 2.0}))
-    last = [outcomes[-1].trial.noise.moves[-1].angle for outcomes in done.asks]
+    done = play(plan, by_id({"c2": 1.0, "c3": 2.0}))
+    last = [outcomes[-1].trial.noise.moves[-1].angle for outcomes in done.rounds]
     assert last == pytest.approx([math.pi / 2 * share for share in (1, 0.5, 0.25, 1)])
 
 
@@ -50,12 +50,12 @@ def test_zero_order_goes_on_from_a_neighbour_when_the_base_failed() -> None:
     def judge(trial: Trial) -> Outcome:
         return Outcome(trial, 1.0, failure=None if trial.id == "c3" else FAILURE)
 
-    done = run(zero_order(), judge)
-    assert [o.trial.parent for o in done.asks[1]] == ["c3", "c3"]
+    done = play(zero_order(), judge)
+    assert [o.trial.parent for o in done.rounds[1]] == ["c3", "c3"]
 
 
 def test_zero_order_by_seed_offset() -> None:
-    base, *neighbours = run(zero_order(moves="seed", rounds=1), by_id({})).outcomes
+    base, *neighbours = play(zero_order(moves="seed", rounds=1), by_id({})).outcomes
     assert [o.trial.noise.seed - base.trial.noise.seed for o in neighbours] == [1, 2]
 
 
@@ -67,7 +67,7 @@ def refined(qualities: Mapping[str, float], **params: object) -> list[list[Trial
         return Outcome(trial, value, {"satisfied": 1.0, "preserved": value})
 
     plan = SearchPlan("refine", {"n": 1, "per_step": 1, "angle": 0.8, **params})
-    return [[o.trial for o in outcomes] for outcomes in run(plan, judge).asks]
+    return [[o.trial for o in outcomes] for outcomes in play(plan, judge).rounds]
 
 
 def test_refine_tells_the_editor_what_the_best_attempt_got_wrong() -> None:
@@ -96,7 +96,7 @@ def test_refine_by_metrics_where_there_is_no_verifier() -> None:
     params = {"at_least": {"pf": 0.3}, "at_most": {"lpips": 0.2}, "lowest": 0.0, "highest": 1.0}
     plan = SearchPlan("refine", {"n": 1, "per_step": 1, "max_steps": 1, **params})
     scores = {"pf": 0.2, "lpips": 0.4}
-    done = run(plan, lambda trial: Outcome(trial, 0.5, scores))
+    done = play(plan, lambda trial: Outcome(trial, 0.5, scores))
     suffix = done.outcomes[1].trial.instruction_suffix
     assert suffix == "Carry it out fully. Change nothing else."
 

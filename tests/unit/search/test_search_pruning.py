@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
-from eacps.search import Strategy, best, create
+from eacps.search import Strategy, best, create, finished
 from eacps.search.gain import expected_gain
-from tests.unit.search.landscape import Run, run
+from eacps.testing.strategies import Played, play
 
 FAILURE = Failure("editor_failed", "out of memory")
 PASSED = {"satisfied": 0.9, "preserved": 0.95, "intact": 1.0}
@@ -39,8 +39,8 @@ def without(*failed: tuple[str, int | None]) -> Callable[[Trial], Outcome]:
     return judge
 
 
-def asked(done: Run) -> Asks:
-    return [[(o.trial.id, o.trial.to_step) for o in outcomes] for outcomes in done.asks]
+def asked(done: Played) -> Asks:
+    return [[(o.trial.id, o.trial.to_step) for o in outcomes] for outcomes in done.rounds]
 
 
 def halving(n: int, *rungs: tuple[float, int], steps: int = 12) -> SearchPlan:
@@ -52,7 +52,7 @@ def ade_cot(batch_size: int = 4, **params: Any) -> SearchPlan:
 
 
 def test_halving_keeps_the_best_previews_of_every_rung() -> None:
-    done = run(halving(5, (0.25, 3), (0.5, 2)), later_is_better)
+    done = play(halving(5, (0.25, 3), (0.5, 2)), later_is_better)
     assert asked(done) == [
         [("c1", 3), ("c2", 3), ("c3", 3), ("c4", 3), ("c5", 3)],
         [("c5", 6), ("c4", 6), ("c3", 6)],
@@ -65,18 +65,18 @@ def test_halving_keeps_the_best_previews_of_every_rung() -> None:
 
 
 def test_rungs_that_fall_on_the_same_step_become_one() -> None:
-    done = run(halving(4, (0.3, 3), (0.4, 2), (0.5, 1), steps=3), later_is_better)
+    done = play(halving(4, (0.3, 3), (0.4, 2), (0.5, 1), steps=3), later_is_better)
     assert [[step for _, step in ask] for ask in asked(done)] == [[1] * 4, [2] * 2, [None]]
 
 
 def test_a_render_too_short_to_pause_is_finished_at_once() -> None:
-    done = run(halving(4, (0.5, 1), steps=1), later_is_better)
+    done = play(halving(4, (0.5, 1), steps=1), later_is_better)
     assert [[step for _, step in ask] for ask in asked(done)] == [[None] * 4]
 
 
 def test_a_pruned_candidate_comes_back_when_everything_that_was_kept_failed() -> None:
     judge = without(("c3", 6), ("c4", None), ("c2", None))
-    done = run(halving(4, (0.25, 2), (0.5, 1)), judge)
+    done = play(halving(4, (0.25, 2), (0.5, 1)), judge)
     assert asked(done)[1:] == [
         [("c4", 6), ("c3", 6)],
         [("c4", None)],
@@ -89,27 +89,25 @@ def test_a_pruned_candidate_comes_back_when_everything_that_was_kept_failed() ->
 
 
 def test_the_closing_rung_says_how_many_results_there_must_be() -> None:
-    done = run(halving(6, (0.5, 3), (1.0, 2)), without(("c6", None), ("c5", None)))
+    done = play(halving(6, (0.5, 3), (1.0, 2)), without(("c6", None), ("c5", None)))
     assert asked(done)[1:] == [[("c6", None), ("c5", None), ("c4", None)], [("c3", None)]]
 
 
 def test_a_preview_never_wins() -> None:
-    paused = Outcome(
-        Trial("c1", run(halving(1), later_is_better).results[0].trial.noise, to_step=3), 9
-    )
+    paused = Outcome(Trial("c1", play(halving(1), later_is_better).trials[0].noise, to_step=3), 9)
     assert best([paused]) is None
 
 
 def test_eacps_prunes_its_global_and_its_local_stage_by_previews() -> None:
     params = {"k": 4, "m": 1, "k_local": 2, "rungs": [[0.5, 2]], "local_rungs": [[0.25, 1]]}
-    done = run(SearchPlan("eacps", params), later_is_better)
+    done = play(SearchPlan("eacps", params), later_is_better)
     assert asked(done) == [
         [("c1", 6), ("c2", 6), ("c3", 6), ("c4", 6)],
         [("c4", None), ("c3", None)],
         [("c5", 3), ("c6", 3)],
         [("c6", None)],
     ]
-    assert {o.trial.parent for o in done.asks[2]} == {"c4"}
+    assert {o.trial.parent for o in done.rounds[2]} == {"c4"}
 
 
 def spread_out(width: float) -> Callable[[Trial], Outcome]:
@@ -120,8 +118,8 @@ def spread_out(width: float) -> Callable[[Trial], Outcome]:
 @pytest.mark.parametrize(("width", "candidates"), [(0.0, 4), (0.01, 4), (1.0, 16 + 3 * 4)])
 def test_adaptive_eacps_spends_where_scores_are_spread(width: float, candidates: int) -> None:
     params = {"k": 16, "rounds": 3, "adaptive": True, "least_gain": 0.01}
-    done = run(SearchPlan("eacps", params), spread_out(width))
-    assert done.candidates == candidates
+    done = play(SearchPlan("eacps", params), spread_out(width))
+    assert len(done.trials) == candidates
     stopped = [note.split(":")[0] for note in done.notes]
     if candidates == 4:
         assert stopped == [
@@ -134,13 +132,13 @@ def test_adaptive_eacps_spends_where_scores_are_spread(width: float, candidates:
 
 def test_adaptive_eacps_draws_whole_batches() -> None:
     params = {"k": 40, "adaptive": True, "least_gain": 0.0}
-    done = run(SearchPlan("eacps", params, batch_size=16), spread_out(1.0))
-    assert [len(ask) for ask in done.asks] == [16, 16, 8, 4]
+    done = play(SearchPlan("eacps", params, batch_size=16), spread_out(1.0))
+    assert [len(ask) for ask in done.rounds] == [16, 16, 8, 4]
 
 
 def test_adaptive_eacps_decides_by_first_previews_when_it_has_rungs() -> None:
     params = {"k": 12, "adaptive": True, "rungs": [[0.25, 2]]}
-    done = run(SearchPlan("eacps", params), spread_out(0.0))
+    done = play(SearchPlan("eacps", params), spread_out(0.0))
     assert [[step for _, step in ask] for ask in asked(done)] == [[3] * 4, [None] * 2]
 
 
@@ -157,7 +155,7 @@ def test_a_wide_spread_and_a_modest_best_promise_more() -> None:
 def test_ade_cot_fills_the_first_edits_batch_with_candidates_that_come_next(
     batch_size: int,
 ) -> None:
-    first, *_ = asked(run(ade_cot(batch_size), later_is_better))
+    first, *_ = asked(play(ade_cot(batch_size), later_is_better))
     assert first[0] == ("c1", None)
     assert first[1:] == [(f"c{i + 1}", 3) for i in range(1, min(8, batch_size))]
 
@@ -167,26 +165,27 @@ def test_ade_cot_begins_fewer_candidates_where_the_first_edit_is_good() -> None:
         return lambda trial: Outcome(trial, 1.0, {"satisfied": value})
 
     begun = [
-        run(ade_cot(stop=False, gamma=1.0), quality(value)).candidates for value in (0.0, 0.3, 0.5)
+        len(play(ade_cot(stop=False, gamma=1.0), quality(value)).trials)
+        for value in (0.0, 0.3, 0.5)
     ]
     assert begun == [8, 6, 5]
 
 
 def test_ade_cot_reads_the_first_edits_quality_from_the_potential_without_a_verifier() -> None:
     plan = ade_cot(1, gamma=1.0, lowest=0.0, highest=10.0)
-    done = run(plan, lambda trial: Outcome(trial, 5.0))
-    assert done.candidates == 5
+    done = play(plan, lambda trial: Outcome(trial, 5.0))
+    assert len(done.trials) == 5
     assert done.notes[0] == "First quality 0.50: 5 of 8 candidates."
 
 
 def test_ade_cot_begins_all_where_the_first_edit_failed() -> None:
-    done = run(ade_cot(), without(("c1", None)))
-    assert done.candidates == 8
+    done = play(ade_cot(), without(("c1", None)))
+    assert len(done.trials) == 8
     assert best(done.outcomes) is not None
 
 
 def test_ade_cot_looks_twice_and_finishes_in_order_of_promise() -> None:
-    done = run(ade_cot(batch_size=1, difficulty=False, n=8), later_is_better)
+    done = play(ade_cot(batch_size=1, difficulty=False, n=8), later_is_better)
     assert asked(done) == [
         [(f"c{i}", 3) for i in range(1, 9)],
         [("c8", 7), ("c7", 7), ("c6", 7), ("c5", 7)],
@@ -198,7 +197,7 @@ def test_ade_cot_looks_twice_and_finishes_in_order_of_promise() -> None:
 def test_ade_cot_stops_as_soon_as_enough_results_pass_the_verifiers_questions() -> None:
     plan = ade_cot(batch_size=1, difficulty=False, prune=False, n=5, enough=2)
     flawed = {**PASSED, "preserved": 0.5}
-    done = run(plan, scored({"c1": PASSED, "c2": flawed, "c3": PASSED, "c4": PASSED}))
+    done = play(plan, scored({"c1": PASSED, "c2": flawed, "c3": PASSED, "c4": PASSED}))
     assert asked(done) == [[("c1", None)], [("c2", None)], [("c3", None)]]
     assert done.notes[-1] == "Stopped when 2 results had passed; 2 were left unfinished."
 
@@ -208,28 +207,28 @@ def test_ade_cot_stops_by_calibrated_thresholds_where_there_is_no_verifier() -> 
         1, difficulty=False, prune=False, n=5, at_least={"potential": 2.0}, at_most={"lpips": 0.2}
     )
     scores = {"c1": {"lpips": 0.1}, "c2": {"lpips": 0.3}, "c4": {"lpips": 0.2}}
-    assert asked(run(plan, scored(scores)))[-1] == [("c4", None)]
+    assert asked(play(plan, scored(scores)))[-1] == [("c4", None)]
 
 
 def test_ade_cot_finishes_a_batch_at_a_time() -> None:
     plan = ade_cot(batch_size=3, difficulty=False, prune=False, n=8)
-    assert [len(ask) for ask in asked(run(plan, later_is_better))] == [3, 3, 2]
+    assert [len(ask) for ask in asked(play(plan, later_is_better))] == [3, 3, 2]
 
 
 def test_ade_cot_with_nothing_to_judge_by_finishes_what_it_kept() -> None:
-    done = run(ade_cot(batch_size=1, difficulty=False, prune=False), later_is_better)
-    assert len(done.results) == 8
+    done = play(ade_cot(batch_size=1, difficulty=False, prune=False), later_is_better)
+    assert len(finished(done.outcomes)) == 8
 
 
 def test_ade_cot_needs_no_more_once_the_first_edit_passes() -> None:
-    done = run(ade_cot(), scored({"c1": PASSED}))
-    assert len(done.asks) == 1
+    done = play(ade_cot(), scored({"c1": PASSED}))
+    assert len(done.rounds) == 1
 
 
 def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
     plan = ade_cot(difficulty=False, n=4, early_keep=1.0, late_keep=1.0)
     alike = {"c4": {"nearest_similarity": 0.99}, "c2": {"nearest_similarity": 0.99}}
-    done = run(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
+    done = play(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
     # c4 is the best of all, so whatever it resembles is not better.
     assert asked(done)[1] == [("c4", 7), ("c3", 7), ("c1", 7)]
     assert done.notes[0] == "Left out as near-duplicates of better previews: c2."
@@ -237,7 +236,7 @@ def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
 
 def test_ade_cot_calls_a_near_duplicate_back_when_the_better_one_fails() -> None:
     plan = ade_cot(difficulty=False, n=2)
-    done = run(
+    done = play(
         plan,
         lambda trial: Outcome(
             trial,
@@ -256,20 +255,20 @@ def test_ade_cot_prunes_by_region_and_caption_besides_the_potential() -> None:
         "c3": {"region": 0.0, "caption": 0.0},
     }
     plan = ade_cot(difficulty=False, n=3, early_keep=0.34)
-    assert asked(run(plan, scored(scores)))[1] == [("c1", 7), ("c2", 7)]
+    assert asked(play(plan, scored(scores)))[1] == [("c1", 7), ("c2", 7)]
     alone = ade_cot(difficulty=False, n=3, early_keep=0.34, region_weight=0.0, caption_weight=0.0)
-    assert asked(run(alone, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
+    assert asked(play(alone, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
 
 
 def test_ade_cot_leaves_out_a_score_that_some_previews_lack() -> None:
     scores = {"c1": {"region": 1.0}, "c2": {"region": 0.5}}
     plan = ade_cot(difficulty=False, n=3)
-    assert asked(run(plan, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
+    assert asked(play(plan, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
 
 
 def test_every_part_of_ade_cot_can_be_switched_off() -> None:
     plan = ade_cot(difficulty=False, prune=False, stop=False)
-    done = run(plan, scored(dict.fromkeys((f"c{i}" for i in range(1, 9)), PASSED)))
+    done = play(plan, scored(dict.fromkeys((f"c{i}" for i in range(1, 9)), PASSED)))
     assert asked(done) == [[(f"c{i}", None) for i in range(1, 9)]]
 
 
@@ -278,29 +277,29 @@ def waves(**params: Any) -> SearchPlan:
 
 
 def test_another_wave_begins_only_while_no_result_is_good() -> None:
-    done = run(waves(), scored({"c2": {"satisfied": 0.5}, "c4": PASSED}))
+    done = play(waves(), scored({"c2": {"satisfied": 0.5}, "c4": PASSED}))
     first, second = [("c1", 6), ("c2", 6)], [("c3", 6), ("c4", 6)]
     assert asked(done) == [first, [("c2", None)], second, [("c4", None)]]
     assert done.notes[-1] == ("Stopped after 2 of 3 waves: c4's quality is 0.90, at least 0.85.")
 
 
 def test_waves_end_when_their_number_is_used_up() -> None:
-    done = run(waves(good=1.0), scored({}))
+    done = play(waves(good=1.0), scored({}))
     assert [trials[0][1] for trials in asked(done)] == [6, None] * 3
 
 
 def test_without_a_verifier_the_potentials_place_between_its_bounds_is_the_quality() -> None:
-    done = run(waves(lowest=0.0, highest=4.0, good=0.9), later_is_better)
+    done = play(waves(lowest=0.0, highest=4.0, good=0.9), later_is_better)
     assert [trials[0][0] for trials in asked(done)] == ["c1", "c2", "c3", "c4"]
 
 
 def test_a_wave_in_which_everything_failed_does_not_end_the_search_that_has_a_result() -> None:
-    done = run(waves(good=1.0), without(("c3", 6), ("c4", 6)))
+    done = play(waves(good=1.0), without(("c3", 6), ("c4", 6)))
     assert asked(done)[-1] == [("c6", None)]
 
 
 def test_waves_end_at_once_when_the_first_one_failed_wholly() -> None:
-    assert len(asked(run(waves(), without(("c1", 6), ("c2", 6))))) == 1
+    assert len(asked(play(waves(), without(("c1", 6), ("c2", 6))))) == 1
 
 
 def auto(steps: int, answer: Callable[[Trial], Outcome]) -> tuple[list[list[Trial]], Strategy]:

@@ -38,6 +38,8 @@ Weight = Annotated[float, Field(ge=0, le=1000)]
 class AdeCotParams:
     """Settings of `ade_cot`."""
 
+    stops_early: ClassVar[bool] = True
+
     n: Annotated[int, Field(ge=1, le=100_000, description="most candidates")] = 8
     difficulty: Annotated[
         bool,

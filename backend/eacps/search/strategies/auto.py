@@ -30,6 +30,8 @@ GOOD = 0.85
 class AutoParams:
     """Settings of `auto`."""
 
+    stops_early: ClassVar[bool] = True
+
     renders: Annotated[
         int,
         Field(

@@ -69,6 +69,11 @@ class EacpsParams:
         """How many trials these settings use when nothing fails; adaptive ones, at most."""
         return self.k + self.rounds * self.m * self.k_local
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether it may begin fewer."""
+        return self.adaptive
+
     def cost(self, steps: int) -> float:
         """What the search costs in full renders when nothing fails; adaptive ones, at most."""
         children = pruning.cost(self.m * self.k_local, self.local_rungs, steps)

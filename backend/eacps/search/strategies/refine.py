@@ -63,6 +63,8 @@ def critique(
 class RefineParams:
     """Settings of `refine`."""
 
+    stops_early: ClassVar[bool] = True
+
     n: Annotated[int, Field(ge=1, le=1000, description="first attempts, from fresh noises")] = 2
     max_steps: Annotated[int, Field(ge=1, le=1000, description="re-edits of the best")] = 3
     per_step: Annotated[int, Field(ge=1, le=1000, description="attempts at each re-edit")] = 2

@@ -19,6 +19,8 @@ from eacps.search.verdict import quality
 class WavesParams:
     """Settings of `waves`."""
 
+    stops_early: ClassVar[bool] = True
+
     n: Annotated[
         int,
         Field(ge=1, le=100_000, description="candidates that begin in a wave, from fresh noises"),

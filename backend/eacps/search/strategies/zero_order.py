@@ -19,6 +19,8 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 class ZeroOrderParams:
     """Settings of `zero_order`."""
 
+    stops_early: ClassVar[bool] = True
+
     rounds: Annotated[int, Field(ge=1, le=1000, description="rounds")] = 2
     num_neighbors: Annotated[
         int, Field(ge=1, le=1000, description="neighbours of the base in a round")

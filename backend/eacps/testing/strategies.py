@@ -1,0 +1,276 @@
+"""What the runner relies on in a strategy, whatever fails and in whatever order it is told."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from eacps.domain import Failure, Outcome, SearchPlan, Trial
+from eacps.search import (
+    AskTellError,
+    Strategy,
+    best,
+    budget,
+    cost,
+    create,
+    finished,
+    ranked,
+    stops_early,
+)
+from eacps.testing.contract import ContractError, require
+
+Judge = Callable[[Trial], Outcome]
+FAILURE = Failure("editor_failed", "out of memory")
+SCORES = ("satisfied", "preserved", "intact", "region", "caption", "pf", "nearest_similarity")
+SHARES = (0.0, 0.3, 0.8, 1.0)
+"""The shares of trials that fail."""
+ENDLESS = 10_000
+"""So many rounds no sensible search has."""
+
+
+def check_strategy(
+    name: str,
+    params: Any = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 4,
+    steps: int = 12,
+    lucks: Iterable[int] = range(3),
+) -> None:
+    """Run whole searches with made-up outcomes, in which trials fail in every way they can.
+
+    >>> check_strategy("best_of_n", {"n": 6})
+    >>> check_strategy("halving", {"n": 8, "rungs": [[0.25, 2]]})
+    """
+    plan = SearchPlan(name, params or {}, seed, batch_size, steps=steps)
+    _spends_what_it_says(plan)
+    for luck in lucks:
+        for share in SHARES:
+            _check_search(plan, failing(luck, share), random.Random(luck))
+
+
+def by_noise(trial: Trial) -> Outcome:
+    """A rough landscape in which ties happen."""
+    seeds = [trial.noise.seed, *(move.seed for move in trial.noise.moves)]
+    return Outcome(trial, potential=float(sum(seeds) % 11), nfe=30)
+
+
+def failing(luck: int, share: float) -> Judge:
+    """Fails a share of the trials, in every way in which a trial can fail, and gives the others
+    some of the scores that strategies read."""
+
+    def judge(trial: Trial) -> Outcome:
+        chance = random.Random(f"{luck}{trial.id}{trial.to_step}")
+        if chance.random() >= share:
+            named = chance.sample(SCORES, chance.randint(0, len(SCORES)))
+            scores = {name: chance.choice([0.0, 0.9, 1.0, math.nan]) for name in named}
+            return replace(by_noise(trial), scores=scores)
+        return chance.choice(
+            [
+                Outcome(trial, failure=FAILURE),
+                Outcome(trial, potential=99.0, failure=FAILURE),
+                Outcome(trial, potential=None),
+                Outcome(trial, potential=math.nan),
+                Outcome(trial, potential=math.inf),
+            ]
+        )
+
+    return judge
+
+
+@dataclass
+class Played:
+    """A search that was run to its end."""
+
+    plan: SearchPlan
+    rounds: list[list[Outcome]] = field(default_factory=list)
+    notes: Sequence[str] = ()
+    steps: int = 0
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Everything that was told, in order."""
+        return [outcome for outcomes in self.rounds for outcome in outcomes]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial once, as it was first asked for."""
+        first: dict[str, Trial] = {}
+        for outcome in self.outcomes:
+            first.setdefault(outcome.trial.id, outcome.trial)
+        return list(first.values())
+
+    @property
+    def cost(self) -> float:
+        """In full renders."""
+        return self.steps / self.plan.steps
+
+
+def play(plan: SearchPlan, judge: Judge) -> Played:
+    """Run a search, counting denoising steps as a real editor would spend them."""
+    search, done = create(plan), Played(plan)
+    stands: dict[str, int] = {}
+    while trials := search.ask():
+        require(len(done.rounds) < ENDLESS, "the search does not end")
+        for trial in trials:
+            to_step = plan.steps if trial.to_step is None else trial.to_step
+            done.steps += to_step - stands.get(trial.id, 0)
+            stands[trial.id] = to_step
+        done.rounds.append([judge(trial) for trial in trials])
+        search.tell(done.rounds[-1])
+    require(search.ask() == [], "after the end of a search, ask() does not return []")
+    done.notes = search.notes
+    return done
+
+
+def _check_search(plan: SearchPlan, judge: Judge, chance: random.Random) -> None:
+    done = play(plan, judge)
+    require(repr(play(plan, judge).rounds) == repr(done.rounds), "two equal searches differ")
+    other = create(replace(plan, seed=plan.seed ^ 1)).ask()[0].noise
+    require(other != done.trials[0].noise, "another seed starts with the same noise")
+    _stays_within_its_budget(done)
+    _asks_nothing_twice(done)
+    _carries_trials_on_unchanged(done)
+    _tells_the_truth_about_parents(done)
+    _ends_with_a_result_where_it_can(done)
+    _does_not_depend_on_the_order(done, judge, chance)
+
+
+def _spends_what_it_says(plan: SearchPlan) -> None:
+    done = play(plan, by_noise)
+    _stays_within_its_budget(done)
+    require(done.cost <= cost(plan) + 1e-9, f"it cost {done.cost:g} renders, not {cost(plan):g}")
+    if stops_early(plan):
+        saved = len(done.trials) < budget(plan)
+        require(not saved or bool(done.notes), "it stopped early without a note that says why")
+        return
+    words = "without failures, and without `stops_early` in its Params, it "
+    began, planned = len(done.trials), budget(plan)
+    require(began == planned, f"{words}began {began} of {planned} trials")
+    spent, stated = done.cost, cost(plan)
+    require(math.isclose(spent, stated), f"{words}cost {spent:g} renders instead of {stated:g}")
+
+
+def _stays_within_its_budget(done: Played) -> None:
+    began, planned = len(done.trials), budget(done.plan)
+    require(0 < began <= planned, f"it began {began} trials, of a budget of {planned}")
+    # Where trials fail, others are carried on in their place.
+    require(done.cost <= began + 1e-9, f"{began} trials cost {done.cost:g} renders")
+
+
+def _asks_nothing_twice(done: Played) -> None:
+    asked = [(outcome.trial.id, outcome.trial.to_step) for outcome in done.outcomes]
+    require(len(set(asked)) == len(asked), "it asked for one trial twice")
+    for outcomes in done.rounds:
+        names = {outcome.trial.id for outcome in outcomes}
+        require(len(names) == len(outcomes), "one ask holds a trial twice")
+    trials = done.trials
+    expected = [f"c{index + 1}" for index in range(len(trials))]
+    require([trial.id for trial in trials] == expected, "its trials are not named c1, c2, c3 ...")
+    require(len({trial.noise for trial in trials}) == len(trials), "two trials have one noise")
+    latest = [trial.noise.moves[-1:] or trial.noise.seed for trial in trials]
+    seeds = [each if isinstance(each, int) else each[0].seed for each in latest]
+    require(len(set(seeds)) == len(seeds), "two trials drew one seed")
+    require(all(0 <= seed < 2**63 for seed in seeds), "a seed is no whole number below 2^63")
+
+
+def _carries_trials_on_unchanged(done: Played) -> None:
+    before: dict[str, Outcome] = {}
+    for outcome in done.outcomes:
+        trial, steps = outcome.trial, done.plan.steps
+        within = trial.to_step is None or 1 <= trial.to_step < steps
+        require(within, f"{trial.id} is to pause at step {trial.to_step} of {steps}")
+        earlier = before.get(trial.id)
+        if earlier is not None:
+            _is_carried_on(earlier, trial, steps)
+        before[trial.id] = outcome
+
+
+def _is_carried_on(earlier: Outcome, trial: Trial, steps: int) -> None:
+    require(bool(ranked([earlier])), f"{trial.id} is carried on though it failed")
+    paused = earlier.trial.to_step
+    forward = paused is not None and paused < (trial.to_step or steps)
+    require(forward, f"{trial.id} is asked for again, but not for a later step")
+    same = replace(earlier.trial, to_step=trial.to_step) == trial
+    require(same, f"{trial.id} is not the same trial when it is carried on")
+
+
+def _tells_the_truth_about_parents(done: Played) -> None:
+    told: dict[str, Outcome] = {}
+    for outcomes in done.rounds:
+        together = {outcome.trial.id: outcome.trial for outcome in outcomes}
+        for trial in together.values():
+            if trial.parent is None:
+                begun = (trial.stage, trial.noise.moves) == ("global", ())
+                require(begun, f"{trial.id} has no parent, but is not a fresh global trial")
+            else:
+                _has_its_parent(trial, told, together)
+        told |= {outcome.trial.id: outcome for outcome in outcomes}
+
+
+def _has_its_parent(trial: Trial, told: dict[str, Outcome], together: dict[str, Trial]) -> None:
+    name = trial.parent or ""
+    require(name in told or name in together, f"{trial.id} has a parent that was never asked for")
+    if name in told:
+        good = bool(ranked([told[name]])) and told[name].trial.to_step is None
+        require(good, f"{trial.id} is a child of {name}, which failed or is only paused")
+    parent = told[name].trial if name in told else together[name]
+    require(trial.stage == "local", f"{trial.id} has a parent, but is not `local`")
+    later = trial.round > parent.round or parent.id in together
+    require(later, f"{trial.id} is not of a later round than its parent")
+    last = trial.noise.moves[-1:]
+    if last:
+        moved = parent.noise.moved(last[0].angle, last[0].seed)
+        require(trial.noise == moved, f"{trial.id}'s noise is not its parent's, moved once")
+
+
+def _ends_with_a_result_where_it_can(done: Played) -> None:
+    last = {outcome.trial.id: outcome for outcome in done.outcomes}
+    found = best(done.outcomes) is not None or not ranked(last.values())
+    require(found, "it ended without a finished trial, though one could have been carried on")
+    usable = [one for one in finished(done.outcomes) if ranked([one])]
+    if usable:
+        # The earlier trial among equals, which a strategy may well finish last.
+        first = max(usable, key=lambda one: (one.potential or 0.0, -int(one.trial.id[1:])))
+        require(best(done.outcomes) is first, "the best trial is not the winner")
+
+
+def _does_not_depend_on_the_order(done: Played, judge: Judge, chance: random.Random) -> None:
+    search, trials = create(done.plan), list[Trial]()
+    while batch := list(search.ask()):
+        trials += batch
+        waiting = [judge(trial) for trial in batch]
+        chance.shuffle(waiting)
+        while waiting:
+            _refuses_wrong_calls(search, trials, waiting, judge)
+            size = chance.randint(0, len(waiting))
+            search.tell(waiting[:size])
+            waiting = waiting[size:]
+    asked = [outcome.trial for outcome in done.outcomes]
+    require(trials == asked, "it asks for other trials when outcomes are told in another order")
+
+
+def _refuses_wrong_calls(
+    search: Strategy, trials: Sequence[Trial], waiting: list[Outcome], judge: Judge
+) -> None:
+    def refused(call: Callable[[], Any], words: str) -> None:
+        try:
+            call()
+        except AskTellError:
+            return
+        raise ContractError(f"it raises no AskTellError {words}")
+
+    one = waiting[0]
+    stranger = Outcome(Trial("c0", one.trial.noise))
+    forged = Outcome(replace(one.trial, noise=one.trial.noise.moved(0.1, 1)), potential=1.0)
+    refused(search.ask, "when it is asked while outcomes are missing")
+    refused(lambda: search.tell([*waiting, stranger]), "when it is told of a trial it never asked")
+    refused(lambda: search.tell([*waiting, one]), "when it is told of a trial twice")
+    refused(lambda: search.tell([forged]), "when it is told of a trial with another noise")
+    done = {trial.id for trial in trials} - {outcome.trial.id for outcome in waiting}
+    if done:
+        again = next(trial for trial in trials if trial.id in done)
+        refused(lambda: search.tell([judge(again)]), "when it is told of a trial again")

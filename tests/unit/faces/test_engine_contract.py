@@ -1,0 +1,105 @@
+"""Both face engines keep the contract of plug-ins; what breaks it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eacps.faces.registry import FACE_ENGINES, OpenedEngine
+from eacps.settings import Settings
+from eacps.testing import ContractError, check_face_engine
+from eacps.testing import faces as module
+from tests.faces_gallery import development, face_models
+from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, picture
+
+
+def drawn_scenes() -> tuple[Image.Image, Image.Image]:
+    """Two people, and a portrait of a third."""
+    couple = picture(1000, 700, Drawn(BOB, 250, 300, 200, 10), Drawn(CAROL, 700, 400, 150, -20))
+    return Image.fromarray(couple), Image.fromarray(picture(400, 400, Drawn(ALICE, 200, 210, 180)))
+
+
+def test_insightface_keeps_the_contract(synthetic_settings: Callable[..., Settings]) -> None:
+    check_face_engine(
+        "insightface", *drawn_scenes(), synthetic_settings(face_restorer="restorer.onnx")
+    )
+
+
+def test_basic_keeps_the_contract() -> None:
+    from eacps.faces.basic import BasicEngine
+
+    shown = {one.name: one for one in development(BasicEngine.open(face_models()))}
+    check_face_engine(
+        "basic",
+        Image.fromarray(shown["astronaut"].picture),
+        Image.fromarray(shown["t1-3"].picture),
+        Settings(_env_file=None, face_models=face_models()),
+    )
+
+
+def test_no_engine_is_left_out() -> None:
+    assert set(FACE_ENGINES.built_ins) == {"insightface", "basic"}
+
+
+class Wrapped:
+    """A real engine of which a test changes one method."""
+
+    def __init__(self, engine: Any, **changes: Any) -> None:
+        self._engine = engine
+        self._changes = changes
+
+    def __getattr__(self, name: str) -> Any:
+        changed = self._changes.get(name)
+        inner = getattr(self._engine, name)
+        if not callable(changed):
+            return inner if changed is None else changed
+        return lambda *arguments: changed(inner(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, "has no name"),
+        ({"models": ["a"]}, "`models` are no tuple"),
+        ({"same_person": 40.0}, "no cosine"),
+        ({"offers": lambda _: None}, "does not answer True or False"),
+        ({"offers": lambda _: False}, "does not offer the plain recipe"),
+        ({"detect": lambda faces: faces[::-1]}, "largest face is not the first"),
+        ({"detect": lambda _: []}, "finds no face in the scene"),
+        ({"detect": lambda faces: [one.moved(5000, 0) for one in faces]}, "lies outside"),
+        ({"described": lambda face: replace(face, embedding=None)}, "has no embedding"),
+        ({"patch": lambda one: replace(one, x=one.x + 5000)}, "reaches beyond"),
+        ({"patch": lambda one: replace(one, alpha=one.alpha * 3)}, "not from 0 to 1"),
+        ({"patch": lambda one: replace(one, alpha=one.alpha * 0)}, "replaces nothing"),
+        ({"patch": lambda one: replace(one, alpha=one.alpha[1:])}, "not of its pixels' size"),
+        ({"patch": lambda one: replace(one, pixels=one.pixels / 255)}, "8 bit"),
+    ],
+)
+def test_an_engine_that_breaks_the_contract_is_told_how(
+    changes: dict[str, Any], words: str, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped: Any = Wrapped(engine, **changes)
+    monkeypatch.setattr(module, "open_engine", lambda *_: OpenedEngine(wrapped))
+    with pytest.raises(ContractError, match=words):
+        check_face_engine("mine", *drawn_scenes(), Settings(_env_file=None))
+
+
+def test_an_engine_that_draws_on_the_scene_is_told(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawing(Wrapped):
+        def patch(self, scene: Any, *others: Any) -> Any:
+            patch = self._engine.patch(scene, *others)
+            scene.flags.writeable = True
+            scene[0, 0] = np.array([1, 2, 3])
+            return patch
+
+    wrapped: Any = Drawing(engine)
+    monkeypatch.setattr(module, "open_engine", lambda *_: OpenedEngine(wrapped))
+    with pytest.raises((ContractError, ValueError)):
+        check_face_engine("mine", *drawn_scenes(), Settings(_env_file=None))

@@ -1,0 +1,211 @@
+"""The checks for plug-ins, run over everything built in that judges; and each refuses what breaks
+its contract. Editors, face engines and strategies are checked beside their own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from eacps.metric_range import MetricRange
+from eacps.scoring.registry import SCORERS
+from eacps.settings import Settings
+from eacps.testing import ContractError, check_scorer, check_verifier
+from eacps.testing.contract import edits
+from eacps.verifiers import Answers, Preference
+from eacps.verifiers.registry import FORMATS
+from tests.faces_gallery import face_models
+
+Rows = list[dict[str, float]]
+SPAN = MetricRange(worst=0, best=255)
+
+
+@pytest.mark.parametrize("name", SCORERS.built_ins)
+def test_every_scorer_keeps_the_contract(name: str) -> None:
+    check_scorer(name, Settings(_env_file=None, face_models=face_models()))
+
+
+def test_every_verifier_keeps_the_contract() -> None:
+    settings = Settings(_env_file=None)
+    assert set(FORMATS.built_ins) == {"eacps-verifier-1"}
+    check_verifier(str(settings.verifiers[0]), settings)
+
+
+def red(image: Image.Image) -> float:
+    return float(image.resize((1, 1)).getpixel((0, 0))[0])  # type: ignore[index]
+
+
+class Red:
+    """A scorer that is as it should be; each class below breaks one thing."""
+
+    ranges: Mapping[str, MetricRange] = {"red": SPAN}
+
+    def score(self, task: Any, images: Any, edited: Any, progress: Any) -> Rows:
+        return [{"red": red(image)} for image in edited]
+
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        return [[1 - abs(red(one) - red(other)) / 255 for other in images] for one in images]
+
+
+class Undeclared(Red):
+    ranges: Mapping[str, MetricRange] = {"green": SPAN}
+
+
+class Ranges(Red):
+    ranges: Mapping[str, Any] = {"red": (0, 255)}
+
+
+class Short(Red):
+    def score(self, *arguments: Any) -> Rows:
+        return super().score(*arguments)[:2]
+
+
+class NotANumber(Red):
+    def score(self, *arguments: Any) -> Rows:
+        return [{"red": float("nan")} for _ in super().score(*arguments)]
+
+
+class Text(Red):
+    def score(self, *arguments: Any) -> Any:
+        return [{"red": "very"} for _ in super().score(*arguments)]
+
+
+class Relative(Red):
+    """Ranks instead of measuring: what an image gets depends on the others."""
+
+    def score(self, *arguments: Any) -> Rows:
+        values = [row["red"] for row in super().score(*arguments)]
+        return [{"red": value - min(values)} for value in values]
+
+
+class Drawing(Red):
+    """Draws on what it was given."""
+
+    def score(self, task: Any, images: Any, edited: Any, progress: Any) -> Rows:
+        for image in edited:
+            image.putpixel((0, 0), (1, 2, 3))
+        return super().score(task, images, edited, progress)
+
+
+class NeverEmpty(Red):
+    def score(self, *arguments: Any) -> Rows:
+        return super().score(*arguments) or [{"red": 0.0}]
+
+
+class OneSided(Red):
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        return [[1.0 if one == other else 0.01 * one for other in range(3)] for one in range(3)]
+
+
+class Unlike(Red):
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        return [[0.0] * len(images) for _ in images]
+
+
+class Ragged(Red):
+    def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        return [[1.0] for _ in images]
+
+
+class Wordless(Red):
+    def explained(self, *arguments: Any) -> Any:
+        return [(row, None) for row in self.score(*arguments)]
+
+
+class Talking(Red):
+    """Says why."""
+
+    def explained(self, *arguments: Any) -> Any:
+        return [(row, "It is red.") for row in self.score(*arguments)]
+
+
+@pytest.mark.parametrize("scorer", [Red, Talking])
+def test_a_scorer_of_ones_own_passes(scorer: type) -> None:
+    check_scorer(f"{__name__}:{scorer.__name__}", Settings(_env_file=None))
+
+
+@pytest.mark.parametrize(
+    ("scorer", "words"),
+    [
+        (Undeclared, "measures 'red', which its `ranges` do not have"),
+        (Ranges, "is no MetricRange"),
+        (Short, "4 images gave 2 answers"),
+        (NotANumber, "no finite number: nan"),
+        (Text, "no finite number: 'very'"),
+        (Relative, "among others, and .* alone"),
+        (Drawing, "changes the images"),
+        (NeverEmpty, "do not give an empty list"),
+        (OneSided, "depends on their order"),
+        (Unlike, "not like itself"),
+        (Ragged, "is no square"),
+        (Wordless, "a reason is not a text"),
+    ],
+)
+def test_a_scorer_that_breaks_the_contract_is_told_how(scorer: type, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        check_scorer(f"{__name__}:{scorer.__name__}", Settings(_env_file=None))
+
+
+class Judge:
+    """A verifier that is as it should be, and likes red."""
+
+    ranges: Mapping[str, MetricRange] = {"satisfied": MetricRange(worst=0, best=1)}
+
+    def judge(self, task: Any, images: Any, edited: Any, progress: Any) -> Sequence[Answers]:
+        return [Answers({"satisfied": red(image) / 255}, "It is red.") for image in edited]
+
+    def compare(self, task: Any, images: Any, first: Any, second: Any) -> Any:
+        return Preference(1.0 if red(first) > red(second) else 0.0)
+
+
+class Moody(Judge):
+    """Answers differently each time."""
+
+    calls = 0
+
+    def judge(self, *arguments: Any) -> Sequence[Answers]:
+        Moody.calls += 1
+        return [Answers({"satisfied": 1 / Moody.calls}) for _ in super().judge(*arguments)]
+
+
+class Voiceless(Judge):
+    def judge(self, *arguments: Any) -> Any:
+        return [Answers(each.values, why=None) for each in super().judge(*arguments)]  # type: ignore[arg-type]
+
+
+class Numeric(Judge):
+    def compare(self, *arguments: Any) -> Any:
+        return super().compare(*arguments).first
+
+
+class Certain(Judge):
+    def compare(self, *arguments: Any) -> Any:
+        return Preference(7.0)
+
+
+def test_a_verifier_of_ones_own_passes() -> None:
+    check_verifier(f"{__name__}:Judge", Settings(_env_file=None))
+
+
+def test_a_judge_that_samples_its_answers_is_not_asked_to_repeat_them() -> None:
+    check_verifier(f"{__name__}:Moody", Settings(_env_file=None), repeats=False)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "words"),
+    [
+        (Moody, "among others, and .* alone"),
+        (Voiceless, "a reason is not a text"),
+        (Numeric, "instead of a Preference"),
+        (Certain, "instead of a Preference"),
+    ],
+)
+def test_a_verifier_that_breaks_the_contract_is_told_how(verifier: type, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        check_verifier(f"{__name__}:{verifier.__name__}", Settings(_env_file=None))
+
+
+def test_the_pictures_to_judge_differ() -> None:
+    assert len({image.tobytes() for image in edits()}) == len(edits())
