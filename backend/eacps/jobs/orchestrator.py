@@ -25,7 +25,7 @@ from eacps.domain import (
     from_json,
     to_json,
 )
-from eacps.errors import CancelledError, EacpsError, RetryLaterError
+from eacps.errors import CancelledError, EacpsError, RetryLaterError, SettingsError
 from eacps.jobs import names
 from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
@@ -41,6 +41,8 @@ from eacps.jobs.launch import (
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.retention import prune
+from eacps.options import short
+from eacps.plugins import is_reference
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -119,6 +121,18 @@ def failure_of(error: Exception) -> Failure:
     return Failure("internal_error", f"{type(error).__name__}: {error}"[:400])
 
 
+def require_own_code(task: EditTask, settings: Settings) -> None:
+    """Raise SettingsError for a stored task whose strategy is a file or module that the settings
+    do not name: what code is run is never decided by a row of the database."""
+    name = task.plan.strategy
+    if is_reference(name) and name != settings.strategy:
+        raise SettingsError(
+            f"This search was planned with the strategy {short(name)}, which EACPS_STRATEGY no "
+            "longer names.",
+            hint="Run `eacps jobs retry` with its job to search with the present settings.",
+        )
+
+
 def _step(name: str, function: Callable[..., T], *arguments: Any) -> T:
     return DBOS.run_step({"name": name}, function, *arguments)
 
@@ -181,6 +195,7 @@ class Workflows:
         task = from_json(EditTask, content["task"])
         with logs.task_key(task.key):
             try:
+                require_own_code(task, self.settings)
                 dispatcher = BatchDispatcher(task, content["priority"], self.records)
                 result = runner.search(
                     task,

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from eacps.errors import EacpsError
+from eacps.domain import EditTask, SearchPlan
+from eacps.errors import EacpsError, SettingsError
 from eacps.jobs.beats import Reaper
 from eacps.jobs.codec import JsonSerializer, RecordedError, refuse_pickle
 from eacps.jobs.database import database_url
 from eacps.jobs.launch import process_name, sole_owner
-from eacps.jobs.orchestrator import failure_of, pauses
+from eacps.jobs.orchestrator import failure_of, pauses, require_own_code
 from eacps.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,6 +82,15 @@ def test_a_pickle_in_the_database_is_never_loaded() -> None:
     text = DBOSDefaultSerializer.serialize({"harmless": True})
     with pytest.raises(ValueError, match="never loaded"):
         DBOSDefaultSerializer.deserialize(text)
+
+
+@pytest.mark.parametrize("name", ["/tmp/evil.py:Strategy", "os:system"])
+def test_a_row_of_the_database_names_no_code_to_run(name: str) -> None:
+    task = EditTask("a", "b", plan=SearchPlan(name))
+    with pytest.raises(SettingsError, match="EACPS_STRATEGY no longer names"):
+        require_own_code(task, Settings(_env_file=None))
+    require_own_code(task, Settings(_env_file=None, strategy=name))
+    require_own_code(EditTask("a", "b", plan=SearchPlan("halving")), Settings(_env_file=None))
 
 
 def test_errors_become_sentences_that_say_what_to_do() -> None:
