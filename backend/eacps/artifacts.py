@@ -12,7 +12,8 @@ from pathlib import Path
 
 import fsspec
 
-from eacps.errors import EacpsError
+from eacps.errors import EacpsError, SettingsError
+from eacps.options import short
 from eacps.settings import Settings
 
 NAME = re.compile(r"[0-9a-f]{40}\.(png|jpg|json|safetensors)")
@@ -117,7 +118,16 @@ class UrlSigner:
 
 def open_store(settings: Settings) -> ArtifactStore:
     """The artifact store that the settings name."""
-    return ArtifactStore(settings.resolved_artifacts_url)
+    url = settings.resolved_artifacts_url
+    try:
+        return ArtifactStore(url)
+    except (ImportError, ValueError) as error:
+        scheme = url.partition("://")[0]
+        remedy = "Run `pip install 'eacps[s3]'`" if scheme in ("s3", "s3a") else str(error)
+        raise SettingsError(
+            f"EACPS_ARTIFACTS_URL names a {short(scheme)} store, which cannot be opened here.",
+            hint=f"{remedy.rstrip('.')}, or name another store.",
+        ) from None
 
 
 def open_signer(settings: Settings) -> UrlSigner:

@@ -226,9 +226,9 @@ def _stairs(rungs: Rungs) -> str:
 
 def _of_others(name: str) -> list[Entry]:
     """A strategy that this list does not know: with its defaults, or with what its module lists
-    under BENCH: settings, one mapping for each point of its curve."""
+    under POINTS: settings, one mapping for each point of its curve."""
     module = sys.modules.get(getattr(STRATEGIES.get(name), "__module__", ""))
-    points = getattr(module, "BENCH", [{}])
+    points = getattr(module, "POINTS", [{}])
     judges = tuple(dict.fromkeys((CLIP, best_judge(), ORACLE)))
     shown = label(name)
     return [

@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from eacps.search.parameters import STRICT
 from eacps.search.roundwise import RoundwiseStrategy
 
-BENCH = [{"n": 1}, {"n": 3}]
+POINTS = [{"n": 1}, {"n": 3}]
 
 @dataclass(frozen=True, config=STRICT)
 class Params_:

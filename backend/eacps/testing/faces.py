@@ -12,6 +12,7 @@ from eacps.settings import Settings, load_settings
 from eacps.testing.contract import require
 
 RECIPES = (Swap(), Swap(blend=0.5), Swap(shape=0.5), Swap(boost=512), Swap(restore=True))
+ROUNDING = 1e-4
 
 
 def check_face_engine(
@@ -83,7 +84,7 @@ def _fits(patch: Patch, scene: Pixels) -> None:
     require(good, "a patch's pixels are not height x width x 3, 8 bit")
     require(patch.alpha.shape == (height, width), "a patch's alpha is not of its pixels' size")
     sound = bool(np.isfinite(patch.alpha).all()) and bool(
-        (patch.alpha.min() >= 0) and (patch.alpha.max() <= 1)
+        (patch.alpha.min() >= -ROUNDING) and (patch.alpha.max() <= 1 + ROUNDING)
     )
     require(sound, "a patch's alpha is not from 0 to 1")
     inside = patch.x >= 0 and patch.y >= 0

@@ -90,7 +90,7 @@ class VerifierScorer:
             try:
                 rows = verifier.judge(task, images, edited, progress)
                 for answers, row in zip(given, rows, strict=True):
-                    answers[name] = row
+                    answers[name] = _sensible(row, verifier.ranges)
             except Exception as error:
                 log.exception("verifier %s failed", name)
                 problems.append(f"{name}: {error}")
@@ -99,12 +99,26 @@ class VerifierScorer:
         return [_merged(answers, problems) for answers in given]
 
 
+def _sensible(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
+    """Without what was never asked, and without numbers that are no answer: a judge that says 7
+    where 1 is the most must not win by it."""
+    kept, refused = {}, []
+    for name, value in row.values.items():
+        span = ranges.get(name)
+        if span is None or not isinstance(value, int | float):
+            continue
+        if min(span.worst, span.best) <= value <= max(span.worst, span.best):
+            kept[name] = float(value)
+        else:
+            refused.append(f"({name} was {value:g}, outside of {span.worst:g} to {span.best:g}.)")
+    return Answers(kept, " ".join([*([row.why] if row.why else []), *refused]))
+
+
 def _merged(given: Mapping[str, Answers], problems: Sequence[str]) -> Explained:
     values: dict[str, list[float]] = {}
     for answers in given.values():
         for name, value in answers.values.items():
-            if math.isfinite(value):
-                values.setdefault(name, []).append(float(value))
+            values.setdefault(name, []).append(float(value))
     scores = {name: math.fsum(each) / len(each) for name, each in values.items()}
     if all(part in scores for part in PARTS):
         scores[VERIFIED] = scores["satisfied"] * scores["preserved"]

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer
-from eacps.settings import load_settings
+from eacps.artifacts import (
+    ArtifactStore,
+    MissingArtifactError,
+    UrlSigner,
+    open_signer,
+    open_store,
+)
+from eacps.errors import SettingsError
+from eacps.settings import Settings, load_settings
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -73,3 +80,17 @@ def test_the_generated_secret_is_private_and_shared_by_all_processes(tmp_path: P
         urls = set(pool.map(lambda _: open_signer(settings).url("0" * 40 + ".png"), range(16)))
     assert len(urls) == 1
     assert (tmp_path / "data" / "url-secret").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s3://bucket/folder", r"pip install 'eacps\[s3\]'"),
+        ("nowhere://bucket", "Protocol not known: nowhere"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_names_the_setting_and_the_remedy(
+    url: str, words: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"EACPS_ARTIFACTS_URL.*{words}"):
+        open_store(Settings(_env_file=None, artifacts_url=url))

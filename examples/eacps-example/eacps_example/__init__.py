@@ -1,0 +1,1 @@
+"""One plug-in of each kind for eacps; docs/extending.md builds them step by step."""
