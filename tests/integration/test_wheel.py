@@ -132,6 +132,14 @@ def test_it_serves(address: str) -> None:
     wait_until(is_up)
 
 
+def test_the_readmes_python_runs(stranger: Stranger) -> None:
+    (block,) = (one for one in blocks(ROOT / "README.md") if one.language == "python")
+    (stranger.folder / "readme.py").write_text(block.text)
+    lines = stranger.run("python -W ignore readme.py").strip().splitlines()
+    assert len([line for line in lines if line.startswith("c")]) > 1
+    assert Image.open(stranger.folder / "best.png").size == (192, 192)
+
+
 def test_extending_can_be_followed_word_by_word(stranger: Stranger) -> None:
     shutil.copytree(
         ROOT / "examples" / "eacps-example",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from eacps.faces.download import MODELS
 from eacps.faces.readiness import CONSENT
 from eacps.settings import Settings, variable_names
 from eacps.settings_table import settings_table
+from tests.markdown import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -26,7 +30,7 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "demo").rglob("*.md"))
 )
 COMMAND = typer.main.get_command(app)
-STARTED = re.compile(r"(?<!--strategies)(?:^|[\s`/(])eacps +((?:[a-z-]+)(?: [^`\n|]*)?)")
+STARTED = re.compile(r"(?<!--strategies)(?:^|[\s`/(])eacps +(?!import )((?:[a-z-]+)(?: [^`\n|]*)?)")
 SETTING = re.compile(r"\b(?:EACPS|LABEL_STUDIO|BASIC_AUTH)_[A-Z][A-Z_]*[A-Z]\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OTHERS = {
@@ -141,6 +145,19 @@ def slug(heading: str) -> str:
 
 
 @every_document
+def test_what_python_blocks_import_exists(document: Path) -> None:
+    for block in blocks(document):
+        if block.language != "python":
+            continue
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "eacps":
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    assert hasattr(module, alias.name) or find_spec(full), full
+
+
+@every_document
 def test_make_targets_exist(document: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
@@ -202,7 +219,8 @@ def requirements(name: str) -> set[str]:
 
 def test_the_reason_of_every_requirement_is_documented() -> None:
     text = (ROOT / "docs" / "dependencies.md").read_text()
-    table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")][1:]
+    listed = text.split("| package | for |")[1].split("\n\n")[0]
+    table = [line.split("|")[1] for line in listed.splitlines() if line.startswith("| ")]
     cells = [re.sub(r"\(.*?\)", "", cell) for cell in table]
     documented = {
         name.strip().lower().replace("_", "-") for cell in cells for name in cell.split(",")
@@ -250,7 +268,7 @@ def test_the_numbers_in_the_readme_are_those_of_the_committed_results() -> None:
     readme = (ROOT / "README.md").read_text()
     table = readme.split("| search | cost | success, % | points over best of 8 |")[1]
     rows = [line for line in table.split("\n\n")[0].splitlines() if line.startswith("| ")]
-    assert len(rows) > 5
+    assert len(rows) > 3
     for row in rows:
         name, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
         assert tuple(numbers) == measured[name]
