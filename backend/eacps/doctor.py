@@ -274,6 +274,15 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         alive = sum(worker.role == "worker" for worker in client.workers())
         for waiting in client.waiting():
             yield Finding("warn", "Workers", waiting_words(waiting))
+        earlier = client.of_earlier_versions()
+        if earlier:
+            yield Finding(
+                "warn",
+                "Upgrade",
+                f"{earlier} unfinished jobs of an earlier version will be taken over when "
+                "`eacps serve` or `eacps worker` starts. Stop the earlier version first, and back "
+                "up the database if you may want to go back (CHANGELOG.md).",
+            )
         client.close()
     if alive:
         yield Finding("ok", "Workers", f"{alive} at work")

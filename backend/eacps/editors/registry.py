@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from eacps.errors import EditorError
 from eacps.plugins import EDITORS as GROUP
@@ -20,12 +20,18 @@ class EditorClass(Protocol):
     options, or with nothing."""
 
 
+def _no_editor(editor: Any) -> str:
+    if hasattr(editor, "noise_shape"):
+        return f"is an editor family: its entry point belongs into the group {FAMILY_GROUP}"
+    return "" if hasattr(editor, "load") else lacks(editor, "open")
+
+
 EDITORS: Final = Registry[EditorClass](
     "editor",
     group=GROUP,
     setting=SETTING,
     built_ins={},
-    problem=lambda editor: lacks(editor, "open"),
+    problem=_no_editor,
 )
 """Whole editors. What none of these names is a diffusers pipeline: a folder, or a hub id."""
 

@@ -52,6 +52,11 @@ def adopt(records: Records, stale_after: float) -> int:
     return jobs + deliveries
 
 
+def unfinished_jobs(records: Records) -> int:
+    """How many jobs and deliveries of earlier versions wait to be taken up."""
+    return sum(name in (names.EDIT_TASK, names.DELIVERY) for _, name, _ in _unfinished(records))
+
+
 def _unfinished(
     records: Records, connection: sa.Connection | None = None
 ) -> list[tuple[str, str, str]]:

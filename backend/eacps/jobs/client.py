@@ -194,6 +194,12 @@ class JobClient:
             for equipment, count in sorted(counts.items())
         ]
 
+    def of_earlier_versions(self) -> int:
+        """How many unfinished jobs an earlier version of this program left."""
+        from eacps.jobs.adoption import unfinished_jobs
+
+        return unfinished_jobs(self._open()[0])
+
     def waiting_jobs(self) -> Sequence[str]:
         """The jobs whose searches wait for a worker that is not there."""
         records, _ = self._open()

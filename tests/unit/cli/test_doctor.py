@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,15 @@ def test_an_artifact_store_that_cannot_be_used_names_its_setting(
 ) -> None:
     monkeypatch.setenv("EACPS_ARTIFACTS_URL", url)
     assert "EACPS_ARTIFACTS_URL" in line(eacps("doctor").out, "Artifacts")
+
+
+def test_unfinished_work_of_an_earlier_version_is_said_before_it_is_taken_over(
+    eacps: Eacps, tmp_path: Path
+) -> None:
+    dump = Path(__file__).parents[2] / "fixtures" / "stored" / "0.1" / "jobs" / "sqlite.sql.gz"
+    (tmp_path / ".eacps").mkdir()
+    with closing(sqlite3.connect(tmp_path / ".eacps" / "jobs.sqlite")) as connection:
+        connection.executescript(gzip.decompress(dump.read_bytes()).decode())
+    told = line(eacps("doctor").out, "Upgrade")
+    assert "unfinished jobs of an earlier version" in told
+    assert "back up the database" in told
