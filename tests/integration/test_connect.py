@@ -55,7 +55,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
 def queue(settings: Settings) -> Iterator[Queue]:
     """The backend's web process in a thread, with a queue that nobody works on."""
     queue = Queue()
-    app = create_app(settings, open_jobs=lambda _: queue)  # type: ignore[arg-type,return-value]
+    app = create_app(settings, open_jobs=lambda _: queue)
     port = int(settings.public_url.rsplit(":", 1)[1])
     web = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
@@ -215,7 +215,7 @@ def test_a_password_reaches_backend_and_webhook(
     update = {"basic_auth_user": "ls", "basic_auth_pass": secret}
     guarded = settings.model_copy(update=update)
     queue = Queue()
-    app = create_app(guarded, open_jobs=lambda _: queue)  # type: ignore[arg-type,return-value]
+    app = create_app(guarded, open_jobs=lambda _: queue)
     web = make_server("127.0.0.1", int(settings.public_url.rsplit(":", 1)[1]), app, threaded=True)
     threading.Thread(target=web.serve_forever, daemon=True).start()
     try:

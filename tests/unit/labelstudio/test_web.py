@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def client_of(settings: Settings, queue: Queue) -> FlaskClient:
-    return create_app(settings, open_jobs=lambda _: queue).test_client()  # type: ignore[arg-type,return-value]
+    return create_app(settings, open_jobs=lambda _: queue).test_client()
 
 
 @pytest.fixture(params=[True, False], ids=["label-studio-ml", "own routes"])
