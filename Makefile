@@ -36,7 +36,7 @@ lint: $(DEV_READY)
 	@$(BIN)/ruff format --check .
 
 types: $(DEV_READY)
-	@$(BIN)/mypy backend/eacps model.py _wsgi.py demo
+	@$(BIN)/mypy backend/eacps model.py _wsgi.py demo benchmarks tests
 
 unit: $(DEV_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit

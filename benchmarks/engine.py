@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 import requests
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -137,7 +138,7 @@ class Parts:
         task = EditTask(name, bear.instruction, plan=self.settings.plan, fingerprint="timed")
         trials = [candidate.trial for candidate in rehearsed]
         seconds: dict[str, float] = {}
-        images: list[pixels.Image.Image] = []
+        images: list[Image.Image] = []
 
         def ours() -> None:
             self.search(task)
@@ -173,8 +174,8 @@ class Parts:
         return found
 
     def plain_loop(
-        self, task: EditTask, source: pixels.Image.Image, trials: Sequence[Trial]
-    ) -> Iterator[pixels.Image.Image]:
+        self, task: EditTask, source: Image.Image, trials: Sequence[Trial]
+    ) -> Iterator[Image.Image]:
         """Render, score and save each candidate on its own."""
         small = source.reduce(source.width // 64)
         for trial in trials:
@@ -186,21 +187,19 @@ class Parts:
                 image_guidance_scale=self.settings.image_guidance,
                 latents=materialise(trial.noise, (1, 6, 16, 16)),
             ).images[0]
-            image = image.resize(source.size, pixels.Image.Resampling.LANCZOS)
+            image = image.resize(source.size, Image.Resampling.LANCZOS)
             for scorer in self.scorers:
-                scorer.score(task, TaskImages(source), [image])
+                scorer.score(task, TaskImages(source), [image], [1.0])
             self.store.put(pixels.encode_png(image), "png")
             yield image
 
-    def difference(
-        self, candidates: Sequence[Candidate], images: Sequence[pixels.Image.Image]
-    ) -> int:
+    def difference(self, candidates: Sequence[Candidate], images: Sequence[Image.Image]) -> int:
         """Largest difference of any pixel value between both ways."""
         import numpy
 
         worst = 0
         for candidate, image in zip(candidates, images, strict=True):
-            ours = pixels.Image.open(io.BytesIO(self.store.get(candidate.image or "")))
+            ours = Image.open(io.BytesIO(self.store.get(candidate.image or "")))
             gap = numpy.abs(numpy.asarray(ours, int) - numpy.asarray(image, int)).max()
             worst = max(worst, int(gap))
         return worst

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,9 +159,9 @@ def speed(swaps: Swaps, scenes: Sequence[int], repeat: int) -> list[dict[str, An
     rows = []
     for side, size in track(list(sizes(scenes)), "insightface"):
         scene, face = scene_with_face(side, size)
-        ways: dict[str, Callable[[], Pixels]] = {THEIRS: lambda s=scene, f=face: swaps.theirs(s, f)}
+        ways: dict[str, Callable[[], Pixels]] = {THEIRS: partial(swaps.theirs, scene, face)}
         for boost in BOOSTS:
-            ways[f"ours {boost} px"] = lambda s=scene, f=face, b=boost: swaps.ours(s, f, b)
+            ways[f"ours {boost} px"] = partial(swaps.ours, scene, face, boost)
         times = taking_turns(ways, repeat)
         rows += [speed_row("insightface", side, size, way, times, THEIRS) for way in ways]
     return rows
@@ -171,7 +171,8 @@ def scene_with_face(side: int, size: int) -> tuple[Pixels, Face]:
     """A synthetic scene and where its face lies."""
     scene = picture(side, side)
     points = synthetic.draw(scene, Drawn(BOB, side / 2, side / 2, size, 10)).astype(np.float32)
-    box = np.array([side - size, side - size, side + size, side + size], dtype=np.float32) / 2
+    low, high = (side - size) / 2, (side + size) / 2
+    box = np.array([low, low, high, high], dtype=np.float32)
     return scene, Face(box=box, points=points, score=1.0)
 
 
@@ -242,8 +243,8 @@ def basic_speed(threads: int, scenes: Sequence[int], repeat: int) -> list[dict[s
         large = enlarged_scene(engine, scene, side, size)
         target = engine.described(large, engine.detect(large)[0])
         ways = {
-            "patch and paste": lambda s=large, t=target: swapped(engine, s, t, character, Swap()),
-            "find and describe": lambda s=large: found(engine, s),
+            "patch and paste": partial(swapped, engine, large, target, character, Swap()),
+            "find and describe": partial(found, engine, large),
         }
         times = taking_turns(ways, repeat)
         rows += [speed_row("basic", side, size, way, times) for way in ways]
@@ -263,7 +264,9 @@ def real_pictures() -> tuple[Pixels, Pixels]:
     from skimage.data import astronaut
 
     path = Path(insightface.__file__).parent / "data" / "images" / "t1.jpg"
-    return astronaut(), np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+    scene = cv2.imread(str(path))
+    assert scene is not None, path
+    return astronaut(), np.ascontiguousarray(scene[..., ::-1], dtype=np.uint8)
 
 
 def enlarged_scene(engine: FaceEngine, scene: Pixels, side: int, size: int) -> Pixels:

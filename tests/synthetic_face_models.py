@@ -82,8 +82,9 @@ def draw(image: NDArray[np.uint8], face: Drawn) -> NDArray[np.float64]:
     """Draw a face into an RGB image; returns its five points."""
     import cv2
 
-    matrix = cv2.getRotationMatrix2D((56, 72), face.angle, face.size / 112)
-    matrix = matrix + np.array([[0, 0, face.x - 56], [0, 0, face.y - 72]])
+    turn = cv2.getRotationMatrix2D((56, 72), face.angle, face.size / 112)
+    shift = np.array([[0, 0, face.x - 56], [0, 0, face.y - 72]])
+    matrix = np.asarray(turn, dtype=np.float64) + shift
     canvas = np.zeros((144, 112, 3), np.uint8)
     canvas[:57] = face.person.forehead
     canvas[57:, :56] = face.person.left_cheek
@@ -95,7 +96,8 @@ def draw(image: NDArray[np.uint8], face: Drawn) -> NDArray[np.float64]:
     size = (image.shape[1], image.shape[0])
     shown = cv2.warpAffine(oval, matrix, size)[..., None] > 127
     image[:] = np.where(shown, cv2.warpAffine(canvas, matrix, size), image)
-    return PLACES @ matrix[:, :2].T + matrix[:, 2]
+    points: NDArray[np.float64] = PLACES @ matrix[:, :2].T + matrix[:, 2]
+    return points
 
 
 def build(root: Path, *, batched: bool = False) -> Path:

@@ -68,7 +68,7 @@ def misheard(noise: float) -> str:
 
 def _weighted(name: str, weights: Mapping[str, float], seen: Sequence[str]) -> Judge:
     settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         potential="weighted",
         weights=dict(weights),
     )
@@ -76,7 +76,7 @@ def _weighted(name: str, weights: Mapping[str, float], seen: Sequence[str]) -> J
 
 
 def _eacps() -> Judge:
-    settings = Settings(_env_file=None, potential="eacps")  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, potential="eacps")
     return _by_potential(EACPS, Potential.of(settings), CLIP_METRICS)
 
 

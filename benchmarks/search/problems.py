@@ -59,7 +59,7 @@ def settings_of(level: str) -> Settings:
     """The level's editor and sampling, and the pack's judges; the environment plays no part."""
     sampling = level_named(level).settings
     return Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         editor=str(PACK / sampling.editor),
         steps=sampling.steps,
         guidance=sampling.guidance,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from tests.label_studio_server import EMAIL, PASSWORD, LabelStudioServer
 from tests.patience import PATIENCE
@@ -34,8 +34,12 @@ class Complaints:
     def watch(self, page: Page) -> None:
         """Collect from now on."""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", self._refuse)
         page.on("console", lambda message: self._console(message.type, message.text))
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
 
     def _console(self, kind: str, text: str) -> None:
         # Label Studio's own missing icons are its own business.

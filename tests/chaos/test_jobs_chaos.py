@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import jobs_play
-from jobs_play import job
-
 from eacps.domain import Failure, SearchResult
 from eacps.jobs.client import JobClient
+from eacps.jobs.contract import JobStatus
 from eacps.settings import Settings
+from tests.chaos import jobs_play
+from tests.chaos.jobs_play import job
 from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +94,12 @@ class Stage:
     def until_delivered(self, *jobs: str) -> None:
         self.until(lambda: all(self.deliveries(name) for name in jobs))
         ended = ("done", "failed")
-        self.until(lambda: all(self.client.status(name).state in ended for name in jobs))
+        self.until(lambda: all(self.status(name).state in ended for name in jobs))
+
+    def status(self, name: str) -> JobStatus:
+        status = self.client.status(name)
+        assert status is not None, f"the job {name} is lost"
+        return status
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         path = self.folder / f"{name}.jsonl"
@@ -114,7 +117,7 @@ class Stage:
 
     def until_halfway(self, name: str, text: str = "") -> None:
         """The first round is stored, the second is being rendered: there its trials are held."""
-        self.until(lambda: self.client.status(name).finished == CANDIDATES // 2)
+        self.until(lambda: self.status(name).finished == CANDIDATES // 2)
         self.until(lambda: len(self.renders(text or name, "start")) > 2)
         self.stored[text or name] = set(self.renders(text or name, "end")[:2])
 
@@ -132,7 +135,7 @@ class Stage:
 
     def assert_delivered_once(self, name: str) -> None:
         assert [line.get("usable") for line in self.deliveries(name)] == [CANDIDATES]
-        assert self.client.status(name).state == "done"
+        assert self.status(name).state == "done"
 
 
 @pytest.fixture(scope="module", params=["sqlite", *(["postgres"] if POSTGRES else [])])
@@ -241,18 +244,18 @@ def test_equal_tasks_share_one_search_and_each_job_is_delivered(stage: Stage) ->
     stage.assert_rendered_once("twin")
     stage.assert_delivered_once("twin-1")
     stage.assert_delivered_once("twin-2")
-    assert stage.client.status("twin-1").key == stage.client.status("twin-2").key
+    assert stage.status("twin-1").key == stage.status("twin-2").key
 
 
 def test_cancelling_one_of_two_equal_jobs_leaves_the_other_its_search(stage: Stage) -> None:
     jobs = [job(name, text="pair", hold=SECOND_ROUND) for name in ("pair-1", "pair-2")]
     stage.client.submit_many(jobs)
-    stage.until(lambda: all(stage.client.status(one.id).key for one in jobs))
+    stage.until(lambda: all(stage.status(one.id).key for one in jobs))
     stage.client.cancel("pair-1")
     stage.release("pair")
     stage.until_delivered("pair-2")
     stage.assert_rendered_once("pair")
-    assert stage.client.status("pair-1").state == "cancelled"
+    assert stage.status("pair-1").state == "cancelled"
     assert not stage.deliveries("pair-1")
 
 
@@ -260,14 +263,14 @@ def test_cancelling_one_of_two_equal_jobs_leaves_the_other_its_search(stage: Sta
 def test_an_outage_of_label_studio_delays_but_loses_nothing(stage: Stage, moment: str) -> None:
     name = f"down-{moment}"
     stage.client.submit(job(name, down=moment))
-    stage.until(lambda: "Label Studio is down" in stage.client.status(name).note)
+    stage.until(lambda: "Label Studio is down" in stage.status(name).note)
     if moment == "deliver":
-        assert stage.client.status(name).state == "delivering"
+        assert stage.status(name).state == "delivering"
         assert isinstance(stage.client.result(name), SearchResult)
     stage.until_delivered(name)
     stage.assert_rendered_once(name)
     stage.assert_delivered_once(name)
-    assert stage.client.status(name).note == ""
+    assert stage.status(name).note == ""
 
 
 def test_tasks_that_label_studio_always_fails_at_do_not_stop_the_others(stage: Stage) -> None:
@@ -276,7 +279,7 @@ def test_tasks_that_label_studio_always_fails_at_do_not_stop_the_others(stage: S
     stage.client.submit_many([job(name, stumbles="prepare") for name in names])
     stage.client.submit(job("fine"))
     stage.until_delivered("fine")
-    stage.until(lambda: {stage.client.status(name).state for name in names} == {"failed"})
+    stage.until(lambda: {stage.status(name).state for name in names} == {"failed"})
 
 
 def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> None:
@@ -285,7 +288,7 @@ def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> 
     assert stage.client.cancel("cancelled")
     stage.client.submit(job("after", priority=1))
     stage.until_delivered("after")
-    assert stage.client.status("cancelled").state == "cancelled"
+    assert stage.status("cancelled").state == "cancelled"
     assert not stage.renders("cancelled", "end")
     assert not stage.deliveries("cancelled")
 
@@ -312,14 +315,14 @@ def test_a_failed_job_says_why_and_can_be_retried(stage: Stage) -> None:
     assert failure.code == "editor_failed"
     assert [line["failure"] for line in stage.deliveries("failing")] == ["editor_failed"]
     assert stage.client.retry("failing")
-    stage.until(lambda: stage.client.status("failing").state == "done")
+    stage.until(lambda: stage.status("failing").state == "done")
     assert [line.get("usable") for line in stage.deliveries("failing")] == [None, CANDIDATES]
 
 
 def test_a_bad_task_fails_without_a_render(stage: Stage) -> None:
     stage.client.submit(job("bad", bad=True))
     stage.until_delivered("bad")
-    assert stage.client.status("bad").failure == Failure("bad_task", "The task is bad. Mend it.")
+    assert stage.status("bad").failure == Failure("bad_task", "The task is bad. Mend it.")
     assert not stage.renders("bad", "start")
 
 
@@ -328,7 +331,7 @@ def test_somebody_who_waits_is_served_before_a_pile_of_batch_jobs(stage: Stage) 
     stage.client.submit_many([job(name, hold=EVERY_ROUND) for name in pile])
     stage.until(lambda: any(stage.renders(name, "start") for name in pile))
     stage.client.submit(job("urgent", priority=1))
-    stage.until(lambda: stage.client.status("urgent").state == "running")
+    stage.until(lambda: stage.status("urgent").state == "running")
     for name in pile:
         stage.release(name)
     stage.until_delivered("urgent", *pile)

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -376,16 +376,16 @@ class Site:
 
     def answer_gzip(self, to: BaseHTTPRequestHandler) -> None:
         bomb = gzip.compress(bytes(100_000_000))
-        send(to, bomb, **{"Content-Encoding": "gzip"})
+        send(to, bomb, {"Content-Encoding": "gzip"})
 
     def answer_loop(self, to: BaseHTTPRequestHandler) -> None:
-        send(to, b"", 302, Location="/loop")
+        send(to, b"", {"Location": "/loop"}, 302)
 
     def answer_inside(self, to: BaseHTTPRequestHandler) -> None:
-        send(to, b"", 302, Location="http://169.254.169.254/latest/meta-data/")
+        send(to, b"", {"Location": "http://169.254.169.254/latest/meta-data/"}, 302)
 
     def answer_nowhere(self, to: BaseHTTPRequestHandler) -> None:
-        send(to, b"", 302, Location="http://[")
+        send(to, b"", {"Location": "http://["}, 302)
 
     def answer_cut_off(self, to: BaseHTTPRequestHandler) -> None:
         to.send_response(200)
@@ -407,7 +407,7 @@ class Site:
             to.wfile.write(bytes(100_000))
 
     def answer_page(self, to: BaseHTTPRequestHandler) -> None:
-        send(to, b"<html><img src=x onerror=alert(1)></html>", **{"Content-Type": "image/png"})
+        send(to, b"<html><img src=x onerror=alert(1)></html>", {"Content-Type": "image/png"})
 
     def answer_bomb(self, to: BaseHTTPRequestHandler) -> None:
         send(to, png_that_promises(60_000))
@@ -425,7 +425,7 @@ class Site:
 
     def answer_cmyk(self, to: BaseHTTPRequestHandler) -> None:
         # Whatever the server calls it, the bytes decide.
-        send(to, file_of(picture().convert("CMYK"), "JPEG"), **{"Content-Type": "text/html"})
+        send(to, file_of(picture().convert("CMYK"), "JPEG"), {"Content-Type": "text/html"})
 
     def answer_alpha(self, to: BaseHTTPRequestHandler) -> None:
         send(to, file_of(picture().convert("RGBA")))
@@ -444,9 +444,14 @@ class Site:
         send(to, file_of(picture(), "MPO", save_all=True, append_images=preview))
 
 
-def send(to: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
+def send(
+    to: BaseHTTPRequestHandler,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> None:
     to.send_response(status)
-    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+    for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
         to.send_header(name, value)
     to.end_headers()
     to.wfile.write(body)

@@ -133,7 +133,7 @@ def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shel
     wait_until(lambda: len(shell.batches()) > len(after_ctrl_c), shell.log)
     second.kill()
     second.communicate(timeout=PATIENCE)
-    wait_until(lambda: not shell.others(), 60, shell.log)
+    wait_until(lambda: not shell.others(), shell.log)
     after_kill = shell.batches()
     assert after_kill.items() >= after_ctrl_c.items()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from PIL import Image
+from pydantic import SecretStr
 from werkzeug.serving import make_server
 
 from eacps.artifacts import open_store
@@ -44,7 +45,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
         _env_file=None,
         data_dir=tmp_path,
         label_studio_url=server.url,
-        label_studio_api_key=server.token,
+        label_studio_api_key=SecretStr(server.token),
         public_url=f"http://127.0.0.1:{free_port()}",
         predict_wait_seconds=0,
         face_models=tmp_path / "faces",
@@ -55,7 +56,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
 def queue(settings: Settings) -> Iterator[Queue]:
     """The backend's web process in a thread, with a queue that nobody works on."""
     queue = Queue()
-    app = create_app(settings, open_jobs=lambda _: queue)  # type: ignore[arg-type,return-value]
+    app = create_app(settings, open_jobs=lambda _: queue)
     port = int(settings.public_url.rsplit(":", 1)[1])
     web = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
@@ -203,19 +204,17 @@ def test_connect_explains_wrong_addresses_tokens_and_projects(
     assert "/api/projects/99999" in told()
     assert "does not answer" in told(label_studio_url="http://127.0.0.1:9")
     assert "not like Label Studio" in told(label_studio_url=f"{server.url}/user")
-    key = type(settings.label_studio_api_key)
-    assert "Personal Access Token" in told(label_studio_api_key=key("0" * 40))
-    assert "No token" in told(label_studio_api_key=key(""))
+    assert "Personal Access Token" in told(label_studio_api_key=SecretStr("0" * 40))
+    assert "No token" in told(label_studio_api_key=SecretStr(""))
 
 
 def test_a_password_reaches_backend_and_webhook(
     server: LabelStudioServer, settings: Settings, project: int
 ) -> None:
-    secret = type(settings.basic_auth_pass)("secret")
-    update = {"basic_auth_user": "ls", "basic_auth_pass": secret}
+    update = {"basic_auth_user": "ls", "basic_auth_pass": SecretStr("secret")}
     guarded = settings.model_copy(update=update)
     queue = Queue()
-    app = create_app(guarded, open_jobs=lambda _: queue)  # type: ignore[arg-type,return-value]
+    app = create_app(guarded, open_jobs=lambda _: queue)
     web = make_server("127.0.0.1", int(settings.public_url.rsplit(":", 1)[1]), app, threaded=True)
     threading.Thread(target=web.serve_forever, daemon=True).start()
     try:

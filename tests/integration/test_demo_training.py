@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
     main(
         ["--quick", "--threads", "1", "--out", str(folder / "pack"), "--work", str(folder / "work")]
@@ -24,7 +27,9 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(trained, monkeypatch):
+def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import open_clip
 
@@ -46,11 +51,11 @@ def test_a_quick_run_makes_a_pack_whose_parts_load_and_run(trained, monkeypatch)
         Context(Settings(_env_file=None, verifier=str(pack / "verifier")))
     )
     asked = EditTask("bear", task.instruction)
-    for row in verifier.score(asked, TaskImages(task.source), images):
+    for row in verifier.score(asked, TaskImages(task.source), images, [1.0] * len(images)):
         assert 0 < row["verified"] < 1
 
 
-def test_a_second_run_takes_up_what_the_first_one_finished(trained):
+def test_a_second_run_takes_up_what_the_first_one_finished(trained: Path) -> None:
     stage = next(trained.glob("work/*/autoencoder/*.safetensors"))
     written = stage.stat().st_mtime_ns
     main(
@@ -69,7 +74,9 @@ def test_a_second_run_takes_up_what_the_first_one_finished(trained):
     assert first == second
 
 
-def test_the_verifier_alone_is_trained_for_a_pack_that_is_there(trained, tmp_path):
+def test_the_verifier_alone_is_trained_for_a_pack_that_is_there(
+    trained: Path, tmp_path: Path
+) -> None:
     pack = shutil.copytree(trained / "pack", tmp_path / "pack")
     shutil.rmtree(pack / "verifier")
     clip = (pack / "clip" / "open_clip_model.safetensors").read_bytes()
@@ -82,7 +89,9 @@ def test_the_verifier_alone_is_trained_for_a_pack_that_is_there(trained, tmp_pat
     assert json.loads((pack / "training.json").read_text()).keys() == {"pack", "verifier"}
 
 
-def test_a_verifier_needs_the_editors_of_a_pack(tmp_path, capsys):
+def test_a_verifier_needs_the_editors_of_a_pack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["--quick", "--only", "verifier", "--out", str(tmp_path), "--work", str(tmp_path)])
     assert "has no editor to learn from" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +37,11 @@ def ranker(prediction: dict[str, Any]) -> dict[str, list[str]]:
         item["value"]["ranker"] for item in prediction["result"] if item["type"] == "ranker"
     )
     return value
+
+
+def report_of(server: LabelStudioServer, task: int) -> str:
+    report: str = server.data(task).get("report_md", "")
+    return report
 
 
 def test_an_import_without_any_click_ends_in_one_ranked_prediction_per_task(
@@ -147,8 +153,8 @@ def test_a_task_that_fails_says_why_on_its_screen_and_the_others_go_on(
         ids[3]: "holds no picture of a character",
     }
     for task, words in expected.items():
-        wait_until(lambda task=task: server.data(task).get("report_md"), backend.log)
-        assert words in server.data(task)["report_md"]
+        wait_until(partial(report_of, server, task), backend.log)
+        assert words in report_of(server, task)
         assert not server.predictions(task)
     failures = str(backend.status()["failures"])
     assert "EACPS_ALLOWED_HOSTS" in failures

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from eacps.cli.app import app
 from eacps.errors import FaceError
@@ -89,7 +90,8 @@ def test_quoted_commands_and_their_options_exist(document: str, command: str) ->
 
 def test_every_command_is_in_the_command_lines_document() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
-    for name, command in COMMAND.commands.items():  # type: ignore[attr-defined]
+    assert isinstance(COMMAND, TyperGroup)
+    for name, command in COMMAND.commands.items():
         if command.hidden:
             continue
         for full in [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]:

@@ -34,7 +34,7 @@ HALVING = SearchPlan(
 def run(store: ArtifactStore, plan: SearchPlan, devices: Sequence[SlowPainter]) -> SearchResult:
     settings = load_settings(potential="weighted", weights={"pf": 1.0})
     judge = Potential.of(settings)
-    workers = [Device(one, [Brightness()], judge, store, settings) for one in devices]  # type: ignore[list-item]
+    workers = [Device(one, [Brightness()], judge, store, settings) for one in devices]
     image = store.put(encode_png(Image.new("RGB", SIZE)), "png")
     task = EditTask(image, "brighter", plan=plan)
     turn = 0

@@ -1,8 +1,8 @@
-"""What the rest of the product may know about jobs: plain values and two protocols."""
+"""What the rest of the product may know about jobs: plain values and three protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -78,6 +78,54 @@ def waiting_words(waiting: WaitingBatches) -> str:
         f"{waiting.words or waiting.equipment}. Start one, or ask anew with the settings of now: "
         "`eacps jobs restart --waiting`."
     )
+
+
+class JobQueue(Protocol):
+    """What those who hand in jobs and look at them may ask of the queue (client.JobClient)."""
+
+    def submit(self, job: Job) -> bool:
+        """Hand in a job; False when its id was known already."""
+        ...
+
+    def submit_many(self, jobs: Sequence[Job]) -> int:
+        """Hand in jobs, all or none; returns how many are new."""
+        ...
+
+    def status(self, job: str) -> JobStatus | None:
+        """How far a job is; None when it is not known."""
+        ...
+
+    def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
+        """How far these jobs are; the unknown are left out."""
+        ...
+
+    def list(self, limit: int = ..., state: JobState | None = None) -> Sequence[JobStatus]:
+        """Jobs, newest first; only of one state when that is named."""
+        ...
+
+    def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
+        """A job's outcome as soon as its search ended; None when that takes longer."""
+        ...
+
+    def retry(self, job: str) -> bool:
+        """Run a failed or cancelled job again, keeping its finished batches; False otherwise."""
+        ...
+
+    def restart(self, job: str) -> bool:
+        """Run a job from its beginning, with the settings of now; False when it is not known."""
+        ...
+
+    def counts(self) -> Mapping[JobState, int]:
+        """How many jobs are in which state."""
+        ...
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """The live processes that work on jobs."""
+        ...
+
+    def waiting(self) -> Sequence[WaitingBatches]:
+        """Batches that no live worker can take, because none has loaded what they were made for."""
+        ...
 
 
 class TaskHooks(Protocol):

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from eacps.domain import to_json
 from eacps.errors import TaskError
-from eacps.jobs.contract import BATCH_PRIORITY, Job
+from eacps.jobs.contract import BATCH_PRIORITY, Job, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.tasks.origins import META, Origin, has_answer, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.settings import Settings
-
-if TYPE_CHECKING:
-    from eacps.jobs.client import JobClient
 
 Fate = Literal["queued", "current", "annotated", "waiting"]
 FATES: Final[Mapping[Fate, str]] = {
@@ -43,7 +40,7 @@ class Again:
 def search_again(
     settings: Settings,
     client: LabelStudioClient,
-    jobs: JobClient,
+    jobs: JobQueue,
     project: int,
     *,
     only: Sequence[tuple[int, int]] = (),
@@ -70,7 +67,7 @@ def search_again(
 
 
 def _fate(
-    task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobClient, dry_run: bool
+    task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobQueue, dry_run: bool
 ) -> Fate:
     held = has_answer(task, asked)
     version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))

@@ -23,7 +23,9 @@ class Scorer(Protocol):
     nothing. Three more things that a class may have are below.
     """
 
-    ranges: Mapping[str, MetricRange]
+    @property
+    def ranges(self) -> Mapping[str, MetricRange]:
+        """The metrics that it yields, with their ranges."""
 
     def score(
         self, task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from eacps.runner import search
 from eacps.runner.device import open_device
 from eacps.runner.judging import NEAREST
 
+Searched = Callable[[SearchPlan], SearchResult]
 LEVEL = "medium"
 SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("halving", {"n": 4, "rungs": [[0.3, 2], [0.6, 1]]}),
@@ -47,7 +48,9 @@ def problem() -> Problem:
 
 
 @pytest.fixture(scope="module")
-def on_the_device(workshop: Workshop, problem: Problem, tmp_path_factory: Any) -> Iterator[Any]:
+def on_the_device(
+    workshop: Workshop, problem: Problem, tmp_path_factory: pytest.TempPathFactory
+) -> Searched:
     """The product's own way: artifacts, editor, scorers, potential."""
     store = ArtifactStore(f"file://{tmp_path_factory.mktemp('store')}")
     device = open_device(workshop.settings, store, "cpu")
@@ -79,7 +82,7 @@ def test_a_replayed_search_equals_the_real_one(
     params: dict[str, Any],
     workshop: Workshop,
     problem: Problem,
-    on_the_device: Any,
+    on_the_device: Searched,
 ) -> None:
     plan = SearchPlan(strategy, params, problem.seed, 4, workshop.steps)
     real = on_the_device(plan)

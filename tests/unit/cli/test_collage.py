@@ -17,7 +17,9 @@ COLOURS = [(200, 0, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
 
 
 def has(picture: Image.Image, colour: tuple[int, ...]) -> bool:
-    return colour in {found for _, found in picture.getcolors(picture.width * picture.height)}
+    colours = picture.getcolors(picture.width * picture.height)
+    assert colours is not None
+    return colour in {found for _, found in colours}
 
 
 def columns(picture: Image.Image) -> list[Image.Image]:
@@ -72,7 +74,10 @@ def test_results_of_tt_scale_flux_make_a_collage_too(eacps: Any) -> None:
     parts = columns(Image.open("cat.jpg"))
     assert len(parts) == 3
     frame = [part.getpixel((GAP // 2 + 1, part.height // 2)) for part in parts]
-    near = [all(abs(a - b) < 24 for a, b in zip(pixel, GREEN, strict=True)) for pixel in frame]
+    near = []
+    for pixel in frame:
+        assert isinstance(pixel, tuple)
+        near.append(all(abs(a - b) < 24 for a, b in zip(pixel, GREEN, strict=True)))
     assert near == [False, True, False]
 
 

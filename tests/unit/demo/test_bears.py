@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import hashlib
 from random import Random
 
@@ -7,6 +9,8 @@ import pytest
 from eacps.demo.bears import (
     FIELD_SIZES,
     PARTS,
+    Instruction,
+    Scene,
     attributes,
     changed_parts,
     describe,
@@ -33,7 +37,7 @@ GOLDEN = (
 )
 
 
-def _scene(seed):
+def _scene(seed: int) -> tuple[Scene, Scene, Instruction]:
     random = Random(seed)
     before = random_scene(random)
     after = random_edit(before, random, operations=1 + seed % 3)
@@ -41,32 +45,34 @@ def _scene(seed):
 
 
 @pytest.mark.parametrize(("seed", "text", "picture"), GOLDEN)
-def test_the_world_is_the_one_the_weights_were_trained_on(seed, text, picture):
+def test_the_world_is_the_one_the_weights_were_trained_on(
+    seed: int, text: str, picture: str
+) -> None:
     _, after, instruction = _scene(seed)
     assert instruction.text == text
     assert hashlib.sha256(render(after).tobytes()).hexdigest()[:16] == picture
 
 
 @pytest.mark.parametrize("seed", range(0, 200, 7))
-def test_an_instruction_parses_back_to_what_it_asks_for(seed):
+def test_an_instruction_parses_back_to_what_it_asks_for(seed: int) -> None:
     _, _, instruction = _scene(seed)
     assert parse(instruction.text) == instruction.required
 
 
-def test_a_sentence_outside_the_grammar_is_named():
+def test_a_sentence_outside_the_grammar_is_named() -> None:
     with pytest.raises(ValueError, match="dance"):
         parse("make the bear pink and let it dance")
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_edit_changes_as_many_parts_as_asked_and_keeps_the_rest(seed):
+def test_an_edit_changes_as_many_parts_as_asked_and_keeps_the_rest(seed: int) -> None:
     before, after, _ = _scene(seed)
     changed = changed_parts(before, after)
     assert len(changed) == 1 + seed % 3
     assert all(before.state(part) == after.state(part) for part in set(PARTS) - set(changed))
 
 
-def test_attributes_fit_their_fields():
+def test_attributes_fit_their_fields() -> None:
     scenes = [random_scene(Random(seed)) for seed in range(50)]
     assert all(
         value < size
@@ -75,7 +81,7 @@ def test_attributes_fit_their_fields():
     )
 
 
-def test_a_new_scarf_leaves_the_top_of_the_picture_alone():
+def test_a_new_scarf_leaves_the_top_of_the_picture_alone() -> None:
     before, after, _ = _scene(18)
     assert changed_parts(before, after) == ["neck"]
     old, new = numpy.asarray(render(before)), numpy.asarray(render(after))

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import pytest
 
 pytest.importorskip("torch")
@@ -6,31 +10,33 @@ import torch
 from PIL import Image, ImageFilter
 
 from demo.manifest import PACK
-from demo.oracle import Oracle, acceptable
+from demo.oracle import Oracle, Verdict, acceptable
 from eacps.demo.bears import render
-from eacps.demo.tasks import demo_tasks
+from eacps.demo.tasks import DemoTask, demo_tasks
 
 
 @pytest.fixture(autouse=True)
-def _few_threads():
+def _few_threads() -> None:
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def tasks():
+def tasks() -> list[DemoTask]:
     return demo_tasks(40, seed=11, size=64)
 
 
 @pytest.fixture(scope="module")
-def oracle():
+def oracle() -> Oracle:
     return Oracle.load()
 
 
-def _share(verdicts):
+def _share(verdicts: Sequence[Verdict]) -> float:
     return sum(verdict.success for verdict in verdicts) / len(verdicts)
 
 
-def test_the_oracle_accepts_the_right_picture_and_its_equals(oracle, tasks):
+def test_the_oracle_accepts_the_right_picture_and_its_equals(
+    oracle: Oracle, tasks: list[DemoTask]
+) -> None:
     right = [oracle.judge(task, [render(task.after)])[0] for task in tasks]
     equals = [
         verdict
@@ -41,7 +47,9 @@ def test_the_oracle_accepts_the_right_picture_and_its_equals(oracle, tasks):
     assert _share(equals) >= 0.95
 
 
-def test_the_oracle_refuses_the_unedited_picture_and_another_bear(oracle, tasks):
+def test_the_oracle_refuses_the_unedited_picture_and_another_bear(
+    oracle: Oracle, tasks: list[DemoTask]
+) -> None:
     others = [tasks[-1], *tasks[:-1]]
     unedited = [oracle.judge(task, [task.source])[0] for task in tasks]
     another = [
@@ -52,7 +60,9 @@ def test_the_oracle_refuses_the_unedited_picture_and_another_bear(oracle, tasks)
     assert _share(another) == 0
 
 
-def test_the_oracle_refuses_an_edit_that_repaints_the_rest(oracle, tasks):
+def test_the_oracle_refuses_an_edit_that_repaints_the_rest(
+    oracle: Oracle, tasks: list[DemoTask]
+) -> None:
     task = next(task for task in tasks if "background" not in task.instruction)
     right = render(task.after)
     [good, faded] = oracle.judge(
@@ -63,14 +73,18 @@ def test_the_oracle_refuses_an_edit_that_repaints_the_rest(oracle, tasks):
     assert faded.score < good.score
 
 
-def test_a_picture_that_is_blurred_scores_below_a_sharp_one(oracle, tasks):
+def test_a_picture_that_is_blurred_scores_below_a_sharp_one(
+    oracle: Oracle, tasks: list[DemoTask]
+) -> None:
     for task in tasks[:10]:
         right = render(task.after)
         sharp, blurred = oracle.judge(task, [right, right.filter(ImageFilter.GaussianBlur(2))])
         assert blurred.score < sharp.score
 
 
-def test_the_shipped_scorer_loads_by_its_folder_and_prefers_the_edited_picture(tasks, monkeypatch):
+def test_the_shipped_scorer_loads_by_its_folder_and_prefers_the_edited_picture(
+    tasks: list[DemoTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     open_clip = pytest.importorskip("open_clip")
     location = f"local-dir:{PACK / 'clip'}"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
-from editor_cases import SIDE, tiny_settings
 
-from eacps.editors import open_editor
+from eacps.editors.diffusers.editor import DiffusersEditor
 from eacps.settings import Settings
 from tests.tiny_pipelines import BUILDERS, build
+from tests.unit.editors.editor_cases import SIDE, opened, tiny_settings
 
 torch.set_num_threads(1)
 
@@ -42,12 +41,12 @@ def _small_references() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def editors(folders: dict[str, Path]) -> dict[str, Any]:
+def editors(folders: dict[str, Path]) -> dict[str, DiffusersEditor]:
     """An editor per family."""
-    return {name: open_editor(tiny_settings(folder), "cpu") for name, folder in folders.items()}
+    return {name: opened(tiny_settings(folder)) for name, folder in folders.items()}
 
 
 @pytest.fixture(scope="session")
-def demo() -> Any:
+def demo() -> DiffusersEditor:
     """The demo pack's editor."""
-    return open_editor(Settings(_env_file=None), "cpu")
+    return opened(Settings(_env_file=None))

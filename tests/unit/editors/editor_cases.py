@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image, ImageDraw
 
 from eacps.domain import EditTask, Noise, Trial
+from eacps.editors import open_editor
+from eacps.editors.diffusers.editor import DiffusersEditor
 from eacps.editors.diffusers.legs import Leg
 from eacps.images import TaskImages
 from eacps.settings import Settings
@@ -17,7 +22,7 @@ SIDE = 64
 
 def tiny_settings(folder: Path, **changes: Any) -> Settings:
     """Settings for a tiny editor."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "editor": str(folder),
         "steps": 3,
         "max_side": SIDE,
@@ -25,6 +30,28 @@ def tiny_settings(folder: Path, **changes: Any) -> Settings:
         "image_guidance": 1.5,
     }
     return Settings(_env_file=None, **(defaults | changes))
+
+
+@contextmanager
+def memory_for(editor: Any, rows: int) -> Iterator[None]:
+    """A device whose memory holds only so many rows at once."""
+
+    def refuse(module: Any, args: Any, kwargs: Any) -> None:
+        if len(kwargs["hidden_states"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    hook = editor.family.pipe.transformer.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def opened(settings: Settings) -> DiffusersEditor:
+    """The editor of these settings, as what it is: tests look behind the protocol."""
+    editor = open_editor(settings, "cpu")
+    assert isinstance(editor, DiffusersEditor)
+    return editor
 
 
 def task(instruction: str = "make the circle green") -> EditTask:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from editor_cases import tiny_settings
 from PIL import Image
 
 from eacps.domain import Trial
@@ -16,6 +15,7 @@ from eacps.settings import Settings
 from eacps.testing import ContractError, check_editor
 from tests.doubles import Painter, SlowPainter
 from tests.tiny_pipelines import BUILDERS
+from tests.unit.editors.editor_cases import tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have passed:FutureWarning")
 STEPS = 4

@@ -7,17 +7,25 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from editor_cases import SIDE, images, legs, picture, task, tiny_settings, trials
 
-from eacps.editors import open_editor
 from eacps.editors.families.qwen_edit import mark_image_tokens
 from eacps.errors import EditorError
 from eacps.images import TaskImages
 from tests.tiny_pipelines import BUILDERS
+from tests.unit.editors.editor_cases import (
+    SIDE,
+    images,
+    legs,
+    opened,
+    picture,
+    task,
+    tiny_settings,
+    trials,
+)
 
 SIZE = {"height": SIDE, "width": SIDE}
 QWEN = {**SIZE, "true_cfg_scale": 3.0, "negative_prompt": " "}
-PLAIN = {
+PLAIN: dict[str, dict[str, Any]] = {
     "instruct_pix2pix": {"guidance_scale": 3.0, "image_guidance_scale": 1.5},
     "qwen_edit": QWEN,
     "qwen_edit_plus": QWEN,
@@ -41,13 +49,14 @@ def plain_call(folder: Any, name: str, seed: int, **changes: Any) -> torch.Tenso
     if name.startswith("qwen"):
         pipe.text_encoder.register_forward_pre_hook(mark_image_tokens, with_kwargs=True)
     arguments = {"image": picture(), **PLAIN[name], **changes}
-    return pipe(
+    image: torch.Tensor = pipe(
         prompt=task().instruction,
         num_inference_steps=3,
         generator=torch.Generator().manual_seed(seed),
         output_type="pt",
         **arguments,
     ).images[0]
+    return image
 
 
 @every_family
@@ -149,7 +158,7 @@ def test_qwen_places_image_tokens_on_a_grid_only_with_the_mend(editors: Any, fol
 def test_at_image_guidance_one_a_third_of_the_passes_is_saved_and_the_image_stays(
     folders: Any,
 ) -> None:
-    editor = open_editor(tiny_settings(folders["instruct_pix2pix"], image_guidance=1.0), "cpu")
+    editor = opened(tiny_settings(folders["instruct_pix2pix"], image_guidance=1.0))
     session = editor.open(task(), images())
     plain = plain_call(
         folders["instruct_pix2pix"], "instruct_pix2pix", seed=2, image_guidance_scale=1.0
@@ -161,14 +170,14 @@ def test_at_image_guidance_one_a_third_of_the_passes_is_saved_and_the_image_stay
 
 def test_without_guidance_a_step_costs_one_pass(folders: Any) -> None:
     for name in ("instruct_pix2pix", "qwen_edit_plus", "flux2_klein"):
-        editor = open_editor(tiny_settings(folders[name], guidance=1.0), "cpu")
+        editor = opened(tiny_settings(folders[name], guidance=1.0))
         assert editor.open(task(), images()).advance(trials(1))[0].nfe == 3
 
 
 def test_kontext_takes_true_guidance_from_the_pipeline_arguments(folders: Any) -> None:
     changes = {"true_cfg_scale": 2.0, "max_sequence_length": 32}
     settings = tiny_settings(folders["flux_kontext"], pipeline_args=changes)
-    session = open_editor(settings, "cpu").open(task(), images())
+    session = opened(settings).open(task(), images())
     plain = plain_call(
         folders["flux_kontext"], "flux_kontext", seed=1, negative_prompt=" ", **changes
     )

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from editor_cases import images, legs, task, tiny_settings, trials
 
 from eacps.editors import open_editor
 from eacps.editors.diffusers.sizing import working_size
 from eacps.editors.registry import FAMILIES, family_of
 from eacps.errors import EacpsError, SettingsError
 from tests.tiny_pipelines import BUILDERS
+from tests.unit.editors.editor_cases import images, legs, opened, task, tiny_settings, trials
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_wrong_pipeline_arguments(folders: Any, arguments: dict[str, Any], word:
 def test_the_scheduler_can_be_set_for_a_distilled_lora(folders: Any) -> None:
     arguments = {"scheduler": {"shift_terminal": None, "base_shift": 1.1, "max_shift": 1.1}}
     settings = tiny_settings(folders["qwen_edit_plus"], pipeline_args=arguments)
-    editor: Any = open_editor(settings, "cpu")
+    editor = opened(settings)
     assert editor.family.pipe.scheduler.config.shift_terminal is None
     assert editor.open(task(), images()).advance(trials(1))[0].image is not None
 
@@ -148,7 +148,7 @@ def test_the_scheduler_can_be_set_for_a_distilled_lora(folders: Any) -> None:
 def test_another_scheduler_can_be_put_in_place(folders: Any) -> None:
     arguments = {"scheduler": {"_class_name": "DDIMScheduler", "clip_sample": False}}
     settings = tiny_settings(folders["instruct_pix2pix"], pipeline_args=arguments)
-    editor: Any = open_editor(settings, "cpu")
+    editor = opened(settings)
     scheduler = editor.family.pipe.scheduler
     assert type(scheduler).__name__ == "DDIMScheduler"
     assert scheduler.config.clip_sample is False
@@ -172,7 +172,7 @@ def test_a_lora_that_can_run_code_when_read(folders: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_bfloat16_renders(name: str, folders: Any) -> None:
-    editor: Any = open_editor(tiny_settings(folders[name], editor_dtype="bfloat16"), "cpu")
+    editor = opened(tiny_settings(folders[name], editor_dtype="bfloat16"))
     denoiser = getattr(editor.family.pipe, editor.family.denoiser)
     assert denoiser.dtype == torch.bfloat16
     assert editor.open(task(), images()).advance(trials(1, 2))[1].image is not None
@@ -236,7 +236,7 @@ def test_a_broken_family_of_another_package_is_named(installed: Any, code: str) 
 
 def test_a_lora_changes_the_image(folders: Any, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    plain: Any = open_editor(tiny_settings(folders["qwen_edit_plus"]), "cpu")
+    plain = opened(tiny_settings(folders["qwen_edit_plus"]))
     pipe = type(plain.family.pipe).from_pretrained(folders["qwen_edit_plus"])
     torch.manual_seed(0)
     pipe.transformer.add_adapter(
@@ -246,6 +246,6 @@ def test_a_lora_changes_the_image(folders: Any, tmp_path: Path) -> None:
     file = tmp_path / "pytorch_lora_weights.safetensors"
     for lora in (tmp_path, file):
         settings = tiny_settings(folders["qwen_edit_plus"], lora=str(lora))
-        changed: Any = open_editor(settings, "cpu").open(task(), images())
+        changed = opened(settings).open(task(), images())
         before = plain.open(task(), images()).denoise(legs(1)).images
         assert float((changed.denoise(legs(1)).images - before).abs().max()) > 1e-3

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from editor_cases import SIDE, images, legs, picture, task, trials
+from numpy.typing import NDArray
 from PIL import Image
 
 from eacps.errors import CancelledError
 from eacps.images import TaskImages
+from tests.unit.editors.editor_cases import SIDE, images, legs, memory_for, picture, task, trials
 
 NAME = "flux2_klein"
 pytestmark = pytest.mark.filterwarnings("ignore:You have passed:FutureWarning")
 
 
-@contextmanager
-def memory_for(editor: Any, rows: int) -> Iterator[None]:
-    """A device whose memory holds only so many rows at once."""
-
-    def refuse(module: Any, args: Any, kwargs: Any) -> None:
-        if len(kwargs["hidden_states"]) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
-
-    hook = editor.family.pipe.transformer.register_forward_pre_hook(refuse, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def pixels(render: Any) -> np.ndarray:
+def pixels(render: Any) -> NDArray[np.int_]:
     return np.asarray(render.image, dtype=int)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editor_cases import images, legs, task, tiny_settings, trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from eacps.domain import Noise, Trial
 from eacps.editors import open_editor
@@ -21,6 +21,7 @@ from eacps.editors.diffusers.states import State, from_bytes, to_bytes
 from eacps.errors import CancelledError, EditorError
 from eacps.settings import Settings
 from tests.tiny_pipelines import BUILDERS
+from tests.unit.editors.editor_cases import images, legs, memory_for, task, tiny_settings, trials
 
 STEPS = 6
 FLOW = "qwen_edit_plus"
@@ -66,7 +67,7 @@ def carried(state: State) -> State:
     return from_bytes(to_bytes(state, "somebody"), "somebody")
 
 
-def pixels(render: Any) -> np.ndarray:
+def pixels(render: Any) -> NDArray[np.int_]:
     assert render.failure is None, render.failure
     return np.asarray(render.image, dtype=int)
 
@@ -380,8 +381,6 @@ def test_in_bfloat16_too_a_batch_goes_on_exactly(folders: Any) -> None:
 
 
 def test_memory_that_is_short_halves_resumed_batches_too(paced: Any) -> None:
-    from test_editor_sessions import memory_for
-
     editor = paced[FLOW]
     asked = trials(1, 2, 3, 4)
     whole = editor.open(task(), images()).advance(asked)

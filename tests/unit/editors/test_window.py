@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,22 +85,22 @@ def test_a_schedule_in_two_parts_ends_exactly_where_it_ends_in_one(
 def test_the_preview_of_a_perfect_denoiser_is_the_clean_image(scheduler: Any, stop: int) -> None:
     """Each kind of model, asked at any noise, says what the clean image is."""
 
+    calls = count()
+
     def perfect(latents: torch.Tensor) -> torch.Tensor:
-        index = perfect.calls  # type: ignore[attr-defined]
-        perfect.calls += 1  # type: ignore[attr-defined]
+        index = next(calls)
         if isinstance(scheduler, diffusers.DDIMScheduler):
-            alpha = scheduler.alphas_cumprod[scheduler.timesteps[index]]
-            scale, sigma = alpha.sqrt(), (1 - alpha).sqrt()
-            noise = (latents - scale * CLEAN) / sigma
+            alpha: torch.Tensor = scheduler.alphas_cumprod[scheduler.timesteps[index]]
+            scale, rest = alpha.sqrt(), (1 - alpha).sqrt()
+            noise = (latents - scale * CLEAN) / rest
             v_model = scheduler.config.prediction_type == "v_prediction"
-            return scale * noise - sigma * CLEAN if v_model else noise
-        sigma = scheduler.sigmas[index]
+            return scale * noise - rest * CLEAN if v_model else noise
+        sigma: torch.Tensor = scheduler.sigmas[index]
         noise = (latents - CLEAN) / sigma
         if scheduler.config.get("prediction_type") == "v_prediction":
             return (latents / (1 + sigma**2).sqrt() - (1 + sigma**2).sqrt() * CLEAN) / sigma
         return noise
 
-    perfect.calls = 0  # type: ignore[attr-defined]
     pipe = pipe_with(scheduler)
     with window(pipe, 0, stop):
         preview = run(pipe, NOISE, draws(), perfect)

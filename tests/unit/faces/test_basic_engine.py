@@ -245,7 +245,8 @@ def test_clean_faces_are_swapped_nearly_whole(
 def test_a_grey_photograph_stays_grey(
     engine: BasicEngine, astronaut: Portrayed, man: Character
 ) -> None:
-    grey = np.repeat(cv2.cvtColor(astronaut.picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    shades = np.asarray(cv2.cvtColor(astronaut.picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    grey = np.repeat(shades[..., None], 3, axis=2)
     face = one_face(engine, grey)
     result = pasted(grey, engine.patch(grey, face, man, Swap()))
     assert np.ptp(result.astype(int), axis=2).max() <= 4

@@ -6,7 +6,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,11 +17,15 @@ from eacps.faces.content_credentials import SOURCE_TYPE, signed, try_out, wanted
 from eacps.images import encode_png
 from eacps.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey as Key
+    from cryptography.x509 import Certificate, Name
+
 c2pa = pytest.importorskip("c2pa")
 hazmat = pytest.importorskip("cryptography.hazmat.primitives")
 
 
-def named(name: str) -> Any:
+def named(name: str) -> Name:
     from cryptography.x509 import Name, NameAttribute
     from cryptography.x509.oid import NameOID
 
@@ -29,14 +33,14 @@ def named(name: str) -> Any:
     return Name([organisation, NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def certificate(name: str, key: Any, issuer: Any = None) -> Any:
+def certificate(name: str, key: Key, issuer: tuple[Certificate, Key] | None = None) -> Certificate:
     """A certificate for a day: a root without an issuer (certificate and key), else a signer."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     above, signing_key = issuer or (None, key)
-    root = above is None
+    root = issuer is None
     usage = dict.fromkeys(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
          "encipher_only", "decipher_only"), False,
@@ -45,7 +49,7 @@ def certificate(name: str, key: Any, issuer: Any = None) -> Any:
     builder = (
         x509.CertificateBuilder()
         .subject_name(named(name))
-        .issuer_name(named(name) if root else above.subject)
+        .issuer_name(above.subject if above else named(name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))

@@ -18,6 +18,7 @@ from eacps.domain import Candidate, EditTask, SearchPlan, SearchResult, Trial
 from eacps.errors import SearchError
 from eacps.faces.choices import plan_of
 from eacps.faces.identity import IdentityScorer
+from eacps.faces.protocol import Pixels
 from eacps.images import encode_png
 from eacps.runner import Device, expected_trials, potential_of, potential_range, search
 from eacps.settings import Settings
@@ -34,7 +35,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(f"file://{tmp_path}/store")
 
 
-def put(store: ArtifactStore, pixels: np.ndarray) -> str:
+def put(store: ArtifactStore, pixels: Pixels) -> str:
     return store.put(encode_png(Image.fromarray(pixels)), "png")
 
 

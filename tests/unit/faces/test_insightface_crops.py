@@ -20,7 +20,8 @@ ASTRONAUT = [[200.1, 101.8], [247.2, 102.6], [220.3, 124.7], [198.9, 143.2], [23
 def portrait() -> Pixels:
     from skimage.data import astronaut
 
-    return np.asarray(astronaut())
+    picture: Pixels = astronaut()
+    return picture
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def crop(portrait: Pixels, points: Field) -> Pixels:
 
 
 def tinted(crop: Pixels, factors: tuple[float, float, float]) -> Pixels:
-    return (crop * np.array(factors)).clip(0, 255).astype(np.uint8)
+    result: Pixels = (crop * np.array(factors)).clip(0, 255).astype(np.uint8)
+    return result
 
 
 @pytest.mark.parametrize("side", [128, 256, 512, 896])

@@ -19,6 +19,8 @@ from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
 from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, picture
 
+Providers = tuple[tuple[str, dict[str, str]], ...]
+
 
 def settings(root: Path, **changes: Any) -> Settings:
     values: dict[str, Any] = {
@@ -300,7 +302,7 @@ def test_a_cuda_provider_that_did_not_start_is_noticed(root: Path) -> None:
 
     on_cpu = Placement(((CPU, {}),))
     session = open_session(root / "models" / "swapper.onnx", settings(root), on_cpu)
-    wanted = ((CUDA, {"device_id": "1"}), (CPU, {}))
+    wanted: Providers = ((CUDA, {"device_id": "1"}), (CPU, {}))
     assert "cuda:1" in checked(Placement(wanted), [session])
     with pytest.raises(FaceError) as caught:
         checked(Placement(wanted, demanded=CUDA), [session])

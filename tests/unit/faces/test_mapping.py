@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from eacps.domain import FaceMapping
 from eacps.errors import FaceError
 from eacps.faces.mapping import assignments
 from eacps.faces.protocol import Character, Face
@@ -25,7 +27,7 @@ def people(*who: int) -> list[Character]:
     return [Character(picture, face(0, who=one), f"character {one}") for one in who]
 
 
-def region(x: int, side: int = 40) -> np.ndarray:
+def region(x: int, side: int = 40) -> NDArray[np.bool_]:
     mask = np.zeros(SCENE, dtype=bool)
     mask[20 : 20 + side, x : x + side] = True
     return mask
@@ -80,10 +82,10 @@ def test_a_single_region_is_a_mask_and_leaves_the_choice_open() -> None:
     ],
 )
 def test_what_cannot_be_mapped_is_refused(
-    characters: list[Character], mapping: str, regions: list[np.ndarray], code: str
+    characters: list[Character], mapping: FaceMapping, regions: list[NDArray[np.bool_]], code: str
 ) -> None:
     with pytest.raises(FaceError) as caught:
-        assignments(FOUND, characters, mapping, regions)  # type: ignore[arg-type]
+        assignments(FOUND, characters, mapping, regions)
     assert caught.value.code == code
     assert caught.value.hint
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from eacps.domain import EditTask, Swap
@@ -55,8 +56,10 @@ def swapped(engine: FaceEngine, *args: Any, recipe: Swap | None = None, **more: 
     return result
 
 
-def change(before: Image.Image, after: Image.Image) -> np.ndarray:
-    return np.abs(np.asarray(before, np.int16) - np.asarray(after, np.int16)).max(axis=2)
+def change(before: Image.Image, after: Image.Image) -> NDArray[np.int16]:
+    difference: NDArray[np.int16] = np.asarray(before, np.int16) - np.asarray(after, np.int16)
+    largest: NDArray[np.int16] = np.abs(difference).max(axis=2)
+    return largest
 
 
 def refusal(engine: FaceEngine, *args: Any, **more: Any) -> FaceError:

@@ -39,7 +39,8 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
         raise KeyboardInterrupt
 
     write_whole(tmp_path / "file", b"before")
-    monkeypatch.setattr(*((os, broken) if broken == "fsync" else (Path, broken)), interrupted)
+    owner: object = os if broken == "fsync" else Path
+    monkeypatch.setattr(owner, broken, interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "file", b"after")
     assert (tmp_path / "file").read_bytes() == b"before"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from eacps.domain import SearchResult
 from eacps.settings import Settings
@@ -23,7 +24,7 @@ def settings(tmp_path: Path) -> Settings:
         _env_file=None,
         data_dir=tmp_path,
         label_studio_url="http://label-studio.example:8080",
-        label_studio_api_key="a" * 40,
+        label_studio_api_key=SecretStr("a" * 40),
         predict_wait_seconds=0,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +24,25 @@ from eacps.domain import (
     SearchResult,
     Trial,
 )
-from eacps.jobs.contract import Job, JobStatus, WaitingBatches, WorkerStatus
+from eacps.jobs.contract import STATES, Job, JobState, JobStatus, WaitingBatches, WorkerStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
 
 
 class Queue:
-    """The jobs client's contract, in memory: each test decides what becomes of a job."""
+    """A JobQueue in memory: each test decides what becomes of a job."""
 
     def __init__(self) -> None:
         self.entries: dict[str, JobStatus] = {}
         self.priorities: dict[str, int] = {}
         self.outcomes: dict[str, SearchResult | Failure] = {}
         self.retried: list[str] = []
+        self.restarted: list[str] = []
 
     def submit(self, job: Job) -> bool:
         return self.submit_many([job]) == 1
 
-    def submit_many(self, jobs: list[Job]) -> int:
+    def submit_many(self, jobs: Sequence[Job]) -> int:
         new = {job.id: job for job in jobs if job.id not in self.entries}
         for job in new.values():
             json.dumps(job.origin)
@@ -53,29 +56,42 @@ class Queue:
     def status(self, job: str) -> JobStatus | None:
         return self.entries.get(job)
 
-    def statuses(self, jobs: list[str]) -> dict[str, JobStatus]:
+    def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
         return {job: self.entries[job] for job in jobs if job in self.entries}
 
-    def list(self, limit: int = 100, state: str | None = None) -> list[JobStatus]:
-        return [e for e in self.entries.values() if state in (None, e.state)][:limit]
+    def list(self, limit: int = 50, state: JobState | None = None) -> Sequence[JobStatus]:
+        newest = reversed(self.entries.values())
+        return [entry for entry in newest if state in (None, entry.state)][:limit]
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
         return self.outcomes.get(job)
 
-    def retry(self, job: str) -> None:
+    def retry(self, job: str) -> bool:
+        if self.entries[job].state not in ("failed", "cancelled"):
+            return False
         self.retried.append(job)
+        return True
 
-    def counts(self) -> dict[str, int]:
-        return {"queued": len(self.entries)}
+    def restart(self, job: str) -> bool:
+        self.restarted.append(job)
+        return job in self.entries
 
-    def waiting(self) -> list[WaitingBatches]:
+    def counts(self) -> Mapping[JobState, int]:
+        found = Counter(entry.state for entry in self.entries.values())
+        return {state: found[state] for state in STATES}
+
+    def waiting(self) -> Sequence[WaitingBatches]:
         return []
 
-    def workers(self) -> list[WorkerStatus]:
-        return [WorkerStatus("here:0", "device", "cpu", 1, 2.0, time.time())]
+    def workers(self) -> Sequence[WorkerStatus]:
+        return [WorkerStatus("here/device-0", "worker", "cpu", 1, 2.0, time.time())]
 
     def end(
-        self, outcome: SearchResult | Failure, state: str = "", *, seconds_ago: float = 60.0
+        self,
+        outcome: SearchResult | Failure,
+        state: JobState | None = None,
+        *,
+        seconds_ago: float = 60.0,
     ) -> str:
         """End the only job; returns its id."""
         [entry] = self.entries.values()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from eacps.artifacts import open_store
@@ -42,7 +43,7 @@ def rectangle(x: float, width: float) -> dict[str, Any]:
     return {"type": "rectanglelabels", "to_name": "img", "value": value}
 
 
-def mask(settings: Settings, name: str) -> np.ndarray:
+def mask(settings: Settings, name: str) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(open_store(settings).get(name))))
 
 

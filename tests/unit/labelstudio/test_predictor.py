@@ -38,7 +38,7 @@ ANYTHING = st.recursive(
 
 def ask(settings: Settings, queue: Queue, *tasks: Any, **more: Any) -> list[dict[str, Any]]:
     arguments = {"label_config": "", "project": "2.1700000000", "context": None} | more
-    return tasks_in(list(tasks), settings=settings, client=queue, **arguments)  # type: ignore[arg-type]
+    return tasks_in(list(tasks), settings=settings, client=queue, **arguments)
 
 
 def enriched(settings: Settings, result: SearchResult) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_webhook_and_predict_mean_the_same_job(
     settings: Settings, queue: Queue, recorded: Any
 ) -> None:
     webhook, predict = recorded("webhook_tasks_created"), recorded("predict_open_task")
-    assert tasks_created(webhook, settings, queue) == 2  # type: ignore[arg-type]
+    assert tasks_created(webhook, settings, queue) == 2
     ask(settings, queue, *predict["tasks"], label_config=predict["label_config"])
     assert len(queue.entries) == 2
 
@@ -70,7 +70,7 @@ def test_webhook_and_predict_mean_the_same_job(
 def test_a_webhook_looks_up_the_regions_it_does_not_bring(
     settings: Settings, queue: Queue, recorded: Any
 ) -> None:
-    tasks_created(recorded("webhook_tasks_created"), settings, queue)  # type: ignore[arg-type]
+    tasks_created(recorded("webhook_tasks_created"), settings, queue)
     origins = [read_origin(entry.origin) for entry in queue.entries.values()]
     assert {origin.task: origin.look_up for origin in origins} == {11: False, 12: True}
 
@@ -107,7 +107,7 @@ def test_a_finished_task_keeps_its_result_when_settings_change(
     row = {"model_version": settings.model_version, "result": answer["result"]}
     assert ask(later, queue, task | {"predictions": [row]}) == [{}]
     payload = {"action": "TASKS_CREATED", "tasks": [task], "project": {"id": 2}}
-    assert tasks_created(payload, later, queue) == 0  # type: ignore[arg-type]
+    assert tasks_created(payload, later, queue) == 0
     ask(later, queue, task | {"data": task["data"] | {"prompt": "another"}})
     assert len(queue.entries) == 1
 
@@ -238,12 +238,12 @@ def test_no_request_makes_it_raise(
     )
     more = {"label_config": config, "project": project, "context": context}
     assert len(ask(settings, Queue(), *tasks, **more)) == len(tasks)
-    tasks_created({"tasks": tasks, "project": project}, settings, Queue())  # type: ignore[arg-type]
+    tasks_created({"tasks": tasks, "project": project}, settings, Queue())
 
 
 @pytest.mark.parametrize("tasks", [None, 3, "x", {}])
 def test_tasks_that_are_no_list_are_no_tasks(settings: Settings, queue: Queue, tasks: Any) -> None:
-    answer = tasks_in(tasks, "", 1, context=None, settings=settings, client=queue)  # type: ignore[arg-type]
+    answer = tasks_in(tasks, "", 1, context=None, settings=settings, client=queue)
     assert answer == []
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from eacps.domain import Route
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON, choose_route, route_of_label
 from eacps.settings import Settings
 
@@ -71,7 +72,7 @@ def test_labels_are_matched_without_regard_to_case(label: str, expected: str | N
 
 
 def test_the_most_specific_pattern_wins() -> None:
-    table = {"*face*": "edit", "*face*swap*": "face_swap", "*": "character"}
+    table: dict[str, Route] = {"*face*": "edit", "*face*swap*": "face_swap", "*": "character"}
     chosen = Settings(_env_file=None, route_labels=table)
     assert route_of_label("face swap", chosen) == "face_swap"
     assert route_of_label("face", chosen) == "edit"

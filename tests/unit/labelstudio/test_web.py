@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
+from pydantic import SecretStr
 
 from eacps.artifacts import open_signer, open_store
 from eacps.domain import Failure
@@ -23,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def client_of(settings: Settings, queue: Queue) -> FlaskClient:
-    return create_app(settings, open_jobs=lambda _: queue).test_client()  # type: ignore[arg-type,return-value]
+    return create_app(settings, open_jobs=lambda _: queue).test_client()
 
 
 @pytest.fixture(params=[True, False], ids=["label-studio-ml", "own routes"])
@@ -63,7 +64,7 @@ def test_annotations_do_not_change_the_version(
 def test_new_tasks_are_enqueued_by_the_webhook(
     web: FlaskClient, recorded: Any, queue: Queue
 ) -> None:
-    assert web.post("/webhook", json=recorded("webhook_tasks_created")).json["jobs"] == 2
+    assert web.post("/webhook", json=recorded("webhook_tasks_created")).get_json()["jobs"] == 2
     assert len(queue.entries) == 2
 
 
@@ -101,7 +102,7 @@ def test_a_malformed_body_is_answered_with_a_sentence(
 ) -> None:
     answer = web.post(path, data=body)
     assert answer.status_code == 400
-    assert answer.json["error"]["message"] == "The request's body must be a JSON object."
+    assert answer.get_json()["error"]["message"] == "The request's body must be a JSON object."
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_no_answer_shows_a_stack_trace(settings: Settings, recorded: Any) -> Non
         answer = web.post(path, json=recorded("webhook_tasks_created"))
         assert b"Traceback" not in answer.data
         assert b"secret detail" not in answer.data
-    assert web.get("/no-such-page").json["error"]["code"] == "http_error"
+    assert web.get("/no-such-page").get_json()["error"]["code"] == "http_error"
 
 
 def test_health_needs_neither_queue_nor_password(tmp_path: Path) -> None:
@@ -162,10 +163,10 @@ def test_health_needs_neither_queue_nor_password(tmp_path: Path) -> None:
         raise RuntimeError("no database")
 
     settings = Settings(
-        _env_file=None, data_dir=tmp_path, basic_auth_user="ls", basic_auth_pass="secret"
+        _env_file=None, data_dir=tmp_path, basic_auth_user="ls", basic_auth_pass=SecretStr("secret")
     )
     web = create_app(settings, open_jobs=unreachable).test_client()
-    assert web.get("/health").json["status"] == "UP"
+    assert web.get("/health").get_json()["status"] == "UP"
     assert web.get("/").status_code in (200, 401)
     assert web.post("/setup", json={}).status_code == 401
     assert web.post("/setup", json={}, auth=("ls", "wrong")).status_code == 401
@@ -203,9 +204,9 @@ def test_the_status_page_names_failures_and_workers(
     request = recorded("predict_open_task")
     web.post("/predict", json=request)
     queue.end(make_result(), "delivering")
-    assert web.get("/status.json").json["running"][0]["finished"] == 3
+    assert web.get("/status.json").get_json()["running"][0]["finished"] == 3
     queue.end(Failure("bad_image", "The image <b>is</b> broken."))
-    facts = web.get("/status.json").json
+    facts = web.get("/status.json").get_json()
     assert facts["failures"][0]["failure"]["code"] == "bad_image"
     assert facts["failures"][0]["task"] == request["tasks"][0]["id"]
     assert facts["workers"][0]["device"] == "cpu"
@@ -219,7 +220,7 @@ def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path
     def status(folder: Path) -> Any:
         changed = Settings(**{**settings.model_dump(), "face_models": folder})
         web = create_app(changed, open_jobs=lambda _: Queue()).test_client()
-        return web.get("/status.json").json["faces"], web.get("/status").text
+        return web.get("/status.json").get_json()["faces"], web.get("/status").text
 
     facts, page = status(tmp_path / "nowhere")
     assert facts["engine"] == ""
@@ -262,7 +263,7 @@ def test_the_status_page_survives_a_missing_database(settings: Settings) -> None
 
     web = create_app(settings, open_jobs=unreachable).test_client()
     assert web.get("/status").status_code == 200
-    assert "cannot be reached" in web.get("/status.json").json["queue_error"]
+    assert "cannot be reached" in web.get("/status.json").get_json()["queue_error"]
 
 
 def test_the_web_process_stays_light(tmp_path: Path) -> None:

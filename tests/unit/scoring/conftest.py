@@ -9,9 +9,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 from PIL import Image
-from scoring_cases import bear
 
 from eacps.settings import Settings
+from tests.unit.scoring.scoring_cases import bear
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from scoring_cases import bear, images, task, upper_half, with_hat
 
 from eacps.demo.bears import describe, random_scene, render
 from eacps.domain import EditTask
@@ -28,6 +27,7 @@ from eacps.scoring.lpips import LpipsScorer
 from eacps.scoring.region import RegionScorer
 from eacps.scoring.tower import clip_tower
 from eacps.settings import Settings
+from tests.unit.scoring.scoring_cases import bear, images, task, upper_half, with_hat
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
 

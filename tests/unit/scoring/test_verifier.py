@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scoring_cases import images, task
 
 from eacps.demo.bears import render
 from eacps.demo.tasks import DemoTask, demo_tasks
@@ -21,6 +20,7 @@ from eacps.plugins import Context
 from eacps.scoring import Potential, open_scorers
 from eacps.settings import Settings
 from eacps.verifiers.scorer import VerifierScorer
+from tests.unit.scoring.scoring_cases import images, task
 
 
 @pytest.fixture

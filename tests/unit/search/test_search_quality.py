@@ -90,7 +90,7 @@ def test_ade_cot_nears_best_of_8_for_less_than_it_may_spend() -> None:
     ],
     ids=lambda part: next(name for name in part if part[name]),
 )
-def test_each_part_of_ade_cot_saves_by_itself(part: dict[str, bool]) -> None:
+def test_each_part_of_ade_cot_saves_by_itself(part: dict[str, Any]) -> None:
     baseline = best_of(8)
     quality, spent = played("ade_cot", **part)
     assert spent < 7.0
@@ -106,7 +106,7 @@ def test_adaptive_eacps_finds_more_for_the_same_cost_where_tasks_differ() -> Non
 
 
 def test_eacps_with_rungs_beats_best_of_8_at_its_cost() -> None:
-    rungs = {"rungs": [[0.3, 4], [0.6, 2]], "local_rungs": [[0.5, 2]]}
+    rungs: dict[str, Any] = {"rungs": [[0.3, 4], [0.6, 2]], "local_rungs": [[0.5, 2]]}
     quality, spent = played("eacps", k=8, **rungs)
     assert spent == pytest.approx(7.5)
     assert quality > best_of(8) + 0.1

@@ -33,7 +33,7 @@ from eacps.editors.diffusers.loading import call_arguments
 from eacps.editors.diffusers.noise import materialise_all
 from eacps.editors.diffusers.states import StateMemory
 from eacps.editors.diffusers.window import require_resumable, window
-from eacps.editors.protocol import EditSession, Render, States, Tick, no_tick
+from eacps.editors.protocol import Render, States, Tick, no_tick
 from eacps.errors import EditorError
 from eacps.images import TaskImages
 from eacps.settings import Settings
@@ -62,7 +62,7 @@ class DiffusersEditor:
         """The family and the folder's or hub id's last part."""
         return f"{self.family.title} · {Path(self.settings.editor).name}"
 
-    def open(self, task: EditTask, images: TaskImages) -> EditSession:
+    def open(self, task: EditTask, images: TaskImages) -> DiffusersSession:
         """Encode a task's prompt and images."""
         with self.lock:
             return DiffusersSession(self, task, images)

@@ -27,7 +27,7 @@ from eacps.labelstudio.web.status import status_facts, status_page
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import JobQueue
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def create_app(
     settings: Settings,
     model_class: type[Any] = BackendModel,
     *,
-    open_jobs: Callable[[Settings], JobClient] | None = None,
+    open_jobs: Callable[[Settings], JobQueue] | None = None,
 ) -> Flask:
     """The WSGI app. Opens neither database nor store before the first request."""
     services = Services(settings, open_jobs) if open_jobs else Services(settings)

@@ -15,14 +15,14 @@ from eacps.labelstudio.web import compat, predictor
 from eacps.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import JobQueue
 
 log = logging.getLogger(__name__)
 
 EXTENSION = "eacps"
 
 
-def _open_jobs(settings: Settings) -> JobClient:
+def _open_jobs(settings: Settings) -> JobQueue:
     from eacps.jobs.client import JobClient
 
     return JobClient(settings)
@@ -33,14 +33,14 @@ class Services:
     """What the views share: settings, and the queue, opened by the first request after a fork."""
 
     settings: Settings
-    open_jobs: Callable[[Settings], JobClient] = _open_jobs
-    _opened: JobClient | None = None
+    open_jobs: Callable[[Settings], JobQueue] = _open_jobs
+    _opened: JobQueue | None = None
     _warming: bool = False
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def jobs(self) -> JobClient:
-        """The queue's client."""
+    def jobs(self) -> JobQueue:
+        """The queue."""
         with self._opening:
             if self._opened is None:
                 self._opened = self.open_jobs(self.settings)

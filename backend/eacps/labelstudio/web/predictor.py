@@ -18,8 +18,7 @@ from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    from eacps.jobs.client import JobClient
-    from eacps.jobs.contract import JobStatus
+    from eacps.jobs.contract import JobQueue, JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def tasks_in(
     *,
     context: Any,
     settings: Settings,
-    client: JobClient,
+    client: JobQueue,
 ) -> list[dict[str, Any]]:
     """One answer per task, in order: a prediction, or `{}` for "not yet". Never raises.
 
@@ -70,7 +69,7 @@ def tasks_in(
     return answers
 
 
-def tasks_created(payload: Any, settings: Settings, client: JobClient) -> int:
+def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
     """Enqueue the tasks that a TASKS_CREATED webhook brings; returns how many are new."""
     content = mapping(payload)
     project = mapping(content.get("project"))
@@ -97,7 +96,7 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
     return _Asked(task, origin, origin.job_id)
 
 
-def _answer_all(asked: list[_Asked], settings: Settings, client: JobClient) -> None:
+def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> None:
     for entry in asked:
         if entry.origin.delivered:
             entry.answer = _already_held(entry, client)
@@ -106,7 +105,7 @@ def _answer_all(asked: list[_Asked], settings: Settings, client: JobClient) -> N
     _wait(waiting, settings, client)
 
 
-def _already_held(entry: _Asked, client: JobClient) -> dict[str, Any] | None:
+def _already_held(entry: _Asked, client: JobQueue) -> dict[str, Any] | None:
     """The prediction that the task holds. A finished task keeps it, whatever settings are new,
     until its data change or somebody asks for another search."""
     if not has_answer(entry.task, entry.origin):
@@ -129,7 +128,7 @@ def _being_delivered(status: JobStatus) -> bool:
     )
 
 
-def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> None:
+def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) -> None:
     priority = INTERACTIVE_PRIORITY if len(waiting) == 1 else BATCH_PRIORITY
     jobs = [_job(entry, priority) for entry in waiting]
     if not jobs or client.submit_many(jobs) == len({job.id for job in jobs}):
@@ -144,7 +143,7 @@ def _revive(
     status: JobStatus | None,
     priority: int,
     settings: Settings,
-    client: JobClient,
+    client: JobQueue,
 ) -> None:
     """Bring an ended job back to life when its end left the task without an answer."""
     for repeat in range(2, MAX_REPEATS):
@@ -162,7 +161,7 @@ def _revive(
         status = client.status(entry.job_id)
 
 
-def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> None:
+def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) -> None:
     started = time.monotonic()
     for entry in waiting:
         limit = settings.predict_wait_seconds
@@ -178,7 +177,7 @@ def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobClient) -> N
             entry.answer = _full_answer(entry, outcome, settings, client)
 
 
-def _wait_for_delivery(entry: _Asked, deadline: float, client: JobClient) -> None:
+def _wait_for_delivery(entry: _Asked, deadline: float, client: JobQueue) -> None:
     # Label Studio reads the task anew after our answer: delivered by then, it shows at once.
     while time.monotonic() < deadline:
         status = client.status(entry.job_id)
@@ -188,7 +187,7 @@ def _wait_for_delivery(entry: _Asked, deadline: float, client: JobClient) -> Non
 
 
 def _full_answer(
-    entry: _Asked, outcome: SearchResult | Failure | None, settings: Settings, client: JobClient
+    entry: _Asked, outcome: SearchResult | Failure | None, settings: Settings, client: JobQueue
 ) -> dict[str, Any]:
     if outcome is None:
         return _unfinished(entry, client.status(entry.job_id))
