@@ -24,7 +24,7 @@ _LOOKED_AT = 6
 """Faces of one image that are compared, the largest first."""
 
 
-KEPT_TASKS = 4
+CACHED_TASKS = 4
 
 
 class IdentityScorer:
@@ -39,7 +39,7 @@ class IdentityScorer:
     def __init__(self, settings: Settings, device: str) -> None:
         self._settings = settings
         self._device = device
-        self._judges = Recent[str, IdentityJudge](KEPT_TASKS)
+        self._judges = Recent[str, IdentityJudge](CACHED_TASKS)
 
     @classmethod
     def load(cls, context: Context) -> IdentityScorer:

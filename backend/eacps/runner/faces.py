@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eacps.faces.session import Swapped, SwapSession
 
 Tick = Callable[[], None]
-KEPT_TASKS = 4
+CACHED_TASKS = 4
 Box = tuple[int, int, int, int]
 ROOM = 0.6
 FILLS_MUCH = 0.5
@@ -38,7 +38,7 @@ class Faces:
         self._store = store
         self._device = device
         self._opened: OpenedEngine | None = None
-        self._sessions: Recent[str, SwapSession] = Recent(KEPT_TASKS)
+        self._sessions: Recent[str, SwapSession] = Recent(CACHED_TASKS)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         """One candidate per trial of route face_swap, in order."""

@@ -18,7 +18,7 @@ def potential_of(settings: Settings, route: Route, *, with_reference: bool = Tru
     if not with_reference:
         return _without_identity(potential)
     if route == "character" and IDENTITY not in potential.weights:
-        return potential.and_also(IDENTITY, settings.identity_weight)
+        return potential.with_metric(IDENTITY, settings.identity_weight)
     return potential
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from eacps.editors import Editor, EditSession, Render
 
 Tick = Callable[[], None]
-KEPT_TASKS = 4
+CACHED_TASKS = 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Renderer:
         self._store = store
         self._settings = settings
         self._index = index
-        self._open = Recent[str, _Opened](KEPT_TASKS)
+        self._open = Recent[str, _Opened](CACHED_TASKS)
 
     def start_of(self, task: EditTask) -> TaskImages:
         """The images that a task's edits start from, and are judged against."""

@@ -1,4 +1,4 @@
-"""Scorers and the potential that ranks. Importing this loads no torch."""
+"""Scorers, and the potential that ranks candidates. Importing this does not load torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt following and consistency, as CLIP sees them."""
+"""Prompt following and consistency, by CLIP similarity."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from eacps.scoring.tower import ClipTower, Features
 
-KEPT_TASKS = 8
-LEAST_MOVEMENT = 1e-3
-"""Of unit vectors; less is what rounding does to an image that nobody changed."""
+CACHED_TASKS = 8
+MIN_MOVEMENT = 1e-3
+"""A smaller distance between unit vectors is rounding noise of an unchanged image."""
 NEUTRAL_TEXT = ""
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What stays the same for all edits of a task."""
+class _TaskVectors:
+    """The vectors that all edits of a task share."""
 
     instruction: torch.Tensor
     direction: torch.Tensor
@@ -38,10 +38,14 @@ class _Known:
 
 
 class ClipScorer:
-    """`pf`: similarity of edit and instruction, with a mask the mean of the whole image and of
-    the part inside. `cons`: similarity of edit and source, with a mask outside it only.
-    `pf_dir`: whether the image moved the way the words point, i.e. the cosine of (edit - source)
-    and (instruction - empty text); 0 where nothing moved."""
+    """Three metrics from CLIP vectors:
+
+    - `pf`, prompt following: similarity of edit and instruction; with a mask, the mean over the
+      whole image and the part inside the mask;
+    - `cons`, consistency: similarity of edit and source; with a mask, of the part outside it;
+    - `pf_dir`: cosine of (edit - source) and (instruction - empty text), i.e. whether the image
+      changed in the direction of the instruction; 0 if it did not change.
+    """
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         "pf": MetricRange(worst=0, best=0.5),
@@ -51,7 +55,7 @@ class ClipScorer:
 
     def __init__(self, tower: ClipTower) -> None:
         self._tower = tower
-        self._known = Recent[str, _Known](KEPT_TASKS)
+        self._task_vectors = Recent[str, _TaskVectors](CACHED_TASKS)
 
     @classmethod
     def load(cls, context: Context) -> ClipScorer:
@@ -63,23 +67,25 @@ class ClipScorer:
     def score(
         self, task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
     ) -> Sequence[Scores]:
-        """All images, and with a mask their insides and outsides, in one forward."""
+        """Score all images in one forward pass; with a mask, their inside and outside too."""
         if not edited:
             return []
         mask = masks.dividing_mask(images)
-        known = self._known.get_or_make(task.key, lambda: self._of_task(task, images, mask))
+        vectors = self._task_vectors.get_or_make(
+            task.key, lambda: self._vectors_of(task, images, mask)
+        )
         whole, within, beyond = self._features(images, edited, mask)
-        following = whole.vectors @ known.instruction
+        following = whole.vectors @ vectors.instruction
         if within is not None:
-            following = (following + within.vectors @ known.instruction) / 2
-        staying = (beyond or whole).vectors @ known.source_outside
-        moved = whole.vectors - known.source
-        direction = (moved @ known.direction) / moved.norm(dim=-1).clamp_min(LEAST_MOVEMENT)
+            following = (following + within.vectors @ vectors.instruction) / 2
+        staying = (beyond or whole).vectors @ vectors.source_outside
+        moved = whole.vectors - vectors.source
+        direction = (moved @ vectors.direction) / moved.norm(dim=-1).clamp_min(MIN_MOVEMENT)
         columns = (following.tolist(), direction.tolist(), staying.tolist())
         return [dict(zip(self.ranges, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
-        """Cosines of all pairs of images, as the model sees them."""
+        """The cosine similarities of all pairs of images."""
         vectors = self._tower.features(images).vectors
         return [[float(cosine) for cosine in row] for row in vectors @ vectors.T]
 
@@ -96,12 +102,14 @@ class ClipScorer:
         first, second, third = features.split(count, count, count)
         return first, second, third
 
-    def _of_task(self, task: EditTask, images: TaskImages, mask: Image.Image | None) -> _Known:
-        instruction, neutral = self._tower.read([task.instruction, NEUTRAL_TEXT])
+    def _vectors_of(
+        self, task: EditTask, images: TaskImages, mask: Image.Image | None
+    ) -> _TaskVectors:
+        instruction, neutral = self._tower.encode_texts([task.instruction, NEUTRAL_TEXT])
         direction = instruction - neutral
         source = self._tower.features([images.source]).vectors[0]
         beyond = source
         if mask is not None:
             beyond = self._tower.features([masks.outside(images.source, mask)]).vectors[0]
         unit = direction / direction.norm().clamp_min(1e-6)
-        return _Known(instruction, unit, source, beyond)
+        return _TaskVectors(instruction, unit, source, beyond)

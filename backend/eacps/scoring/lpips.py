@@ -1,4 +1,4 @@
-"""Perceptual distance to the source: LPIPS, or the same idea in CLIP's own features."""
+"""Perceptual distance to the source: LPIPS (Zhang et al., 2018), or the same in CLIP features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eacps.recent import Recent
 from eacps.scoring import masks
 from eacps.scoring.clip import ClipScorer
 from eacps.scoring.protocol import Images, Scores
-from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
+from eacps.scoring.spatial import CACHED_TASKS, hide_masked, spatial_mean
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CLIP_TRUNK = "clip"
 
 
 class Distance(Protocol):
-    """How far edited images are from their source."""
+    """A perceptual distance of edited images to their source."""
 
     def __call__(
         self,
@@ -37,11 +37,11 @@ class Distance(Protocol):
         edited: Sequence[Image.Image],
         mask: Image.Image | None,
     ) -> list[float]:
-        """One distance per edited image; with a mask, of what lies outside it."""
+        """One distance per edited image; with a mask, of the part outside it."""
 
 
 class LpipsScorer:
-    """`lpips`: 0 for an untouched image; with a mask, only what lies outside it counts."""
+    """`lpips`: 0 for an unchanged image; with a mask, only the part outside it counts."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {"lpips": MetricRange(worst=1, best=0)}
 
@@ -50,7 +50,7 @@ class LpipsScorer:
 
     @classmethod
     def load(cls, context: Context) -> LpipsScorer:
-        """Load the trunk of EACPS_LPIPS_TRUNK."""
+        """Load the trunk that EACPS_LPIPS_TRUNK names."""
         settings, device = context.settings, context.device
         if settings.lpips_trunk == CLIP_TRUNK:
             from eacps.scoring.tower import clip_tower
@@ -67,7 +67,7 @@ class LpipsScorer:
 
     @classmethod
     def wanted(cls, settings: Settings, metric_names: Collection[str]) -> bool:
-        """In CLIP's features it shares CLIP's forward, so that it costs next to nothing."""
+        """True if CLIP runs anyway: then a distance in its features costs no forward pass."""
         return settings.lpips_trunk == CLIP_TRUNK and bool(ClipScorer.ranges.keys() & metric_names)
 
     def score(
@@ -81,17 +81,20 @@ class LpipsScorer:
 
 
 class ClipDistance:
-    """LPIPS without learned weights, in the stages of CLIP's image tower: unit-normalise the
-    channels, square the difference, average over the image, average over the stages."""
+    """LPIPS without its learned weights, on the stages of CLIP's image tower.
+
+    Normalise the channels to unit length, square the difference, and average over the image and
+    over the stages (Zhang et al., 2018, with all weights w_l = 1).
+    """
 
     def __init__(self, tower: ClipTower) -> None:
         if not tower.has_stages:
             raise ScoringError(
-                "The CLIP model of EACPS_CLIP does not show its inner features.",
+                "The CLIP model of EACPS_CLIP does not expose its intermediate features.",
                 hint="Set EACPS_LPIPS_TRUNK to alex, vgg or squeeze.",
             )
         self._tower = tower
-        self._sources: Recent[str, Features] = Recent(KEPT_TASKS)
+        self._sources: Recent[str, Features] = Recent(CACHED_TASKS)
 
     def __call__(
         self,
@@ -104,9 +107,9 @@ class ClipDistance:
         import torch
 
         with torch.inference_mode():
-            target = self._tower.features(shown(images, edited, mask))
+            target = self._tower.features(hide_masked(images, edited, mask))
             source = self._sources.get_or_make(
-                task.key, lambda: self._tower.features(shown(images, [images.source], mask))
+                task.key, lambda: self._tower.features(hide_masked(images, [images.source], mask))
             )
             parts = [
                 spatial_mean(_difference(one, other), mask)

@@ -1,4 +1,4 @@
-"""LPIPS proper: the lpips package's learned weights on a trunk from torchvision."""
+"""LPIPS itself: the learned weights of the lpips package on a trunk from torchvision."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from eacps.errors import ScoringError
 from eacps.files import file_hash
 from eacps.images import TaskImages, fit_within
 from eacps.recent import Recent
-from eacps.scoring.spatial import KEPT_TASKS, shown, spatial_mean
+from eacps.scoring.spatial import CACHED_TASKS, hide_masked, spatial_mean
 
 TRUNKS: Final[dict[str, tuple[str, str]]] = {
     "alex": ("alexnet", "AlexNet_Weights"),
     "vgg": ("vgg16", "VGG16_Weights"),
     "squeeze": ("squeezenet1_1", "SqueezeNet1_1_Weights"),
 }
-LONGER_SIDE = 512
-"""Larger images are judged at this size: the trunks' memory grows with every pixel."""
+MAX_SIDE = 512
+"""Larger images are shrunk to this, because memory grows with the number of pixels."""
 
 
 class TrunkDistance:
-    """LPIPS; the trunk's weights must lie in torch's hub cache and be the published ones."""
+    """LPIPS; needs the published weights of the trunk in torch's hub cache."""
 
     def __init__(self, trunk: str, device: str) -> None:
         require_weights(trunk)
         self._model = _build(trunk).to(device)
         self._device = device
-        self._sources = Recent[str, torch.Tensor](KEPT_TASKS)
+        self._sources = Recent[str, torch.Tensor](CACHED_TASKS)
 
     @torch.inference_mode()
     def __call__(
@@ -58,8 +58,8 @@ class TrunkDistance:
         from torchvision.transforms.functional import pil_to_tensor
 
         fitted = [
-            fit_within(image.resize(images.source.size), LONGER_SIDE)
-            for image in shown(images, edited, mask)
+            fit_within(image.resize(images.source.size), MAX_SIDE)
+            for image in hide_masked(images, edited, mask)
         ]
         stacked = torch.stack([pil_to_tensor(image) for image in fitted])
         return stacked.to(self._device, torch.float32) / 127.5 - 1
@@ -75,9 +75,9 @@ def require_weights(trunk: str) -> None:
     )
     if not file.is_file():
         raise ScoringError(
-            f"EACPS_LPIPS_TRUNK is {trunk}, but its weights are not here: {file}.", hint=fetch
+            f"EACPS_LPIPS_TRUNK is {trunk}, but its weights are missing: {file}.", hint=fetch
         )
-    # torchvision names a file after the hash of what it published.
+    # torchvision puts the start of the file's hash into its name.
     expected = file.stem.rpartition("-")[2]
     if not file_hash(file).startswith(expected):
         raise ScoringError(
@@ -87,7 +87,7 @@ def require_weights(trunk: str) -> None:
 
 
 def weights_file(trunk: str) -> Path:
-    """Where torchvision keeps the trunk's weights."""
+    """Where torchvision stores the trunk's weights."""
     import torchvision
 
     _, weights = TRUNKS[trunk]
@@ -99,7 +99,7 @@ def _build(trunk: str) -> Any:
     import lpips
 
     model = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
-    # The package would load the trunk with pickle allowed.
+    # Load the trunk here, because the package would allow pickle.
     weights = torch.load(weights_file(trunk), map_location="cpu", weights_only=True)
     network, _ = TRUNKS[trunk]
     _fill(model.net, weights, network)
@@ -107,7 +107,7 @@ def _build(trunk: str) -> Any:
 
 
 def _fill(trunk: Any, weights: dict[str, torch.Tensor], network: str) -> None:
-    # lpips cuts the network's `features` into slices and keeps the layers' numbers as names.
+    # lpips splits the network's `features` into slices and keeps the layer numbers as names.
     layers = {name.removeprefix("features."): value for name, value in weights.items()}
     for part_name, part in trunk.named_children():
         own = {name: layers[name] for name in part.state_dict() if name in layers}

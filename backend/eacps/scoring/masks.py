@@ -1,4 +1,4 @@
-"""Masks for scorers: at an image's size, black and white, and only where they divide it."""
+"""Masks for scorers: black and white, in the source's size, with an inside and an outside."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ NEUTRAL = (127, 127, 127)
 
 
 def dividing_mask(images: TaskImages) -> Image.Image | None:
-    """The mask at the source's size; None where it is missing, empty, or covers everything,
-    because then there are no two sides to judge."""
+    """The mask in the source's size; None if it is missing, empty or covers the whole image,
+    because then there is no inside and outside to judge."""
     if images.mask is None:
         return None
     mask = images.mask.resize(images.source.size, Image.Resampling.NEAREST)
@@ -20,12 +20,12 @@ def dividing_mask(images: TaskImages) -> Image.Image | None:
 
 
 def outside(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The image with everything inside the mask painted over."""
+    """The image with the inside of the mask painted grey."""
     return Image.composite(Image.new("RGB", image.size, NEUTRAL), image, mask)
 
 
 def inside(image: Image.Image, mask: Image.Image, margin: float = 0.1) -> Image.Image:
-    """The image cut down to the mask and a little around it."""
+    """The image cropped to the mask plus a margin."""
     left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
     across, down = round((right - left) * margin), round((bottom - top) * margin)
     box = (
@@ -38,7 +38,7 @@ def inside(image: Image.Image, mask: Image.Image, margin: float = 0.1) -> Image.
 
 
 def at_source_size(images: TaskImages, edited: Image.Image) -> Image.Image:
-    """An edited image laid over the source, pixel by pixel."""
+    """The edited image in the size of the source."""
     if edited.size == images.source.size:
         return edited
     return edited.resize(images.source.size, Image.Resampling.LANCZOS)

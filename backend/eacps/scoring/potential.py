@@ -1,4 +1,9 @@
-"""The number that ranks: a weighted sum of metrics, with every contribution on show."""
+"""The potential: the number that ranks candidates, a weighted sum of their metrics.
+
+The potential `eacps`, of the search of that name, is `pf + 10 cons - 3 lpips` over raw values:
+prompt following, plus consistency with the source, minus perceptual distance to it. The potential
+`weighted` is the sum of EACPS_WEIGHTS times metrics, each normalised to 0 (worst) to 1 (best).
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,13 @@ from eacps.settings import Settings
 
 EACPS_WEIGHTS: Mapping[str, float] = {"pf": 1.0, "cons": 10.0, "lpips": -3.0}
 EACPS_RANGE = (4.0, 10.5)
-"""Where potentials `eacps` of real edits lie: from an image that has nothing to do with the source
-to one that hardly differs from it and follows the instruction well."""
+"""The range of the potential `eacps` for real edits: from an image that is unrelated to the source,
+to one that hardly differs from the source and follows the instruction well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One candidate's potential, and how it came about."""
+    """The potential of one candidate, and the metrics that it comes from."""
 
     value: float | None
     metrics: tuple[Metric, ...]
@@ -31,7 +36,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Potential:
-    """U = sum of weight x metric, over raw metrics (`eacps`) or normalised ones (`weighted`).
+    """The sum of weight x metric, over raw metrics (`eacps`) or normalised ones (`weighted`).
 
     >>> potential = Potential.of(Settings(potential="weighted", weights={"pf": 2}))
     >>> potential.judge({"pf": 0.25, "cons": 0.9}).value
@@ -45,8 +50,7 @@ class Potential:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS ask for, over all scorers'
-        metrics."""
+        """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS define."""
         ranges = known_ranges(settings)
         if settings.potential == "eacps":
             return cls(EACPS_WEIGHTS, ranges, EACPS_RANGE, on_raw_values=True)
@@ -60,14 +64,14 @@ class Potential:
         *,
         setting: str = "EACPS_WEIGHTS",
     ) -> Self:
-        """A weighted sum of normalised metrics; `setting` is where the weights come from."""
+        """A weighted sum of normalised metrics; `setting` is the one that holds the weights."""
         used = _checked(weights, ranges, setting)
         lowest = sum(min(0.0, weight) for weight in used.values())
         highest = sum(max(0.0, weight) for weight in used.values())
         return cls(used, ranges, (lowest, highest))
 
-    def and_also(self, name: str, weight: float) -> Self:
-        """The same with one metric more, weighed as if it were normalised."""
+    def with_metric(self, name: str, weight: float) -> Self:
+        """This potential plus another metric, whose weight counts as if it were normalised."""
         if weight == 0:
             return self
         low, high = self.range
@@ -76,12 +80,14 @@ class Potential:
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics that it needs."""
+        """The names of the metrics that it needs."""
         return tuple(self.weights)
 
     def judge(self, raw: Mapping[str, float]) -> Judgement:
-        """The potential of a candidate from its raw metrics; what is missing or not a number is
-        made up for by the rest."""
+        """The potential of a candidate from its raw metrics.
+
+        The other metrics make up for those that are missing or not finite.
+        """
         finite = {name: float(value) for name, value in raw.items() if math.isfinite(value)}
         missing = [name for name in self.weights if name not in finite]
         present = [name for name in self.weights if name in finite]
@@ -91,32 +97,33 @@ class Potential:
         if not present:
             names = ", ".join(self.weights)
             return Judgement(
-                None, tuple(extras), (f"No metric of the potential is there: {names}.",)
+                None, tuple(extras), (f"All metrics of the potential are missing: {names}.",)
             )
-        metrics = self._weighed(finite, present, missing)
+        metrics = self._contributions(finite, present, missing)
         value = math.fsum(metric.contribution for metric in metrics)
         return Judgement(value, (*metrics, *extras), _notes(missing))
 
-    def _weighed(
+    def _contributions(
         self, raw: Mapping[str, float], present: list[str], missing: list[str]
     ) -> list[Metric]:
-        # A missing metric is taken to be as good as the weighted mean of the others, so that a
-        # candidate neither gains nor loses by its absence. A negative weight is a penalty: no
-        # penalty at all is as good as it gets, which is what `offset` accounts for.
-        there = sum(abs(self.weights[name]) for name in present)
-        gone = sum(abs(self.weights[name]) for name in missing)
-        scale = (there + gone) / there
+        # A missing metric counts as being as good as the weighted mean of the others, so that a
+        # candidate neither gains nor loses by its absence. A metric with a negative weight is best
+        # at 0, and `offset` accounts for that.
+        present_weight = sum(abs(self.weights[name]) for name in present)
+        missing_weight = sum(abs(self.weights[name]) for name in missing)
+        scale = (present_weight + missing_weight) / present_weight
         offset = sum(min(0.0, self.weights[name]) for name in missing)
         metrics = []
         for name in present:
             weight = self.weights[name]
-            contribution = weight * scale * self._scored(name, raw[name])
+            contribution = weight * scale * self._value(name, raw[name])
             if missing:
-                contribution += min(0.0, weight) * (1 - scale) + offset * abs(weight) / there
+                penalty = offset * abs(weight) / present_weight
+                contribution += min(0.0, weight) * (1 - scale) + penalty
             metrics.append(self._metric(name, raw[name], weight * scale, contribution))
         return metrics
 
-    def _scored(self, name: str, value: float) -> float:
+    def _value(self, name: str, value: float) -> float:
         return value if self.on_raw_values else self.ranges[name].normalised(value)
 
     def _metric(
@@ -137,13 +144,13 @@ def _checked(
     if unknown:
         raise SettingsError(f"{setting} names unknown metrics: {', '.join(unknown)}.", hint=hint)
     if not all(math.isfinite(weight) for weight in weights.values()):
-        raise SettingsError(f"{setting} holds a weight that is no number.", hint=hint)
-    # A weight far below the others decides nothing, but would be scaled up beyond all bounds
-    # where they are missing.
+        raise SettingsError(f"{setting} contains a weight that is not finite.", hint=hint)
+    # Drop tiny weights: they decide nothing, but would be scaled up enormously if the other metrics
+    # were missing.
     floor = 1e-6 * max(map(abs, weights.values()), default=0.0)
     used = {name: float(weight) for name, weight in weights.items() if abs(weight) > floor}
     if not used:
-        raise SettingsError(f"{setting} weighs nothing.", hint=hint)
+        raise SettingsError(f"{setting} gives no metric a weight.", hint=hint)
     return used
 
 
@@ -152,4 +159,4 @@ def _notes(missing: list[str]) -> tuple[str, ...]:
         return ()
     verb = "is" if len(missing) == 1 else "are"
     names = ", ".join(missing)
-    return (f"{names} {verb} missing; the potential comes from the other metrics, weighted up.",)
+    return (f"{names} {verb} missing; the potential weighs the other metrics more.",)

@@ -1,4 +1,4 @@
-"""What the runner asks of a scorer."""
+"""The interface of a scorer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ Scores = Mapping[str, float]
 
 
 class Scorer(Protocol):
-    """Judges edited images of one task by named metrics.
+    """Measures named metrics of the edited images of a task.
 
-    Its class says what it measures before anything is loaded: `ranges` maps each metric to its
-    range. It is loaded by `load(context)` where it has one, else called with its options, or with
-    nothing. Three more things that a class may have are below.
+    The attribute `ranges` maps each metric to its range; the class has it too, so that metrics are
+    known before anything is loaded. A scorer is made by `load(context)` if its class has that, else
+    by calling the class with its options, or without arguments. `ScorerClass` lists what else a
+    class may have.
     """
 
     @property
@@ -30,46 +31,45 @@ class Scorer(Protocol):
     def score(
         self, task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]
     ) -> Sequence[Scores]:
-        """One mapping of metric name to raw value per edited image, all in one forward.
+        """Return a mapping from metric names to raw values for each edited image.
 
-        `progress` is the share of the denoising steps that each image has behind it: 1 for a
-        finished one, less for a preview. A metric that cannot be measured is left out.
+        `progress` is the share of the denoising steps that each image has completed: 1 for a
+        finished one, less for a preview. Leave out a metric that cannot be measured.
         """
 
 
 @runtime_checkable
 class Explaining(Protocol):
-    """A scorer that also says why: one sentence per image, empty where there is none."""
+    """A scorer that also gives a reason: one sentence per image, which may be empty."""
 
     def explained(
         self, task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]
     ) -> Sequence[tuple[Scores, str]]:
-        """As `score`, each with its reason."""
+        """Like `score`, with a reason for each mapping."""
 
 
 @runtime_checkable
 class Comparing(Protocol):
-    """A scorer that tells how alike images are, by which near-duplicates are found."""
+    """A scorer that can also compare images, which finds near-duplicates."""
 
     def likeness(self, images: Images) -> Sequence[Sequence[float]]:
-        """The cosines of all pairs of images."""
+        """The cosine similarities of all pairs of images."""
 
 
 class ScorerClass(Protocol):
-    """What the registry holds. A class may also have:
+    """A scorer class, as the registry holds it. It may also have:
 
-    - `Options`, a dataclass or pydantic model: what EACPS_PLUGIN_OPTIONS may say;
-    - `load(context)`, where it needs more than its options, such as weights on a device;
-    - `wanted(settings, metric_names)`, where it is not only opened when a weight asks for one of
-      its metrics;
-    - `metric_ranges(settings)`, where what it measures depends on the settings;
-    - `judges_as_rendered = True`: it then sees images as the editor made them, before the outside
-      of a mask is restored.
+    - `Options`, a dataclass or pydantic model that describes its EACPS_PLUGIN_OPTIONS;
+    - `load(context)`, if it needs more than its options, such as weights on a device;
+    - `wanted(settings, metric_names)`, if it should also run when no weight needs its metrics;
+    - `metric_ranges(settings)`, if its metrics depend on the settings;
+    - `judges_as_rendered = True`, to see images as the editor made them, before the part outside
+      the mask is restored.
     """
 
     @property
     def ranges(self) -> Mapping[str, MetricRange]:
-        """The metrics that it yields, with their ranges."""
+        """The metrics that it measures, with their ranges."""
 
     def __call__(self, *arguments: Any) -> Scorer:
-        """A scorer, where the class has no `load`."""
+        """Make a scorer; used if the class has no `load`."""

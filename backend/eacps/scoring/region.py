@@ -1,4 +1,4 @@
-"""Whether the change is where it was asked for."""
+"""Whether the change is inside the mask."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from eacps.settings import Settings
 
 
 class RegionScorer:
-    """`region`: the share of all change (absolute, over all pixels) that lies inside the mask;
-    0 where nothing changed. Without a mask there is no such metric."""
+    """`region`: the share of the total absolute change of pixels that is inside the mask; 0 if
+    nothing changed. Tasks without a mask do not have this metric."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {"region": MetricRange(worst=0, best=1)}
     judges_as_rendered: ClassVar[bool] = True
 
     @classmethod
     def wanted(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
-        """Always: it costs a subtraction."""
+        """Always true, because it is cheap."""
         return True
 
     def score(

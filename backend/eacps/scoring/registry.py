@@ -1,4 +1,4 @@
-"""Which scorer yields which metrics; only the needed ones are opened."""
+"""The known scorers and their metrics; opens only the scorers that are needed."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ SCORERS: Final = Registry[ScorerClass](
 
 
 def names(settings: Settings) -> tuple[str, ...]:
-    """The scorers that there are: built-in, installed, and those that EACPS_SCORERS adds."""
+    """The names of all scorers: built-in, installed, and added by EACPS_SCORERS."""
     added = (name for name in settings.scorers if name not in SCORERS.names())
     return (*SCORERS.names(), *dict.fromkeys(added))
 
 
 def known_ranges(settings: Settings) -> dict[str, MetricRange]:
-    """Every metric that some scorer yields, with its range; raises SettingsError where two
-    scorers claim one metric."""
+    """The range of every known metric; raises SettingsError if two scorers share a metric."""
     ranges: dict[str, MetricRange] = {}
     owners: dict[str, str] = {}
     for name, scorer in _scorers(settings):
         for metric, span in ranges_of(scorer, settings).items():
             if metric in owners:
                 raise SettingsError(
-                    f"Two scorers measure {metric!r}: {_described(owners[metric])}, and "
+                    f"Two scorers measure {metric!r}: {_described(owners[metric])} and "
                     f"{_described(name)}.",
-                    hint="Rename the metric of your own, or make it a verifier if it answers the "
-                    "same question (docs/extending.md).",
+                    hint="Rename the metric of your scorer in EACPS_SCORERS, or make it a verifier "
+                    "if it answers the same question (docs/extending.md).",
                 )
             owners[metric], ranges[metric] = name, span
     return ranges
@@ -61,7 +60,7 @@ def ranges_of(scorer: ScorerClass, settings: Settings) -> Mapping[str, MetricRan
 def open_scorers(
     settings: Settings, device: str, metric_names: Collection[str]
 ) -> Sequence[Scorer]:
-    """The scorers that the metrics need, and those that want to be there anyway."""
+    """Load the scorers that these metrics need, and those that always run."""
     return [
         open_scorer(name, settings, device)
         for name, scorer in _scorers(settings)
@@ -70,7 +69,7 @@ def open_scorers(
 
 
 def open_scorer(name: str, settings: Settings, device: str) -> Scorer:
-    """One scorer, loaded."""
+    """Load one scorer."""
     plugin = SCORERS.get(name)
     options = options_for(plugin, name, SCORERS.kind, settings)
     scorer: Scorer = loaded(plugin, Context(settings, device, options))

@@ -1,4 +1,4 @@
-"""What distances to the source share: the images as a trunk sees them, and means over places."""
+"""Masks in perceptual distances: hides the inside of a mask, and averages over the outside."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from eacps.scoring import masks
 if TYPE_CHECKING:
     import torch
 
-KEPT_TASKS = 8
-"""Of so many tasks the source is looked at only once."""
+CACHED_TASKS = 8
+"""The source features of this many tasks are cached."""
 
 
-def shown(
+def hide_masked(
     images: TaskImages, edited: Sequence[Image.Image], mask: Image.Image | None
 ) -> Sequence[Image.Image]:
-    """What a trunk looks at: with a mask, the inside is painted over, or it would shine through
-    the trunk's wide view into what lies outside."""
+    """The images with the inside of the mask painted over, or unchanged without a mask.
+
+    A trunk's receptive field is wide: without this, the inside would affect features outside.
+    """
     if mask is None:
         return edited
     return [masks.outside(masks.at_source_size(images, image), mask) for image in edited]
 
 
 def spatial_mean(difference: torch.Tensor, mask: Image.Image | None) -> torch.Tensor:
-    """The mean over rows and columns of [N, h, w]; with a mask, weighted by how far each place
-    lies outside it."""
+    """The mean of [N, h, w] over h and w; with a mask, weighted by the share of each position that
+    is outside it."""
     if mask is None:
         return difference.mean(dim=(1, 2))
     import numpy as np

@@ -1,4 +1,4 @@
-"""One open_clip model, shared by every scorer that looks through it."""
+"""An open_clip model that several scorers share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eacps.errors import ScoringError, first_line
 from eacps.weights import verify_manifest
 
 _STAGES = 5
-_RECENT = 2
+_CACHE_SIZE = 2
 _HINT = (
     "Set EACPS_CLIP to a folder with open_clip_config.json and open_clip_model.safetensors, or "
     "to name/pretrained such as ViT-B-32/laion2b_s34b_b79k."
@@ -28,14 +28,13 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Features:
-    """What the tower sees in some images: unit vectors [N, D], and its stages' maps [N, C, h, w]
-    on the way there."""
+    """The features of images: unit vectors [N, D] and the feature maps of stages [N, C, h, w]."""
 
     vectors: torch.Tensor
     stages: tuple[torch.Tensor, ...]
 
     def split(self, *sizes: int) -> list[Features]:
-        """Those of the first so many images, of the next so many, and so on."""
+        """Split into parts with these numbers of images."""
         vectors = torch.split(self.vectors, list(sizes))
         stages = [torch.split(stage, list(sizes)) for stage in self.stages]
         return [
@@ -53,29 +52,29 @@ class ClipTower:
         self._tokenizer = tokenizer
         self._device = device
         self._indices = _stage_indices(model.visual)
-        self._recent: deque[tuple[tuple[Image.Image, ...], Features]] = deque(maxlen=_RECENT)
+        self._cache: deque[tuple[tuple[Image.Image, ...], Features]] = deque(maxlen=_CACHE_SIZE)
         self._lock = threading.Lock()
 
     @property
     def has_stages(self) -> bool:
-        """Whether this architecture shows its maps."""
+        """Whether this architecture exposes intermediate feature maps."""
         return hasattr(self._model.visual, "forward_intermediates")
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> Features:
-        """All images in one forward; asking again for the same ones costs nothing."""
+        """The features of all images, in one forward pass. The last few results are cached."""
         with self._lock:
-            for known, features in self._recent:
+            for known, features in self._cache:
                 if _same(known, images):
                     return features
             batch = torch.stack([self._preprocess(image) for image in images]).to(self._device)
             features = self._forward(batch)
-            self._recent.append((tuple(images), features))
+            self._cache.append((tuple(images), features))
             return features
 
     @torch.inference_mode()
-    def read(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors of texts, [N, D]."""
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """The unit vectors of texts, [N, D]."""
         tokens = self._tokenizer(list(texts)).to(self._device)
         vectors: torch.Tensor = self._model.encode_text(tokens, normalize=True)
         return vectors.float()
@@ -90,7 +89,7 @@ class ClipTower:
 
 @lru_cache(maxsize=2)
 def clip_tower(name: str, device: str) -> ClipTower:
-    """The open_clip model of EACPS_CLIP, loaded once per device; never with random weights."""
+    """Load the open_clip model of EACPS_CLIP, once per device and never with random weights."""
     import open_clip
 
     folder = Path(name).expanduser()
@@ -100,8 +99,8 @@ def clip_tower(name: str, device: str) -> ClipTower:
         where, pretrained = _named(name)
     try:
         with _quiet():
-            # This call raises where create_model would warn and go on with random weights. The
-            # whole picture is seen, squashed: cropping would not see what happens at its edges.
+            # create_model would only warn and go on with random weights; this raises instead.
+            # Squash images to the input size, because cropping would hide edits at the edges.
             model, preprocess = open_clip.create_model_from_pretrained(
                 where, pretrained=pretrained, device=device, image_resize_mode="squash"
             )
@@ -128,7 +127,7 @@ def _checked(folder: Path) -> str:
 def _named(name: str) -> tuple[str, str]:
     model, slash, pretrained = name.rpartition("/")
     if not slash or not model or model.startswith((".", "~")) or Path(name).is_absolute():
-        raise ScoringError(f"EACPS_CLIP names a folder that is not there: {name!r}.", hint=_HINT)
+        raise ScoringError(f"EACPS_CLIP names a folder that does not exist: {name!r}.", hint=_HINT)
     return model, pretrained
 
 
@@ -147,7 +146,7 @@ def _same(known: Sequence[Image.Image], images: Sequence[Image.Image]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # open_clip logs its loading to the root logger.
+    # open_clip logs to the root logger while it loads a model.
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

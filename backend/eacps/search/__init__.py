@@ -1,4 +1,4 @@
-"""Search strategies: pure, one per file; `create` makes one from a plan."""
+"""Search strategies, one per file and free of side effects; `create` makes one from a plan."""
 
 from eacps.options import Parameter
 from eacps.search.protocol import AskTellError, Strategy

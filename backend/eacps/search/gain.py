@@ -1,4 +1,4 @@
-"""What another candidate is worth, estimated from the scores seen so far."""
+"""How much another candidate is worth, estimated from the scores seen so far."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ STANDARD_NORMAL = NormalDist()
 
 
 def expected_gain(seen: Sequence[float], best: float, *, correlation: float = 0.0) -> float:
-    """By how much one more draw raises the best so far, on average.
+    """The expected improvement of the best score by one more draw.
 
-    Scores are taken for normal. A fresh draw comes from the distribution of those seen; one that
-    is correlated with the best (its child) from around where that correlation puts it:
-    mean + correlation (best - mean), with the spread times sqrt(1 - correlation^2). The top order
-    statistic is what has to be beaten, so a lucky best makes another draw worth less, and a wide
-    spread makes it worth more. Fewer than two scores say nothing: infinite.
+    Scores are assumed to be normally distributed, so the expected improvement of Bayesian
+    optimisation has a closed form: with d = (best - mean) / spread, it is
+    spread (pdf(d) - d cdf(-d)). A fresh draw has the mean and the spread of the scores seen. A
+    child, which correlates with the best score, has the mean
+    mean + correlation (best - mean) and the spread times sqrt(1 - correlation^2). A lucky best
+    score lowers the gain, and a wide spread raises it. The gain is infinite for fewer than two
+    scores, because they say nothing about the spread.
 
     >>> round(expected_gain([0.1, 0.2, 0.3, 0.4], best=0.4), 3)
     0.011
@@ -29,7 +31,7 @@ def expected_gain(seen: Sequence[float], best: float, *, correlation: float = 0.
         return math.inf
     scale = _scale([*seen, best])
     mean, spread = _moments([value / scale for value in seen])
-    # The mean of a few draws is uncertain too, which widens what the next one may be.
+    # The mean of a few draws is itself uncertain, which widens the range of the next draw.
     spread *= math.sqrt((1 - correlation**2) * (1 + 1 / len(seen)))
     shortfall = (1 - correlation) * (best / scale - mean)
     if spread == 0.0:
@@ -40,7 +42,7 @@ def expected_gain(seen: Sequence[float], best: float, *, correlation: float = 0.
 
 
 def standard_scores(values: Sequence[float]) -> list[float]:
-    """Each value's distance from their mean, in units of their spread; 0 when all are equal.
+    """Each value's distance from the mean in standard deviations; 0 when all values are equal.
 
     >>> standard_scores([-4.0, 0.0, 4.0])
     [-1.0, 0.0, 1.0]
@@ -54,7 +56,7 @@ def standard_scores(values: Sequence[float]) -> list[float]:
 
 
 def _scale(values: Sequence[float]) -> float:
-    # Sums of squares of the largest floats would overflow.
+    # Without scaling, sums of squares of very large floats would overflow.
     return max(map(abs, values)) or 1.0
 
 

@@ -1,4 +1,4 @@
-"""What settings of several strategies share: their strictness, their types, their order."""
+"""Types and checks that the parameters of several strategies share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from eacps.search.moves import SMALLEST_ANGLE
+from eacps.search.moves import MIN_ANGLE
 
-# Strict, or true would count as 1 and "8" as 8 in one place and be refused in another.
+# Without strict mode, pydantic would read true as 1 and "8" as 8.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 MoveKind = Literal["noise", "seed"]
@@ -23,7 +23,7 @@ Moves = Annotated[
 Angle = Annotated[
     float,
     Field(
-        ge=SMALLEST_ANGLE,
+        ge=MIN_ANGLE,
         le=1.57,
         description="radians between parent and child; their noises correlate by its cosine",
     ),
@@ -34,7 +34,7 @@ AngleDecay = Annotated[
         ge=0.1,
         le=1.0,
         description="annealing: factor on the angle from one local round to the next "
-        f"(never below {SMALLEST_ANGLE})",
+        f"(never below {MIN_ANGLE})",
     ),
 ]
 
@@ -46,13 +46,13 @@ Rung = Annotated[tuple[Share, Keep], Field(strict=False)]
 def _in_order(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
     for (share, keep), (next_share, next_keep) in pairwise(rungs):
         if next_share <= share:
-            raise ValueError(f"the share {next_share} does not come after {share}")
+            raise ValueError(f"the share {next_share} must be greater than {share} before it")
         if next_keep > keep:
-            raise ValueError(f"{next_keep} cannot be kept of {keep}")
+            raise ValueError(f"cannot keep {next_keep} of {keep}")
     return rungs
 
 
-# JSON has no tuples: lists are what people write.
+# `strict=False`, because JSON has lists but no tuples.
 Rungs = Annotated[tuple[Rung, ...], Field(strict=False, max_length=100), AfterValidator(_in_order)]
 
 AtLeast = Annotated[
@@ -83,7 +83,7 @@ Highest = Annotated[
 
 
 def require_less(**settings: float) -> None:
-    """Raise ValueError unless the first of two settings, given by name, is less than the other.
+    """Raise ValueError unless the first of two named settings is less than the second.
 
     >>> require_less(lowest=4.0, highest=4.0)
     Traceback (most recent call last):
@@ -95,7 +95,7 @@ def require_less(**settings: float) -> None:
 
 
 def require_at_most(**settings: float) -> None:
-    """Raise ValueError if the first of two settings, given by name, is greater than the other."""
+    """Raise ValueError if the first of two named settings is greater than the second."""
     (name, value), (other_name, other) = settings.items()
     if value > other:
         raise ValueError(f"{name} ({value}) must not be greater than {other_name} ({other})")

@@ -1,24 +1,26 @@
-"""What a strategy is, to the pipeline (ask and tell) and to the registry (its class).
+"""The interface of a strategy: ask and tell for the runner, its class for the registry.
 
-Pausing. A trial with a `to_step` is advanced to that step and paused there; without one it goes to
-the end. To carry a paused trial on, the strategy asks for it again: the same id, noise and lineage
-with a larger `to_step`, and None at last. A trial that is never asked for again was pruned, which
-is certain only once the search has ended: one that was passed over may still be called back.
+Pausing. A trial with a `to_step` stops at that step and is paused there; a trial without one is
+rendered to the end. To resume a paused trial, the strategy asks for it again with the same id,
+noise and lineage, and with a larger `to_step` or None. A trial that is never asked for again was
+pruned. That is certain only when the search has ended, because a strategy may come back to it.
 
-- The Outcome of a paused trial has the potential and the scores of its preview, and every Outcome
-  has only the NFE that its own call spent.
-- An editor that no longer has the state of a paused trial starts it again from its noise, and
-  counts that NFE too.
-- One ask holds a trial at most once, but may hold trials for different steps, from different
-  steps, and with different instruction suffixes. What goes into one batch is the caller's affair.
-- A trial whose outcome has no finite potential is not carried on, paused or not.
+- The Outcome of a paused trial has the potential and the scores of its preview. Every Outcome
+  counts only the NFE that its own call spent.
+- An editor that no longer has the state of a paused trial renders it from the start, and counts
+  that NFE too.
+- One `ask` contains each trial at most once, but its trials may start and stop at different steps
+  and may have different instruction suffixes. The caller decides what goes into one batch.
+- A trial whose outcome has no finite potential is never resumed.
 
-Scores. Some strategies read scores of an Outcome by name, and do without what is not there:
-`satisfied`, `preserved`, `intact` (an instruction-conditioned verifier's answers, 0 to 1), `region`
-(the share of the change inside the edited region), `caption` or else `pf` (likeness to the caption
-or instruction), and `nearest_similarity`: the preview's similarity (cosine of image features) to
-the nearest of those previews of the same batch that have a higher potential, or an equal one and an
-earlier place. The first of a batch has none.
+Scores. Some strategies read scores of an Outcome by name, and work without those that are missing:
+
+- `satisfied`, `preserved` and `intact`: the answers of a verifier, 0 to 1;
+- `region`: the share of the change that is inside the edited region;
+- `caption`, or else `pf`: similarity to the caption, or to the instruction;
+- `nearest_similarity`: the highest similarity (cosine of image features) of this preview to a
+  better preview of the same batch. Previews with equal potentials count in the order of the batch.
+  The best preview has no such score.
 """
 
 from __future__ import annotations
@@ -31,60 +33,62 @@ from eacps.errors import EacpsError
 
 
 class AskTellError(EacpsError, ValueError):
-    """A caller broke the rules of ask and tell; the strategy is as it was before the call."""
+    """The caller broke the rules of ask and tell; the strategy's state is unchanged."""
 
     code = "bad_search_step"
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Decides which trials are worth their cost; renders and scores nothing itself."""
+    """Decides which trials to render; renders and scores nothing itself."""
 
     def ask(self) -> Sequence[Trial]:
-        """Every trial that can be decided now, in order of preference; [] means finished.
+        """Return every trial that can be chosen now, in order of preference; [] when finished.
 
-        All of them at once, so that no device idles while there is work: the caller cuts them
-        into batches. A strategy that may stop after any result asks for one batch at a time.
-        Raises AskTellError while a trial of an earlier ask is still untold.
+        The caller splits the trials into batches, so return them all: no device should wait
+        while there is work. A strategy that may stop after any result returns one batch at a time.
+        Raises AskTellError while a trial of an earlier ask has no outcome.
         """
         ...
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """How asked trials ended, in any order and in any portions; failures are outcomes too.
+        """Record how trials ended, in any order and over any number of calls.
 
-        Raises AskTellError, and records nothing, if a trial was never asked or is told twice.
+        Failed trials have outcomes too. Raises AskTellError, and records nothing, if a trial was
+        never asked for or already has an outcome.
         """
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """Its decisions so far, in words for a report: what it pruned, why it stopped."""
+        """Its decisions so far, as sentences for a report: what it pruned, why it stopped."""
         ...
 
 
 class Params(Protocol):
-    """A strategy's settings: a pydantic dataclass (see parameters.py) that knows its cost.
+    """The parameters of a strategy: a pydantic dataclass (see parameters.py) that knows its cost.
 
-    Where trials may be paused, a method `cost(steps)` says how many full renders the whole search
-    is worth in denoising steps; without one, every trial counts as one (see registry.cost).
-    Settings with which a search may end sooner have `stops_early`, which is true then.
+    A strategy that pauses trials also has a method `cost(steps)`: the denoising steps of the whole
+    search, in full renders. Without it, every trial counts as one render (see registry.cost). A
+    strategy that may begin fewer trials than its budget has an attribute `stops_early`, which is
+    true for the parameters that make it do so.
     """
 
     @property
     def budget(self) -> int:
-        """How many trials these settings begin at most; fewer only with `stops_early`."""
+        """The number of trials that the search begins; it may begin fewer if `stops_early`."""
         ...
 
 
 class StrategyClass(Protocol):
-    """What the registry and the entry points of group `eacps.strategies` hold."""
+    """A strategy class, as the registry and the entry points in `eacps.strategies` hold it."""
 
     @property
     def Params(self) -> type[Any]:  # noqa: N802 - it is a class
-        """The settings: a frozen pydantic dataclass or model, with `budget`."""
+        """The parameters: a frozen pydantic dataclass or model with a `budget`."""
         ...
 
     def __call__(self, params: Any, *, seed: int, batch_size: int, steps: int) -> Strategy:
-        """A new search; `batch_size` is how many trials the devices take at once, `steps` how
-        many denoising steps a full render has."""
+        """Begin a search. All devices together take `batch_size` trials at a time, and a full
+        render has `steps` denoising steps."""
         ...

@@ -1,4 +1,9 @@
-"""Pruning by previews: advance all, keep the best at every rung, finish what is left."""
+"""Pruning by previews, as in successive halving.
+
+All trials advance to the first rung. There the best previews go on to the next rung, and so on;
+the trials that are left are finished. Terms: a *rung* is a pair of a share of the steps and a
+number to keep, as users write it; a *pause* is the same with a step instead of a share.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +17,38 @@ from eacps.search.ranking import ranked
 from eacps.search.roundwise import Search
 
 Start = Callable[[int | None], Search[list[Outcome]]]
-"""Begins trials and advances them to the first step that counts."""
+"""Begins trials and advances them to a step; None means to the end."""
 Note = Callable[[str], None]
 
 
 class Pause(NamedTuple):
-    """Where trials are paused, and how many of them may go on."""
+    """The step at which trials are paused, and how many of them go on."""
 
     to_step: int
     keep: int
 
 
 class Order(NamedTuple):
-    """Previews in order of promise: those that may go on, and those that only stand in."""
+    """Previews, most promising first: those that may go on, and those that only replace others."""
 
     eligible: list[Outcome]
     spare: list[Outcome]
 
 
 class Pruned(NamedTuple):
-    """What is left after the last pause, and who stands in for it, most promising first."""
+    """The trials left after the last pause, and those that may replace them if they fail."""
 
     kept: list[Trial]
     reserve: list[Trial]
 
 
 def by_potential(previews: Sequence[Outcome]) -> Order:
-    """The plain order of promise."""
+    """All previews, best potential first."""
     return Order(ranked(previews), [])
 
 
 def step_at(share: float, steps: int) -> int:
-    """The step at this share of a render, never its very beginning or end.
+    """The step at this share of a render: at least 1 and less than `steps`.
 
     >>> step_at(0.3, 12), step_at(0.01, 12), step_at(0.99, 12)
     (4, 1, 11)
@@ -52,7 +57,7 @@ def step_at(share: float, steps: int) -> int:
 
 
 def pauses_of(rungs: Sequence[Rung], steps: int) -> list[Pause]:
-    """Rungs before the end as steps; of rungs that fall on the same step the last one counts.
+    """The rungs before the end as pauses; where several fall on one step, the last one counts.
 
     >>> pauses_of([(0.3, 4), (0.6, 2), (1.0, 1)], steps=12)
     [Pause(to_step=4, keep=4), Pause(to_step=7, keep=2)]
@@ -66,7 +71,7 @@ def pauses_of(rungs: Sequence[Rung], steps: int) -> list[Pause]:
 
 
 def cost(count: int, rungs: Sequence[Rung], steps: int) -> float:
-    """What `count` trials cost that are pruned at these rungs, in full renders.
+    """The cost of `count` trials that are pruned at these rungs, in full renders.
 
     >>> cost(8, [(0.5, 2)], steps=12)
     5.0
@@ -79,12 +84,12 @@ def cost(count: int, rungs: Sequence[Rung], steps: int) -> float:
 
 
 def advanced(trials: Sequence[Trial], to_step: int | None) -> list[Trial]:
-    """The same trials, asked to go on to another step."""
+    """The same trials with another step to advance to."""
     return [replace(trial, to_step=to_step) for trial in trials]
 
 
-def together(trials: Sequence[Trial]) -> Start:
-    """Begins all trials at once."""
+def start_all(trials: Sequence[Trial]) -> Start:
+    """A `Start` that begins all trials in one round."""
 
     def start(to_step: int | None) -> Search[list[Outcome]]:
         return list((yield advanced(trials, to_step)))
@@ -98,47 +103,47 @@ def prune(
     note: Note,
     order: Callable[[Sequence[Outcome]], Order] = by_potential,
 ) -> Search[Pruned]:
-    """From the previews of the first pause to what is left after the last one."""
+    """Prune trials from the previews of the first pause to those of the last one."""
     kept: list[Outcome] = []
     reserve: list[Outcome] = []
     for index, (to_step, keep) in enumerate(pauses):
         eligible, spare = order(previews)
         kept = eligible[:keep]
-        # Who was pruned later is known better, and has less left to render.
+        # Trials pruned later come first: they are better known and have fewer steps left.
         reserve = [*eligible[keep:], *spare, *reserve]
-        note(f"Step {to_step}: {named(kept)} of {len(previews)} previews went on.")
+        note(f"Step {to_step}: {list_ids(kept)} of {len(previews)} previews went on.")
         if index + 1 < len(pauses):
             following = advanced([outcome.trial for outcome in kept], pauses[index + 1].to_step)
             previews = yield following
     return Pruned([each.trial for each in kept], [each.trial for each in reserve])
 
 
-def with_stand_ins(
+def replace_failed(
     outcomes: Sequence[Outcome], reserve: Sequence[Trial], least: int, note: Note
 ) -> Search[list[Outcome]]:
-    """Finishes pruned trials in place of failed ones, until `least` results are usable."""
+    """Finish pruned trials in place of failed ones, until `least` results are usable."""
     results, waiting = list(outcomes), list(reserve)
     while waiting and (missing := least - len(ranked(results))) > 0:
-        stand_ins, waiting = waiting[:missing], waiting[missing:]
-        note(f"{len(stand_ins)} pruned came back, because what was kept failed.")
-        results += yield advanced(stand_ins, None)
+        replacements, waiting = waiting[:missing], waiting[missing:]
+        note(f"{len(replacements)} pruned came back, because what was kept failed.")
+        results += yield advanced(replacements, None)
     return results
 
 
 def finish_best(
     previews: Sequence[Outcome], pauses: Sequence[Pause], note: Note, least: int = 1
 ) -> Search[list[Outcome]]:
-    """Prunes from the previews of the first pause on, and finishes what is left: of that at
-    least so many, where stand-ins can help it."""
+    """Prune trials from the first pause on and finish the rest. Pruned trials replace failed ones
+    until `least` results are usable."""
     kept, reserve = yield from prune(previews, pauses, note)
     results = yield advanced(kept, None)
-    return (yield from with_stand_ins(results, reserve, least, note))
+    return (yield from replace_failed(results, reserve, least, note))
 
 
 def successive_halving(
     start: Start, rungs: Sequence[Rung], steps: int, note: Note
 ) -> Search[list[Outcome]]:
-    """Begins trials, prunes them at every rung and returns the finished ones."""
+    """Begin trials, prune them at every rung, and return the finished ones."""
     pauses = pauses_of(rungs, steps)
     if not pauses:
         return (yield from start(None))
@@ -148,8 +153,8 @@ def successive_halving(
     return (yield from finish_best(previews, pauses, note, least))
 
 
-def named(outcomes: Sequence[Outcome]) -> str:
-    """The first few ids, for a note."""
+def list_ids(outcomes: Sequence[Outcome]) -> str:
+    """The first few ids, for a note in the report."""
     shown = [outcome.trial.id for outcome in outcomes[:8]]
     more = len(outcomes) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "none"

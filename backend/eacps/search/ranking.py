@@ -1,4 +1,4 @@
-"""The one order of outcomes: best potential first, earlier trial first among equals."""
+"""The order of outcomes: best potential first; among equals, the earlier trial first."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from eacps.domain import Outcome
 
 
 def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The outcomes of trials that went to the end; those of paused trials are left out."""
+    """The outcomes of trials that were rendered to the end, without those of paused ones."""
     return [outcome for outcome in outcomes if outcome.trial.to_step is None]
 
 
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The usable outcomes, best first; the order in which they were told plays no part.
+    """The usable outcomes, best first, whatever the order in which they were told.
 
-    Previews rank like results: what mixes the two should pass only the `finished` ones.
+    Previews rank like results; to rank results only, pass `finished(outcomes)`.
     """
     return sorted((outcome for outcome in outcomes if outcome.usable), key=_place)
 
 
 def best(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """The best of the finished outcomes, or None when there is no usable one."""
+    """The best of the finished outcomes, or None if none of them is usable."""
     return next(iter(ranked(finished(outcomes))), None)
 
 

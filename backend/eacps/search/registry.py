@@ -1,4 +1,4 @@
-"""Strategies by name: made from a plan, described for people."""
+"""Strategies by name: creates one from a plan and describes them to people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eacps.plugins import Registry, lacks
 from eacps.search.protocol import Params, Strategy, StrategyClass
 
 SETTING: Final = "EACPS_STRATEGY"
-MAXIMUM_TRIALS: Final = 1_000_000
+MAX_TRIALS: Final = 1_000_000
 SEED_LIMIT: Final = 2**63
 
 
 def _problem(strategy: Any) -> str:
     lacking = lacks(strategy, "Params", "ask", "tell", "notes")
     if not lacking and not hasattr(strategy.Params, "budget"):
-        return "has a Params class without a `budget`"
+        return "has a Params class without `budget`"
     return lacking
 
 
@@ -46,7 +46,7 @@ STRATEGIES: Final = Registry[StrategyClass](
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A strategy in one sentence, with its settings."""
+    """A one-sentence summary of a strategy, and its parameters."""
 
     name: str
     summary: str
@@ -54,26 +54,26 @@ class Description:
 
 
 def names() -> tuple[str, ...]:
-    """Every strategy that has a name of its own: the built-in ones first."""
+    """The names of all strategies, the built-in ones first."""
     return STRATEGIES.names()
 
 
 def describe(name: str) -> Description:
-    """What the strategy does and which settings it takes."""
+    """What the strategy does and which parameters it takes."""
     strategy = STRATEGIES.get(name)
     summary = (getdoc(strategy) or name).splitlines()[0]
     return Description(name, summary, parameters(strategy.Params))
 
 
 def budget(plan: SearchPlan) -> int:
-    """How many trials the plan uses when nothing fails."""
+    """The number of trials that the plan begins when nothing fails."""
     return _params(plan).budget
 
 
 def cost(plan: SearchPlan) -> float:
-    """What the plan spends on denoising, in full renders: at most, and when nothing fails.
+    """The most that the plan spends on denoising when nothing fails, in full renders.
 
-    Strategies that may stop early spend less; at equal NFE they are compared by what they spent.
+    A strategy that stops early spends less: compare such strategies by the NFE they really spent.
     """
     params = _params(plan)
     own = getattr(params, "cost", None)
@@ -81,12 +81,12 @@ def cost(plan: SearchPlan) -> float:
 
 
 def stops_early(plan: SearchPlan) -> bool:
-    """Whether the plan may begin fewer trials than its budget though none fails."""
+    """Whether the plan may begin fewer trials than its budget when nothing fails."""
     return bool(getattr(_params(plan), "stops_early", False))
 
 
 def create(plan: SearchPlan) -> Strategy:
-    """A new search as planned; raises SettingsError when the plan makes no sense."""
+    """Begin the search that the plan describes; raises SettingsError if the plan is invalid."""
     params = _params(plan)
     if not isinstance(plan.steps, int) or plan.steps < 1:
         raise SettingsError(
@@ -95,7 +95,7 @@ def create(plan: SearchPlan) -> Strategy:
         )
     if not isinstance(plan.seed, int) or not -SEED_LIMIT <= plan.seed < SEED_LIMIT:
         raise SettingsError(
-            f"The search's seed is {short(plan.seed)}, which is not a 64-bit whole number.",
+            f"The seed of the search is {short(plan.seed)}, which is not a 64-bit whole number.",
             hint="Set EACPS_SEED, or the task's own seed, to a number such as 0.",
         )
     return STRATEGIES.get(plan.strategy)(
@@ -109,8 +109,8 @@ def _params(plan: SearchPlan) -> Params:
     kind = STRATEGIES.get(plan.strategy).Params
     what, setting = f"The parameters of strategy '{plan.strategy}'", "EACPS_STRATEGY_PARAMS"
     params: Params = checked(kind, plan.params, what=what, setting=setting)
-    if params.budget > MAXIMUM_TRIALS:
-        problem = f"They ask for {params.budget} trials, over {MAXIMUM_TRIALS}."
+    if params.budget > MAX_TRIALS:
+        problem = f"They ask for {params.budget} trials; the maximum is {MAX_TRIALS}."
         raise refusal(kind, problem, what, setting)
     return params
 

@@ -1,4 +1,4 @@
-"""Ask and tell for strategies that go round by round, so that each reads as its algorithm."""
+"""Ask and tell from a generator, so that a round-by-round strategy reads like its algorithm."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from eacps.search.seeds import Seeds
 P = TypeVar("P", bound=Params)
 T = TypeVar("T")
 Search: TypeAlias = Generator[Sequence[Trial], Sequence[Outcome], T]
-"""A search or a part of one: yields trials, is sent their outcomes, returns what comes of them."""
+"""A search or a part of one: yields trials, receives their outcomes, returns its result."""
 
 
 class RoundwiseStrategy(ABC, Generic[P]):
-    """Turns `search`, a generator over rounds, into a Strategy, and guards the rules."""
+    """Turns `search`, a generator of rounds, into a Strategy, and checks the rules of ask/tell."""
 
     def __init__(self, params: P, *, seed: int = 0, batch_size: int = 4, steps: int = 12) -> None:
         self.params = params
@@ -35,19 +35,19 @@ class RoundwiseStrategy(ABC, Generic[P]):
 
     @abstractmethod
     def search(self) -> Search[None]:
-        """Yields the trials of a round, receives their outcomes in the same order; ends when done.
+        """Yield the trials of each round; each yield returns their outcomes in the same order.
 
-        `seen = yield trials`: the outcomes contain failures; `ranked(seen)` leaves them out.
+        In `seen = yield trials`, the outcomes include failures; `ranked(seen)` leaves them out.
         """
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was decided so far, and why. See Strategy.notes."""
+        """The decisions so far, and the reasons for them. See Strategy.notes."""
         return tuple(self._notes)
 
-    def note(self, words: str) -> None:
-        """Put a decision on record, in words for the report."""
-        self._notes.append(words)
+    def note(self, sentence: str) -> None:
+        """Record a decision for the report."""
+        self._notes.append(sentence)
 
     def trial(
         self,
@@ -66,7 +66,7 @@ class RoundwiseStrategy(ABC, Generic[P]):
         )
 
     def fresh_trials(self, count: int, *, round_number: int = 0) -> list[Trial]:
-        """`count` global trials whose noises have nothing to do with each other."""
+        """`count` global trials with independent noises."""
         return [
             self.trial(Noise(self.seeds.fresh()), round_number=round_number) for _ in range(count)
         ]
@@ -74,7 +74,8 @@ class RoundwiseStrategy(ABC, Generic[P]):
     def child(
         self, parent: Trial, *, moves: MoveKind, angle: float, round_number: int, suffix: str = ""
     ) -> Trial:
-        """A local trial near its parent: its noise turned by the angle, or its seed counted up."""
+        """A local trial from its parent's noise turned by `angle`, or its parent's seed plus 1, 2,
+        ..."""
         if moves == "seed":
             noise = Noise(self.seeds.after(parent.noise.seed))
         else:
@@ -84,19 +85,19 @@ class RoundwiseStrategy(ABC, Generic[P]):
         )
 
     def ask(self) -> Sequence[Trial]:
-        """The next round of trials; [] means finished. See Strategy.ask."""
+        """The next round of trials; [] when finished. See Strategy.ask."""
         if self._waiting:
             some = ", ".join(list(self._waiting)[:5])
             raise AskTellError(
-                f"{len(self._waiting)} trials have no outcome yet, among them {some}.",
-                hint="Tell how every trial of the last ask ended before you ask again.",
+                f"{len(self._waiting)} trials have no outcome yet, including {some}.",
+                hint="Call `tell` with the outcome of every trial before you call `ask` again.",
             )
         try:
             if self._round is None:
                 self._round = next(self._search)
             else:
                 self._round = self._search.send([self._told[trial.id] for trial in self._round])
-            while not self._round:  # a round may be left without trials, but [] means finished
+            while not self._round:  # skip empty rounds, because [] means finished
                 self._round = self._search.send([])
         except StopIteration:
             self._round = []
@@ -105,7 +106,7 @@ class RoundwiseStrategy(ABC, Generic[P]):
         return list(self._round)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """How trials ended, in any order and portions. See Strategy.tell."""
+        """Record how trials ended. See Strategy.tell."""
         told: dict[str, Outcome] = {}
         for outcome in outcomes:
             self._check(outcome, told)
@@ -118,14 +119,14 @@ class RoundwiseStrategy(ABC, Generic[P]):
     def _check(self, outcome: Outcome, told: dict[str, Outcome]) -> None:
         identifier = outcome.trial.id
         if identifier in told or (identifier, outcome.trial.to_step) in self._finished:
-            problem = "was told before"
+            problem = "already has an outcome"
         elif identifier not in self._waiting:
-            problem = "was never asked"
+            problem = "was never asked for"
         elif outcome.trial != self._waiting[identifier]:
-            problem = "is not the trial that was asked under this id"
+            problem = "is not the trial that was asked for under this id"
         else:
             return
         raise AskTellError(
             f"Trial {identifier} {problem}.",
-            hint="Tell each trial that was asked exactly once, unchanged.",
+            hint="Pass each trial to `tell` exactly once, as `ask` returned it.",
         )

@@ -1,4 +1,4 @@
-"""Seeds: derived from one root by hashing, short enough to read on a card, never given twice."""
+"""Seeds derived from one root by hashing: short enough for a card, and never used twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SEED_BITS = 31
 
 
 def derived_seed(root: int, index: int) -> int:
-    """The seed number `index` of the stream that `root` names; the same on every machine.
+    """Seed number `index` of the stream with this root; the same on every machine.
 
     >>> derived_seed(7, 0), derived_seed(7, 1)
     (1339181438, 1779727153)
@@ -18,7 +18,7 @@ def derived_seed(root: int, index: int) -> int:
 
 
 class Seeds:
-    """Hands out the seeds of one search: the same ones for the same root, each only once.
+    """The seeds of one search: the same root gives the same seeds, and no seed is given twice.
 
     >>> seeds = Seeds(root=7)
     >>> first = seeds.fresh()
@@ -29,12 +29,12 @@ class Seeds:
     def __init__(self, root: int) -> None:
         self._root = root
         self._index = 0
-        # taken seed -> a later seed that may be free. Following the links and shortening them
-        # behind us passes a long row of neighbours without visiting each one every time.
+        # Maps a taken seed to a later one that may be free. `after` follows these links and
+        # shortens them, so that it does not visit a long run of taken seeds one by one each time.
         self._skip: dict[int, int] = {}
 
     def fresh(self) -> int:
-        """A seed that has nothing to do with any other."""
+        """A new seed, unrelated to all others."""
         while True:
             seed = derived_seed(self._root, self._index)
             self._index += 1
@@ -42,7 +42,7 @@ class Seeds:
                 return self._take(seed)
 
     def after(self, seed: int) -> int:
-        """The first seed above `seed` that was not given yet."""
+        """The first seed above `seed` that was not used yet."""
         passed = []
         free = seed + 1
         while free in self._skip:

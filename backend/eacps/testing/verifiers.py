@@ -12,7 +12,7 @@ from eacps.settings import Settings, load_settings
 from eacps.testing.contract import edit_tasks, edits, require
 from eacps.testing.judges import check_judge
 from eacps.verifiers.protocol import Comparing, Preference
-from eacps.verifiers.registry import named
+from eacps.verifiers.registry import find_verifier
 
 TOLERANCE = 1e-3
 
@@ -30,7 +30,7 @@ def check_verifier(
     does not answer alike twice, such as a sampling language model, needs `repeats=False`.
     """
     settings = settings or load_settings()
-    found = named(name)
+    found = find_verifier(name)
     verifier = found.load(settings, "cpu")
 
     def judge(

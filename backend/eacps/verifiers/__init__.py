@@ -1,4 +1,4 @@
-"""Verifiers: judges that answer whether an edit was done, and why. Loads no torch."""
+"""Verifiers: judges that answer questions about an edit. Importing this does not load torch."""
 
 from eacps.verifiers.protocol import Answers, Comparing, Preference, Verifier
 

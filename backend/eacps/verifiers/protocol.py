@@ -1,4 +1,4 @@
-"""What a verifier is: a judge that sees source, edit and instruction, and answers questions."""
+"""The interface of a verifier, which sees source, edit and instruction, and answers questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eacps.metric_range import MetricRange
 
 @dataclass(frozen=True)
 class Answers:
-    """What a verifier says of one edit: values by question, and one sentence why."""
+    """A verifier's answers about one edit: a value for each question, and a one-sentence reason."""
 
     values: Mapping[str, float]
     why: str = ""
@@ -23,19 +23,20 @@ class Answers:
 
 @dataclass(frozen=True)
 class Preference:
-    """Which of two edits is better: 1 the first, 0 the second, 0.5 neither."""
+    """Which of two edits is better: `first` is 1 for the first, 0 for the second, 0.5 for a tie."""
 
     first: float
     why: str = ""
 
 
 class Verifier(Protocol):
-    """Answers questions about edits of one task.
+    """Answers questions about the edits of a task.
 
-    Its class says which: `ranges` maps each question to its range. Three questions are known
-    everywhere, and any of them may be missing: `satisfied` (was the instruction carried out),
-    `preserved` (was the rest left alone) and `intact` (is the picture whole), each from 0 to 1.
-    It is loaded by `load(context)` where it has one, else called with its options, or with nothing.
+    The attribute `ranges`, which the class has too, maps each question to its range. Searches know
+    three questions, each from 0 to 1, any of which may be missing: `satisfied` (was the instruction
+    carried out), `preserved` (is the rest unchanged) and `intact` (is the image undamaged). A
+    verifier is made by `load(context)` if its class has that, else by calling the class with its
+    options, or without arguments.
     """
 
     ranges: Mapping[str, MetricRange]
@@ -47,29 +48,29 @@ class Verifier(Protocol):
         edited: Sequence[Image.Image],
         progress: Sequence[float],
     ) -> Sequence[Answers]:
-        """One entry per edited image, in order; a question without an answer is left out.
+        """Return the answers about each edited image, in order; leave out unanswered questions.
 
-        `progress` is the share of the denoising steps that each image has behind it: 1 for a
+        `progress` is the share of the denoising steps that each image has completed: 1 for a
         finished one, less for a preview.
         """
 
 
 @runtime_checkable
 class Comparing(Protocol):
-    """A verifier that can also put two edits side by side."""
+    """A verifier that can also compare two edits."""
 
     def compare(
         self, task: EditTask, images: TaskImages, first: Image.Image, second: Image.Image
     ) -> Preference:
-        """Which of two finished edits is better."""
+        """Say which of two finished edits is better."""
 
 
 class VerifierClass(Protocol):
-    """What the registry holds. A class may also have `Options` and `load(context)`."""
+    """A verifier class, as the registry holds it; it may have `Options` and `load(context)`."""
 
     @property
     def ranges(self) -> Mapping[str, MetricRange]:
         """The questions that it answers, with their ranges."""
 
     def __call__(self, *arguments: Any) -> Verifier:
-        """A verifier, where the class has no `load`."""
+        """Make a verifier; used if the class has no `load`."""

@@ -1,4 +1,4 @@
-"""From what EACPS_VERIFIER names to verifiers: names, or folders with weights."""
+"""Finds the verifiers that EACPS_VERIFIER names: classes, or folders with weights."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FORMATS: Final = Registry[VerifierClass](
     setting=SETTING,
     built_ins={"eacps-verifier-1": "eacps.demo.verifier.traits:TraitVerifier"},
 )
-"""Which class reads a folder, by the format that its config.json states."""
+"""The class that reads a folder, by the `format` in its config.json."""
 
 
 @dataclass(frozen=True)
 class NamedVerifier:
-    """One verifier that is asked for: its name, its class, and its weights' folder if it is one."""
+    """A verifier in EACPS_VERIFIER: its name, its class, and the folder of its weights, if any."""
 
     name: str
     plugin: VerifierClass
@@ -42,11 +42,11 @@ class NamedVerifier:
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """The name to show to people."""
         return Path(self.location).name if self.location else label(self.name)
 
     def load(self, settings: Settings, device: str) -> Verifier:
-        """The verifier, ready to judge."""
+        """Load the verifier."""
         options = options_for(self.plugin, self.name, VERIFIERS.kind, settings)
         context = Context(settings, device, options, self.location)
         verifier: Verifier = loaded(self.plugin, context)
@@ -54,19 +54,19 @@ class NamedVerifier:
 
 
 def verifiers_of(settings: Settings) -> list[NamedVerifier]:
-    """What EACPS_VERIFIER names; loads no weights."""
-    return [named(name) for name in settings.verifiers]
+    """The verifiers in EACPS_VERIFIER; loads no weights."""
+    return [find_verifier(name) for name in settings.verifiers]
 
 
-def named(name: str) -> NamedVerifier:
-    """What one name in EACPS_VERIFIER stands for."""
+def find_verifier(name: str) -> NamedVerifier:
+    """The verifier for one name in EACPS_VERIFIER."""
     if VERIFIERS.knows(name):
         return NamedVerifier(name, VERIFIERS.get(name))
     folder = Path(name).expanduser()
     if not folder.is_dir():
         known = ", ".join(VERIFIERS.names())
         raise ScoringError(
-            f"{SETTING} names a folder that is not there: {name!r}.",
+            f"{SETTING} names a folder that does not exist: {name!r}.",
             hint=f"Set {SETTING} to a folder, {f'{known}, ' if known else ''}`module:Class` or "
             "`file.py:Class`; docs/scoring.md describes them.",
         )
@@ -74,7 +74,7 @@ def named(name: str) -> NamedVerifier:
 
 
 def _format(folder: Path) -> str:
-    hint = f"Set {SETTING} to a folder that docs/scoring.md describes."
+    hint = f"Set {SETTING} to a folder as described in docs/scoring.md."
     try:
         written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["format"]
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def _format(folder: Path) -> str:
         ) from error
     if written not in FORMATS.names():
         raise ScoringError(
-            f"{folder / CONFIG} is of format {written!r}; this version reads "
+            f"{folder / CONFIG} has the format {written!r}; this version reads "
             f"{', '.join(map(repr, FORMATS.names()))}.",
             hint=hint,
         )
@@ -96,9 +96,9 @@ def _format(folder: Path) -> str:
 
 
 def require_verifier(settings: Settings, metric_names: str) -> None:
-    """Raise SettingsError where the potential needs a verifier, and there is none."""
+    """Raise SettingsError if the potential needs a verifier and EACPS_VERIFIER is empty."""
     if not settings.verifiers:
         raise SettingsError(
             f"The potential needs a verifier ({metric_names}), but {SETTING} is empty.",
-            hint=f"Set {SETTING}, or take these metrics out of EACPS_WEIGHTS.",
+            hint=f"Set {SETTING}, or remove these metrics from EACPS_WEIGHTS.",
         )

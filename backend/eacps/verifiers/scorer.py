@@ -1,4 +1,4 @@
-"""Metrics from the answers of whatever verifiers EACPS_VERIFIER names."""
+"""Metrics from the answers of the verifiers in EACPS_VERIFIER."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ Explained = tuple[Mapping[str, float], str]
 
 
 class VerifierScorer:
-    """`satisfied`: what was asked for is there. `preserved`: everything else is as it was.
-    `intact`: the image is whole. `verified`: `satisfied` x `preserved`. And whatever else the
-    verifiers answer. Where several answer one question, their mean counts."""
+    """One metric for each question that the verifiers answer, by default:
+
+    - `satisfied`: the instruction was carried out;
+    - `preserved`: everything else is unchanged;
+    - `intact`: the image is undamaged;
+    - `verified`: `satisfied` x `preserved`.
+
+    If several verifiers answer a question, the metric is the mean of their answers.
+    """
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         name: MetricRange(worst=0, best=1) for name in (*PARTS, "intact", VERIFIED)
@@ -39,8 +45,11 @@ class VerifierScorer:
 
     @classmethod
     def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
-        """What the verifiers answer. Where there is none, or it cannot be read, the usual
-        questions: it may not be needed, and opening it says what is wrong."""
+        """The ranges of the verifiers' answers, or the default ones if no verifier can be found.
+
+        A verifier that cannot be read is no error here: it may not be needed, and opening it says
+        what is wrong.
+        """
         try:
             found = verifiers_of(settings)
         except ScoringError:
@@ -80,8 +89,7 @@ class VerifierScorer:
         edited: Sequence[Image.Image],
         progress: Sequence[float],
     ) -> Sequence[Explained]:
-        """Answers and reasons. One verifier that fails leaves the others' answers; raises
-        ScoringError where all of them fail."""
+        """Answers and reasons. Verifiers that fail are left out; raises ScoringError if all do."""
         if not edited:
             return []
         given: list[dict[str, Answers]] = [{} for _ in edited]
@@ -90,7 +98,7 @@ class VerifierScorer:
             try:
                 rows = verifier.judge(task, images, edited, progress)
                 for answers, row in zip(given, rows, strict=True):
-                    answers[name] = _sensible(row, verifier.ranges)
+                    answers[name] = _valid_answers(row, verifier.ranges)
             except Exception as error:
                 log.exception("verifier %s failed", name)
                 problems.append(f"{name}: {error}")
@@ -99,9 +107,9 @@ class VerifierScorer:
         return [_merged(answers, problems) for answers in given]
 
 
-def _sensible(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
-    """Without what was never asked, and without numbers that are no answer: a judge that says 7
-    where 1 is the most must not win by it."""
+def _valid_answers(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
+    """The answers without unknown questions and without values outside their range, so that a
+    judge that says 7 on a scale up to 1 does not decide the search."""
     kept, refused = {}, []
     for name, value in row.values.items():
         span = ranges.get(name)
@@ -110,7 +118,7 @@ def _sensible(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
         if min(span.worst, span.best) <= value <= max(span.worst, span.best):
             kept[name] = float(value)
         else:
-            refused.append(f"({name} was {value:g}, outside of {span.worst:g} to {span.best:g}.)")
+            refused.append(f"({name} was {value:g}, not {span.worst:g} to {span.best:g}.)")
     return Answers(kept, " ".join([*([row.why] if row.why else []), *refused]))
 
 

@@ -18,11 +18,11 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    """The defaults: the demo pack."""
+    """The default settings, which use the demo pack."""
     return Settings(_env_file=None)
 
 
 @pytest.fixture
 def source() -> Image.Image:
-    """A bear."""
+    """An image of a bear."""
     return bear(1)

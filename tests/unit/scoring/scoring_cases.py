@@ -1,4 +1,4 @@
-"""Scenes, a mask and a task for the scorers' tests."""
+"""Images, a mask and a task for the tests of scorers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eacps.images import TaskImages
 
 
 def bear(seed: int) -> Image.Image:
-    """A scene of the demo's world."""
+    """A random scene of the demo."""
     scene = render(random_scene(Random(seed)))
     return scene.resize((96, 96), Image.Resampling.NEAREST)
 
@@ -25,7 +25,7 @@ def with_hat(image: Image.Image, colour: str = "red") -> Image.Image:
 
 
 def upper_half(size: tuple[int, int] = (96, 96)) -> Image.Image:
-    """A mask over the hat's place."""
+    """A mask over the upper part, where the hat is."""
     mask = Image.new("L", size, 0)
     mask.paste(255, (0, 0, size[0], size[1] * 2 // 5))
     return mask

@@ -1,4 +1,4 @@
-"""The potential: what it says, what it shows, and what it does when something is missing."""
+"""The potential: its value, its contributions, and what it does when metrics are missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def value(potential: Potential, raw: Mapping[str, float]) -> float:
     return found
 
 
-def test_eacps_is_the_formula_of_the_paper() -> None:
+def test_the_potential_eacps_is_pf_plus_10_cons_minus_3_lpips() -> None:
     judged = of().judge({"pf": 0.3, "cons": 0.9, "lpips": 0.2})
     assert judged.value == pytest.approx(0.3 + 10 * 0.9 - 3 * 0.2)
     assert {m.name: m.weight for m in judged.metrics} == {"pf": 1, "cons": 10, "lpips": -3}
@@ -51,7 +51,7 @@ def test_weighted_sums_normalised_metrics_where_higher_is_better() -> None:
     assert value(potential, better) > value(potential, worse)
 
 
-def test_metrics_beside_the_potential_are_shown_with_no_weight() -> None:
+def test_metrics_outside_the_potential_are_shown_without_weight() -> None:
     judged = of().judge({"pf": 0.3, "cons": 0.9, "lpips": 0.2, "region": 0.7, "aesthetic": 0.5})
     shown = {metric.name: metric for metric in judged.metrics}
     assert [metric.name for metric in judged.metrics][:3] == ["pf", "cons", "lpips"]
@@ -75,7 +75,7 @@ def test_contributions_add_up_to_the_potential(
 
 
 @given(raw=st.fixed_dictionaries(dict.fromkeys(NAMES, st.floats(0, 1))), chosen=weights)
-def test_raising_a_metric_moves_the_potential_as_its_weight_says(
+def test_raising_a_metric_moves_the_potential_in_the_direction_of_its_weight(
     raw: dict[str, float], chosen: Mapping[str, float]
 ) -> None:
     potential = weighted(**chosen)
@@ -104,7 +104,7 @@ def test_a_missing_metric_neither_helps_nor_hurts_an_even_candidate(
     assert bool(partial.notes) == (kept != raw.keys())
 
 
-def test_what_is_missing_is_named_and_the_rest_weighs_more() -> None:
+def test_a_missing_metric_is_named_and_the_others_weigh_more() -> None:
     judged = of().judge({"pf": 0.3, "cons": 0.9, "lpips": math.nan})
     assert "lpips" in judged.notes[0]
     assert sum(metric.weight for metric in judged.metrics) == pytest.approx(14)
@@ -112,13 +112,13 @@ def test_what_is_missing_is_named_and_the_rest_weighs_more() -> None:
 
 
 @pytest.mark.parametrize("raw", [{}, {"region": 1.0}, {"pf": math.nan, "cons": math.inf}])
-def test_with_nothing_to_go_by_there_is_no_potential(raw: dict[str, float]) -> None:
+def test_without_any_metric_there_is_no_potential(raw: dict[str, float]) -> None:
     judged = of().judge(raw)
     assert judged.value is None
     assert judged.notes
 
 
-def test_the_range_spreads_ordinary_candidates() -> None:
+def test_ordinary_candidates_fill_most_of_the_range() -> None:
     low, high = of().range
     poor, fine = (
         value(of(), raw)
@@ -138,7 +138,7 @@ def test_an_unknown_metric_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, {"pf": 0.0}, {"pf": math.nan}])
-def test_weights_that_weigh_nothing_are_refused(wrong: dict[str, float]) -> None:
+def test_weights_without_effect_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match="EACPS_WEIGHTS"):
         weighted(**wrong)
 

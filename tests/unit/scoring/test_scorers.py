@@ -1,4 +1,4 @@
-"""What the metrics say about the demo pack's world, seen through its real CLIP."""
+"""The metrics of the demo's images, with the demo pack's CLIP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scored(scorer: Any, task_images: Any, *edited: Image.Image) -> list[Any]:
     return list(scorer.score(task(), task_images, edited, [1.0] * len(edited)))
 
 
-def test_an_untouched_image_is_consistent_and_at_no_distance(
+def test_an_unchanged_image_is_consistent_and_has_distance_zero(
     clip: ClipScorer, lpips: LpipsScorer, source: Image.Image
 ) -> None:
     (seen,) = scored(clip, images(source), source.copy())
@@ -55,7 +55,7 @@ def test_an_untouched_image_is_consistent_and_at_no_distance(
     assert scored(lpips, images(source), source.copy())[0]["lpips"] == pytest.approx(0, abs=1e-6)
 
 
-def test_the_more_is_changed_the_less_consistent_it_is(
+def test_larger_changes_are_less_consistent(
     clip: ClipScorer, lpips: LpipsScorer, source: Image.Image
 ) -> None:
     edits = (with_hat(source), bear(2))
@@ -88,7 +88,7 @@ def test_doing_what_was_asked_follows_the_prompt_better_than_doing_nothing(
     assert right["pf_dir"] > 0.1
 
 
-def test_a_batch_is_judged_like_one_by_one(
+def test_images_get_the_same_scores_in_a_batch_and_alone(
     clip: ClipScorer, lpips: LpipsScorer, source: Image.Image
 ) -> None:
     edits = [with_hat(source, colour) for colour in ("red", "blue", "gold")]
@@ -114,7 +114,7 @@ def test_with_a_mask_changes_inside_it_do_not_count_against_an_edit(
         assert abs(outside - kept) > abs(inside - kept)
 
 
-def test_with_a_mask_prompt_following_looks_at_its_inside_too(
+def test_with_a_mask_prompt_following_includes_its_inside(
     clip: ClipScorer, source: Image.Image
 ) -> None:
     hat = with_hat(source)
@@ -124,7 +124,7 @@ def test_with_a_mask_prompt_following_looks_at_its_inside_too(
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_mask_that_divides_nothing_is_no_mask(
+def test_an_empty_or_full_mask_counts_as_no_mask(
     clip: ClipScorer, lpips: LpipsScorer, source: Image.Image, value: int
 ) -> None:
     flat = images(source, Image.new("L", source.size, value))
@@ -144,7 +144,7 @@ def test_region_is_the_share_of_change_inside_the_mask(source: Image.Image) -> N
     assert scored(RegionScorer(), images(source), with_hat(source)) == [{}]
 
 
-def test_edits_of_another_size_and_shape_are_judged_whole(
+def test_edits_of_another_size_and_shape_are_judged_as_a_whole(
     clip: ClipScorer, lpips: LpipsScorer
 ) -> None:
     wide = Image.new("RGB", (200, 60), "grey")
@@ -156,7 +156,7 @@ def test_edits_of_another_size_and_shape_are_judged_whole(
         name = f"wide{given is None}"
         for scorer in (clip, lpips):
             judged = scorer.score(task(name), images(wide, given), [edge.resize((100, 30)), wide])
-            assert judged[0] != pytest.approx(judged[1], abs=1e-3), "the edge is seen"
+            assert judged[0] != pytest.approx(judged[1], abs=1e-3), "the edge counts"
 
 
 def test_nothing_to_judge_is_no_error(
@@ -166,7 +166,7 @@ def test_nothing_to_judge_is_no_error(
         assert list(scorer.score(task(), images(source), [])) == []
 
 
-def test_only_the_needed_scorers_are_opened_and_the_free_ones(settings: Settings) -> None:
+def test_only_needed_scorers_and_those_that_always_run_are_opened(settings: Settings) -> None:
     def opened(*names: str, **changes: Any) -> list[str]:
         chosen = settings.model_copy(update=changes)
         return [type(scorer).__name__ for scorer in open_scorers(chosen, "cpu", names)]
@@ -185,7 +185,7 @@ def test_clip_is_loaded_once_for_all_its_scorers(settings: Settings) -> None:
     assert clip_tower(settings.clip, "cpu") is clip_tower(settings.clip, "cpu")
 
 
-def test_every_scorer_looks_through_one_forward(settings: Settings, source: Image.Image) -> None:
+def test_all_scorers_share_one_forward_pass(settings: Settings, source: Image.Image) -> None:
     tower = clip_tower(settings.clip, "cpu")
     forwards: list[int] = []
     hook = tower._model.visual.conv1.register_forward_pre_hook(
@@ -200,7 +200,7 @@ def test_every_scorer_looks_through_one_forward(settings: Settings, source: Imag
 
 @pytest.fixture
 def vision_transformer(tmp_path: Path) -> Path:
-    """A tiny random ViT as a folder."""
+    """A folder with a tiny random ViT."""
     config = {
         "embed_dim": 32,
         "vision_cfg": {
@@ -226,7 +226,7 @@ def vision_transformer(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_vision_transformer_serves_as_well(vision_transformer: Path, source: Image.Image) -> None:
+def test_a_vision_transformer_works_too(vision_transformer: Path, source: Image.Image) -> None:
     settings = Settings(_env_file=None, clip=str(vision_transformer))
     clip, lpips, *_ = open_scorers(settings, "cpu", ("pf", "cons", "lpips"))
     same, hat = scored(clip, images(source), source.copy(), with_hat(source))
@@ -242,7 +242,7 @@ def refusal(**changes: Any) -> str:
     return str(caught.value)
 
 
-def test_clip_without_weights_is_refused_never_random(settings: Settings, tmp_path: Path) -> None:
+def test_clip_without_weights_is_refused(settings: Settings, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(settings.clip, tmp_path / "clip"))
     weights = folder / "open_clip_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -255,7 +255,7 @@ def test_clip_without_weights_is_refused_never_random(settings: Settings, tmp_pa
 @pytest.mark.parametrize(
     "name", ["/nowhere/at/all", "no-slash", "ViT-B-32/laion2b_s34b_b79k", "ViT-B-32/no-such-tag"]
 )
-def test_a_clip_that_is_not_here_is_refused(name: str) -> None:
+def test_a_missing_clip_model_is_refused(name: str) -> None:
     assert "EACPS_CLIP" in refusal(clip=name)
 
 
@@ -296,7 +296,7 @@ def test_lpips_refuses_a_trunk_that_is_not_the_published_one(squeeze_file: Path)
         trunks.require_weights("squeeze")
 
 
-def test_lpips_on_a_trunk_is_the_lpips_packages_own_number(
+def test_lpips_on_a_trunk_equals_the_number_of_the_lpips_package(
     squeeze_file: Path, source: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lpips
@@ -316,7 +316,7 @@ def test_lpips_on_a_trunk_is_the_lpips_packages_own_number(
     assert masked["lpips"] < ours["lpips"]
 
 
-def test_another_package_can_bring_a_scorer(
+def test_another_package_can_add_a_scorer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Image.Image
 ) -> None:
     (tmp_path / "strange_scorer.py").write_text(

@@ -1,4 +1,4 @@
-"""What the shipped verifier says of edits, and what is said of folders that hold none."""
+"""The answers of the demo's verifier, and the errors about folders that are not verifiers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def share(values: list[bool]) -> float:
     return sum(values) / len(values)
 
 
-def test_the_right_edit_is_verified_and_the_untouched_picture_is_not(
+def test_the_right_edit_is_verified_and_the_unchanged_image_is_not(
     scorer: VerifierScorer, bears: list[DemoTask]
 ) -> None:
     rows = [judged(scorer, bear, render(bear.after), bear.source) for bear in bears]
@@ -74,10 +74,10 @@ def test_another_bear_is_not_preserved_and_noise_is_not_intact(
         for bear, other in zip(bears, others, strict=True)
     ]
     assert share([other["preserved"] < right["preserved"] for right, other, _ in rows]) >= 0.95
-    assert share([mush["intact"] < right["intact"] for right, _, mush in rows]) >= 0.95
+    assert share([noisy["intact"] < right["intact"] for right, _, noisy in rows]) >= 0.95
 
 
-def test_a_batch_is_judged_like_one_by_one_whatever_the_size(
+def test_images_get_the_same_answers_in_a_batch_alone_and_in_other_sizes(
     scorer: VerifierScorer, bears: list[DemoTask]
 ) -> None:
     bear = bears[0]
@@ -98,7 +98,7 @@ def test_nothing_to_judge_is_no_error(scorer: VerifierScorer, source: Image.Imag
     assert list(scorer.score(task(), images(source), [], [])) == []
 
 
-def test_it_ranks_where_the_weights_ask_for_it(bears: list[DemoTask]) -> None:
+def test_it_ranks_when_the_weights_name_it(bears: list[DemoTask]) -> None:
     settings = Settings(_env_file=None, potential="weighted", weights={"verified": 1})
     potential = Potential.of(settings)
     (scorer,) = [
@@ -113,19 +113,19 @@ def test_it_ranks_where_the_weights_ask_for_it(bears: list[DemoTask]) -> None:
     assert (potential.judge(right).value or 0) > (potential.judge(wrong).value or 0)
 
 
-def test_it_is_opened_only_where_it_is_needed(settings: Settings) -> None:
+def test_it_is_opened_only_when_it_is_needed(settings: Settings) -> None:
     default = open_scorers(settings, "cpu", Potential.of(settings).metric_names)
     assert not any("verified" in scorer.ranges for scorer in default)
     nowhere = Settings(_env_file=None, verifier="/nowhere")
     assert open_scorers(nowhere, "cpu", ("region",))
 
 
-def test_without_a_verifier_the_metrics_cannot_be_asked_for() -> None:
+def test_without_a_verifier_its_metrics_are_refused() -> None:
     with pytest.raises(SettingsError, match="EACPS_VERIFIER is empty"):
         opened("")
 
 
-def test_a_folder_that_is_not_there_is_named() -> None:
+def test_a_missing_folder_is_named() -> None:
     with pytest.raises(ScoringError, match=r"nowhere.*EACPS_VERIFIER"):
         opened("/nowhere")
 
@@ -148,7 +148,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         '{"format": "eacps-verifier-1", "network": 3}',
     ],
 )
-def test_a_config_that_describes_no_verifier_is_refused(folder: Path, content: str) -> None:
+def test_an_invalid_config_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(ScoringError, match=r"config\.json does not describe a verifier"):
         opened(folder)
@@ -173,7 +173,7 @@ def test_another_format_is_refused_by_its_name(folder: Path) -> None:
         opened(folder)
 
 
-def test_weights_that_are_cut_off_or_of_another_network_are_refused(folder: Path) -> None:
+def test_truncated_weights_and_those_of_another_network_are_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -184,7 +184,7 @@ def test_weights_that_are_cut_off_or_of_another_network_are_refused(folder: Path
         opened(folder)
 
 
-def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     name = next(iter(state))
     save_file(
@@ -203,7 +203,7 @@ def test_a_tokenizer_with_more_words_than_the_network_knows_is_refused(folder: P
     with pytest.raises(ScoringError, match="is not this verifier's"):
         opened(folder)
     path.write_text("{")
-    with pytest.raises(ScoringError, match="is no tokenizer"):
+    with pytest.raises(ScoringError, match="is not a tokenizer"):
         opened(folder)
 
 
@@ -215,7 +215,7 @@ def test_changed_weights_under_a_manifest_are_refused(folder: Path) -> None:
         opened(folder)
 
 
-def test_results_are_told_apart_by_the_verifier_that_made_them(folder: Path) -> None:
+def test_the_fingerprint_depends_on_the_verifier(folder: Path) -> None:
     shipped, copied, none = (
         Settings(_env_file=None, verifier=str(where)).fingerprint
         for where in (Settings(_env_file=None).verifier, folder, "")

@@ -1,4 +1,4 @@
-"""Made-up tasks with a known truth, on which a search is run and its cost counted."""
+"""Synthetic tasks with a known truth, to measure what a search finds and what it costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eacps.search import best
 from eacps.testing.strategies import play
 
 PASSED = 1.0
-"""From this truth on, a verifier says yes to an edit of a task with the standard spread."""
+"""A verifier says yes to edits whose truth is at least this."""
 
 
 def standard_normal(*key: object) -> float:
@@ -23,7 +23,8 @@ def standard_normal(*key: object) -> float:
 
 @dataclass(frozen=True)
 class Landscape:
-    """One task. A noise's truth is normal; a child's correlates with its parent's by cos(angle)."""
+    """One task. Truth is normally distributed over noises; a child's truth correlates with its
+    parent's by cos(angle)."""
 
     seed: int
     mean: float = 0.0
@@ -39,11 +40,11 @@ class Landscape:
         return self.mean + self.spread * value
 
     def preview_correlation(self, share: float) -> float:
-        """How well a preview at this share of the steps foretells the truth."""
+        """The correlation of the truth with a preview at this share of the steps."""
         return float(1 - (1 - share) ** self.preview_power)
 
     def judge(self, trial: Trial, steps: int) -> Outcome:
-        """What a verifier, and the potential, say of a finished or paused trial."""
+        """The potential and the verifier's answers for a finished or paused trial."""
         share = 1.0 if trial.to_step is None else trial.to_step / steps
         known = self.preview_correlation(share)
         luck = standard_normal(self.seed, trial.id, "preview") * math.sqrt(1 - known**2)
@@ -55,8 +56,7 @@ class Landscape:
 
 
 def over_tasks(plan: SearchPlan, landscapes: Sequence[Landscape]) -> tuple[float, float]:
-    """By how much the winners' truth exceeds the mean attempt's, and the cost in full renders;
-    both averaged over tasks."""
+    """The mean gain of the winner over an average attempt, and the mean cost in full renders."""
     worth = spent = 0.0
     for task in landscapes:
         done = play(plan, partial(task.judge, steps=plan.steps))

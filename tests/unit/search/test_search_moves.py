@@ -1,4 +1,4 @@
-"""Searches that move on from what they found: zero-order steps, and re-edits with a critique."""
+"""Searches that build on what they found: zero-order steps, and re-edits with a critique."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_zero_order_neighbours_keep_the_threshold_as_cosine() -> None:
     assert [math.cos(angle) for angle in angles] == pytest.approx([0.8, 0.8])
 
 
-def test_zero_order_angles_shrink_along_a_line_and_start_anew_with_a_new_base() -> None:
+def test_zero_order_angles_shrink_with_every_move_and_are_reset_by_a_new_base() -> None:
     plan = zero_order(num_neighbors=1, rounds=4, threshold=0.0, angle_decay=0.5)
     done = play(plan, by_id({"c2": 1.0, "c3": 2.0}))
     last = [outcomes[-1].trial.noise.moves[-1].angle for outcomes in done.rounds]
@@ -60,7 +60,7 @@ def test_zero_order_by_seed_offset() -> None:
 
 
 def refined(qualities: Mapping[str, float], **params: object) -> list[list[Trial]]:
-    """The trials of a search whose candidates preserve the rest so well, c1 0.1 and others 0.2."""
+    """The trials of a search in which candidates have these values of `preserved`, others 0.1."""
 
     def judge(trial: Trial) -> Outcome:
         value = qualities.get(trial.id, 0.1)
@@ -70,7 +70,7 @@ def refined(qualities: Mapping[str, float], **params: object) -> list[list[Trial
     return [[o.trial for o in outcomes] for outcomes in play(plan, judge).rounds]
 
 
-def test_refine_tells_the_editor_what_the_best_attempt_got_wrong() -> None:
+def test_refine_appends_a_critique_of_the_best_attempt() -> None:
     (first,), (second,), (third,), (fourth,) = refined({"c2": 0.5})
     assert (first.instruction_suffix, first.lineage) == ("", "global")
     assert second.instruction_suffix == "Change nothing else."
@@ -85,14 +85,14 @@ def test_refine_stops_once_the_best_is_good() -> None:
     assert len(refined({"c2": 0.99})) == 2
 
 
-def test_refine_has_nothing_to_say_between_its_thresholds_and_only_moves_the_noise() -> None:
+def test_refine_keeps_the_instruction_between_its_thresholds_and_only_moves_the_noise() -> None:
     (_,), (plain,), *_ = refined({"c1": 0.9})
     assert (plain.parent, plain.instruction_suffix) == ("c1", "")
-    (_,), (told,), (kept,), *_ = refined({"c2": 0.9})
-    assert told.instruction_suffix == kept.instruction_suffix == "Change nothing else."
+    (_,), (second,), (third,), *_ = refined({"c2": 0.9})
+    assert second.instruction_suffix == third.instruction_suffix == "Change nothing else."
 
 
-def test_refine_by_metrics_where_there_is_no_verifier() -> None:
+def test_refine_uses_metrics_without_a_verifier() -> None:
     params = {"at_least": {"pf": 0.3}, "at_most": {"lpips": 0.2}, "lowest": 0.0, "highest": 1.0}
     plan = SearchPlan("refine", {"n": 1, "per_step": 1, "max_steps": 1, **params})
     scores = {"pf": 0.2, "lpips": 0.4}
@@ -101,5 +101,5 @@ def test_refine_by_metrics_where_there_is_no_verifier() -> None:
     assert suffix == "Carry it out fully. Change nothing else."
 
 
-def test_refine_asks_for_a_whole_step_at_once() -> None:
+def test_refine_asks_for_all_trials_of_a_step_together() -> None:
     assert [len(trials) for trials in refined({}, n=3, per_step=4, max_steps=2)] == [3, 4, 4]

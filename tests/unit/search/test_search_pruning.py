@@ -1,4 +1,4 @@
-"""Early feedback: who is paused, who goes on, who comes back, and when a search stops."""
+"""Early feedback: which trials are paused, go on or come back, and when a search stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scored(scores: Mapping[str, Mapping[str, float]]) -> Callable[[Trial], Outco
 
 
 def without(*failed: tuple[str, int | None]) -> Callable[[Trial], Outcome]:
-    """c9 beats c8, but some trials fail on their way to some step."""
+    """c9 beats c8, but some trials fail before they reach some step."""
 
     def judge(trial: Trial) -> Outcome:
         if (trial.id, trial.to_step) in failed:
@@ -69,7 +69,7 @@ def test_rungs_that_fall_on_the_same_step_become_one() -> None:
     assert [[step for _, step in ask] for ask in asked(done)] == [[1] * 4, [2] * 2, [None]]
 
 
-def test_a_render_too_short_to_pause_is_finished_at_once() -> None:
+def test_a_render_too_short_to_pause_is_finished_without_a_pause() -> None:
     done = play(halving(4, (0.5, 1), steps=1), later_is_better)
     assert [[step for _, step in ask] for ask in asked(done)] == [[None] * 4]
 
@@ -111,7 +111,7 @@ def test_eacps_prunes_its_global_and_its_local_stage_by_previews() -> None:
 
 
 def spread_out(width: float) -> Callable[[Trial], Outcome]:
-    """Scores that lie so far apart, whatever comes later."""
+    """Scores with this spread, in no particular order."""
     return lambda trial: Outcome(trial, width * (int(trial.id[1:]) * 7 % 5))
 
 
@@ -142,7 +142,7 @@ def test_adaptive_eacps_decides_by_first_previews_when_it_has_rungs() -> None:
     assert [[step for _, step in ask] for ask in asked(done)] == [[3] * 4, [None] * 2]
 
 
-def test_a_wide_spread_and_a_modest_best_promise_more() -> None:
+def test_a_wide_spread_and_a_modest_best_score_raise_the_expected_gain() -> None:
     narrow, wide = [0.4, 0.5, 0.6], [0.0, 0.5, 1.0]
     assert expected_gain(wide, 1.0) > expected_gain(narrow, 0.6) > 0
     assert expected_gain(narrow, 0.6) > expected_gain(narrow, 0.9) >= 0
@@ -152,7 +152,7 @@ def test_a_wide_spread_and_a_modest_best_promise_more() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
-def test_ade_cot_fills_the_first_edits_batch_with_candidates_that_come_next(
+def test_ade_cot_fills_the_batch_of_the_first_edit_with_further_candidates(
     batch_size: int,
 ) -> None:
     first, *_ = asked(play(ade_cot(batch_size), later_is_better))
@@ -160,7 +160,7 @@ def test_ade_cot_fills_the_first_edits_batch_with_candidates_that_come_next(
     assert first[1:] == [(f"c{i + 1}", 3) for i in range(1, min(8, batch_size))]
 
 
-def test_ade_cot_begins_fewer_candidates_where_the_first_edit_is_good() -> None:
+def test_ade_cot_begins_fewer_candidates_when_the_first_edit_is_good() -> None:
     def quality(value: float) -> Callable[[Trial], Outcome]:
         return lambda trial: Outcome(trial, 1.0, {"satisfied": value})
 
@@ -171,20 +171,20 @@ def test_ade_cot_begins_fewer_candidates_where_the_first_edit_is_good() -> None:
     assert begun == [8, 6, 5]
 
 
-def test_ade_cot_reads_the_first_edits_quality_from_the_potential_without_a_verifier() -> None:
+def test_without_a_verifier_ade_cot_judges_the_first_edit_by_its_potential() -> None:
     plan = ade_cot(1, gamma=1.0, lowest=0.0, highest=10.0)
     done = play(plan, lambda trial: Outcome(trial, 5.0))
     assert len(done.trials) == 5
     assert done.notes[0] == "First quality 0.50: 5 of 8 candidates."
 
 
-def test_ade_cot_begins_all_where_the_first_edit_failed() -> None:
+def test_ade_cot_begins_all_candidates_when_the_first_edit_failed() -> None:
     done = play(ade_cot(), without(("c1", None)))
     assert len(done.trials) == 8
     assert best(done.outcomes) is not None
 
 
-def test_ade_cot_looks_twice_and_finishes_in_order_of_promise() -> None:
+def test_ade_cot_prunes_twice_and_finishes_the_most_promising_first() -> None:
     done = play(ade_cot(batch_size=1, difficulty=False, n=8), later_is_better)
     assert asked(done) == [
         [(f"c{i}", 3) for i in range(1, 9)],
@@ -194,7 +194,7 @@ def test_ade_cot_looks_twice_and_finishes_in_order_of_promise() -> None:
     ]
 
 
-def test_ade_cot_stops_as_soon_as_enough_results_pass_the_verifiers_questions() -> None:
+def test_ade_cot_stops_as_soon_as_enough_results_pass_the_verifier() -> None:
     plan = ade_cot(batch_size=1, difficulty=False, prune=False, n=5, enough=2)
     flawed = {**PASSED, "preserved": 0.5}
     done = play(plan, scored({"c1": PASSED, "c2": flawed, "c3": PASSED, "c4": PASSED}))
@@ -202,7 +202,7 @@ def test_ade_cot_stops_as_soon_as_enough_results_pass_the_verifiers_questions() 
     assert done.notes[-1] == "Stopped when 2 results had passed; 2 were left unfinished."
 
 
-def test_ade_cot_stops_by_calibrated_thresholds_where_there_is_no_verifier() -> None:
+def test_without_a_verifier_ade_cot_stops_by_calibrated_thresholds() -> None:
     plan = ade_cot(
         1, difficulty=False, prune=False, n=5, at_least={"potential": 2.0}, at_most={"lpips": 0.2}
     )
@@ -215,12 +215,12 @@ def test_ade_cot_finishes_a_batch_at_a_time() -> None:
     assert [len(ask) for ask in asked(play(plan, later_is_better))] == [3, 3, 2]
 
 
-def test_ade_cot_with_nothing_to_judge_by_finishes_what_it_kept() -> None:
+def test_ade_cot_without_verifier_and_thresholds_finishes_everything() -> None:
     done = play(ade_cot(batch_size=1, difficulty=False, prune=False), later_is_better)
     assert len(finished(done.outcomes)) == 8
 
 
-def test_ade_cot_needs_no_more_once_the_first_edit_passes() -> None:
+def test_ade_cot_stops_when_the_first_edit_passes() -> None:
     done = play(ade_cot(), scored({"c1": PASSED}))
     assert len(done.rounds) == 1
 
@@ -229,12 +229,12 @@ def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
     plan = ade_cot(difficulty=False, n=4, early_keep=1.0, late_keep=1.0)
     alike = {"c4": {"nearest_similarity": 0.99}, "c2": {"nearest_similarity": 0.99}}
     done = play(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
-    # c4 is the best of all, so whatever it resembles is not better.
+    # c4 is the best preview, so it is no duplicate of a better one.
     assert asked(done)[1] == [("c4", 7), ("c3", 7), ("c1", 7)]
     assert done.notes[0] == "Left out as near-duplicates of better previews: c2."
 
 
-def test_ade_cot_calls_a_near_duplicate_back_when_the_better_one_fails() -> None:
+def test_ade_cot_comes_back_to_a_near_duplicate_when_the_better_one_fails() -> None:
     plan = ade_cot(difficulty=False, n=2)
     done = play(
         plan,
@@ -248,7 +248,7 @@ def test_ade_cot_calls_a_near_duplicate_back_when_the_better_one_fails() -> None
     assert asked(done)[-1] == [("c1", None)]
 
 
-def test_ade_cot_prunes_by_region_and_caption_besides_the_potential() -> None:
+def test_ade_cot_prunes_by_region_and_caption_in_addition_to_the_potential() -> None:
     scores = {
         "c1": {"region": 1.0, "caption": 1.0},
         "c2": {"region": 0.9, "caption": 0.0},
@@ -288,7 +288,7 @@ def test_waves_end_when_their_number_is_used_up() -> None:
     assert [trials[0][1] for trials in asked(done)] == [6, None] * 3
 
 
-def test_without_a_verifier_the_potentials_place_between_its_bounds_is_the_quality() -> None:
+def test_without_a_verifier_quality_is_the_position_of_the_potential_between_its_bounds() -> None:
     done = play(waves(lowest=0.0, highest=4.0, good=0.9), later_is_better)
     assert [trials[0][0] for trials in asked(done)] == ["c1", "c2", "c3", "c4"]
 
@@ -298,12 +298,12 @@ def test_a_wave_in_which_everything_failed_does_not_end_the_search_that_has_a_re
     assert asked(done)[-1] == [("c6", None)]
 
 
-def test_waves_end_at_once_when_the_first_one_failed_wholly() -> None:
+def test_waves_end_when_every_trial_of_the_first_one_failed() -> None:
     assert len(asked(play(waves(), without(("c1", 6), ("c2", 6))))) == 1
 
 
 def auto(steps: int, answer: Callable[[Trial], Outcome]) -> tuple[list[list[Trial]], Strategy]:
-    """All asks of a default `auto`."""
+    """What the default `auto` asks for, round by round."""
     search = create(SearchPlan("auto", steps=steps))
     asks = []
     while trials := search.ask():
@@ -312,26 +312,26 @@ def auto(steps: int, answer: Callable[[Trial], Outcome]) -> tuple[list[list[Tria
     return asks, search
 
 
-def test_auto_stops_after_a_wave_whose_best_a_verifier_takes_for_good() -> None:
+def test_auto_stops_after_a_wave_with_a_good_result() -> None:
     asks, search = auto(10, lambda trial: Outcome(trial, 1.0, {"satisfied": 0.9, "intact": 0.86}))
     assert [(len(ask), ask[0].to_step) for ask in asks] == [(8, 4), (2, None)]
     assert "Stopped after wave 1 of 4" in search.notes[-1]
 
 
-def test_auto_spends_on_a_task_on_which_nothing_is_good() -> None:
+def test_auto_runs_all_waves_when_no_result_is_good() -> None:
     asks, _ = auto(10, lambda trial: Outcome(trial, 1.0, {"satisfied": 0.9, "intact": 0.5}))
     assert [(len(ask), ask[0].to_step) for ask in asks] == 4 * [(8, 4), (2, None)]
 
 
-def test_auto_without_a_verifier_finishes_every_attempt_at_no_further_cost() -> None:
+def test_auto_without_a_verifier_finishes_every_attempt() -> None:
     asks, search = auto(10, lambda trial: Outcome(trial, float(trial.id[1:])))
     assert [(len(ask), ask[0].to_step) for ask in asks] == [(8, 4), (8, None)]
     assert {trial.id for trial in asks[0]} == {trial.id for trial in asks[1]}
-    assert "without a verifier" in search.notes[0]
+    assert "no verifier" in search.notes[0]
 
 
 @pytest.mark.parametrize("steps", [2, 10])
-def test_auto_finishes_every_attempt_where_pausing_is_no_use(steps: int) -> None:
+def test_auto_finishes_every_attempt_when_it_cannot_pause(steps: int) -> None:
     def answer(trial: Trial) -> Outcome:
         if trial.to_step is not None:
             return Outcome(trial, failure=Failure("cannot_pause", "This solver cannot."))

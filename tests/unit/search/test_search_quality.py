@@ -1,4 +1,4 @@
-"""What searches find and what they spend, on made-up tasks whose truth is known."""
+"""What searches find and what they spend, on synthetic tasks with a known truth."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from eacps.search import cost
 from tests.unit.search.landscape import Landscape, over_tasks
 
 TASKS = [Landscape(seed) for seed in range(160)]
-"""Previews foretell the end: at step 3 of 12 they correlate with it by 0.68, at step 7 by 0.97."""
+"""Previews predict the result: their correlation is 0.68 at step 3 of 12, and 0.97 at step 7."""
 BLIND = [Landscape(seed, preview_power=0.0) for seed in range(160)]
-"""Previews say nothing about the end."""
+"""Previews say nothing about the result."""
 
 
 def mixed(count: int) -> list[Landscape]:
-    """Tasks whose attempts hardly differ, and tasks whose attempts differ forty times as much."""
+    """Tasks with nearly equal attempts, and tasks whose attempts differ up to 40 times as much."""
     chance = random.Random(5)
     spreads = [math.exp(chance.uniform(math.log(0.05), math.log(2.0))) for _ in range(count)]
     return [Landscape(seed, spread=spread) for seed, spread in enumerate(spreads)]
@@ -67,14 +67,12 @@ def test_halving_spends_saved_steps_on_more_candidates_and_beats_best_of_8() -> 
     assert quality > baseline + 0.1
 
 
-def test_pruning_by_previews_that_say_nothing_is_no_better_than_the_few_that_were_finished() -> (
-    None
-):
+def test_pruning_by_random_previews_is_no_better_than_the_few_finished_candidates() -> None:
     quality, _ = played("halving", BLIND)
     assert quality == pytest.approx(played("best_of_n", BLIND, n=2)[0], abs=0.12)
 
 
-def test_ade_cot_nears_best_of_8_for_less_than_it_may_spend() -> None:
+def test_ade_cot_nears_best_of_8_for_less_than_its_maximum_cost() -> None:
     baseline = best_of(8)
     quality, spent = played("ade_cot")
     assert spent < cost(SearchPlan("ade_cot")) < 5

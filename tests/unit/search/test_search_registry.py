@@ -1,4 +1,4 @@
-"""Strategies by name: settings that make no sense are refused, other packages may add some."""
+"""Strategies by name: invalid settings are refused, and other packages may add strategies."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ def test_an_unknown_strategy_names_the_setting_and_the_choices(name: Any) -> Non
         ({"kk": 4}, "no parameter 'kk'"),
         ({7: 4}, "no parameter 7"),
         ({"self": 4}, "no parameter 'self'"),
-        ({"k": 1000, "m": 1000, "k_local": 1000, "rounds": 9}, "9001000 trials, over 1000000"),
+        (
+            {"k": 1000, "m": 1000, "k_local": 1000, "rounds": 9},
+            "9001000 trials; the maximum is 1000000",
+        ),
         (["k", 4], "not names with values"),
         ("k=4", "not names with values"),
     ],
@@ -120,8 +123,8 @@ def test_a_wrong_parameter_names_the_setting_and_every_range(params: Any, proble
         ("eacps", {"rungs": [[0.3, 1]]}, "m (2) must not be greater than what rungs keep (1)"),
         ("eacps", {"adaptive": 1}, "adaptive is 1"),
         ("eacps", {"least_gain": -1}, "least_gain is -1"),
-        ("halving", {"rungs": [[0.5, 4], [0.5, 2]]}, "the share 0.5 does not come after 0.5"),
-        ("halving", {"rungs": [[0.5, 2], [0.6, 4]]}, "4 cannot be kept of 2"),
+        ("halving", {"rungs": [[0.5, 4], [0.5, 2]]}, "the share 0.5 must be greater than 0.5"),
+        ("halving", {"rungs": [[0.5, 2], [0.6, 4]]}, "cannot keep 4 of 2"),
         ("halving", {"rungs": [[0, 2]]}, "rungs is 0"),
         ("halving", {"rungs": [[0.5, 0]]}, "rungs is 0"),
         ("halving", {"rungs": [0.5, 2]}, "rungs is 0.5"),
@@ -136,7 +139,7 @@ def test_a_wrong_parameter_names_the_setting_and_every_range(params: Any, proble
         ("refine", {"tau_low": 0.9, "tau_high": 0.5}, "tau_low (0.9) must not be greater than"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(
+def test_inconsistent_parameters_are_refused(
     strategy: str, params: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -153,7 +156,7 @@ def test_a_render_without_steps_is_refused(steps: Any) -> None:
 @pytest.mark.parametrize(
     "seed", [2**63, -(2**63) - 1, pytest.param(10**5000, id="5001 digits"), "0", None, 0.5]
 )
-def test_a_seed_that_is_no_64_bit_number_is_refused(seed: Any) -> None:
+def test_a_seed_that_is_not_a_64_bit_number_is_refused(seed: Any) -> None:
     with pytest.raises(SettingsError, match="EACPS_SEED"):
         create(SearchPlan(seed=seed))
 
@@ -186,7 +189,7 @@ class One:
         pass
 
 
-class NoStrategy:
+class NotAStrategy:
     pass
 '''
 
@@ -203,7 +206,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "one = strategy_plugin:One\n"
         "eacps = strategy_plugin:One\n"
         "broken = strategy_plugin_that_is_gone:One\n"
-        "empty = strategy_plugin:NoStrategy\n"
+        "empty = strategy_plugin:NotAStrategy\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What holds for every registered strategy, whatever fails and in whatever order it is told."""
+"""What holds for every registered strategy, whichever trials fail, in any order of outcomes."""
 
 from __future__ import annotations
 
@@ -111,18 +111,18 @@ def test_the_ranking_has_every_usable_outcome_whatever_its_order(
     assert ranked(reversed(ended)) == ranked(ended)
 
 
-def test_a_round_hears_its_outcomes_in_the_order_in_which_it_asked() -> None:
-    heard: list[str] = []
+def test_a_round_receives_its_outcomes_in_the_order_in_which_it_asked() -> None:
+    received: list[str] = []
 
     class Listener(RoundwiseStrategy[BestOfNParams]):
         def search(self) -> Search[None]:
             outcomes = yield self.fresh_trials(self.params.n)
-            heard.extend(outcome.trial.id for outcome in outcomes)
+            received.extend(outcome.trial.id for outcome in outcomes)
 
     search = Listener(BestOfNParams(n=3))
     search.tell([by_noise(trial) for trial in reversed(search.ask())])
     assert search.ask() == []
-    assert heard == ["c1", "c2", "c3"]
+    assert received == ["c1", "c2", "c3"]
 
 
 def test_ties_go_to_the_earlier_trial_beyond_one_digit() -> None:
@@ -169,20 +169,20 @@ def test_eacps_gives_children_to_the_best_of_all_rounds_at_a_shrinking_angle() -
     assert [move.angle for move in rounds[3][0].trial.noise.moves] == [0.4, 0.2]
 
 
-def test_eacps_angles_never_shrink_to_nothing() -> None:
+def test_eacps_angles_never_shrink_below_their_minimum() -> None:
     params = {"k": 1, "m": 1, "k_local": 1, "rounds": 100, "angle_decay": 0.1}
     last = play(SearchPlan("eacps", params), by_noise).trials[-1]
     assert last.noise.moves[-1].angle == 0.01
 
 
-def test_eacps_by_seed_offset_counts_up_from_the_parent_past_what_was_asked() -> None:
+def test_eacps_by_seed_offset_counts_up_from_the_parent_and_skips_used_seeds() -> None:
     params = {"k": 1, "m": 1, "k_local": 3, "rounds": 2, "moves": "seed"}
     first, *children = play(SearchPlan("eacps", params), by_noise).trials
     assert [child.noise.seed - first.noise.seed for child in children] == [1, 2, 3, 4, 5, 6]
     assert children[0].lineage == "child of c1 by seed offset"
 
 
-def test_eacps_with_fewer_usable_candidates_than_elites_uses_those() -> None:
+def test_eacps_with_fewer_usable_candidates_than_elites_uses_all_of_them() -> None:
     def only_c3(trial: Trial) -> Outcome:
         return Outcome(trial, 1.0) if trial.id == "c3" else Outcome(trial, failure=FAILURE)
 
@@ -208,7 +208,7 @@ def test_huge_searches_are_feasible(plan: SearchPlan) -> None:
 
 
 class Endless(BestOfN):
-    """Asks without end."""
+    """Never stops asking."""
 
     def search(self) -> Search[None]:
         while True:
@@ -216,7 +216,7 @@ class Endless(BestOfN):
 
 
 class Random(BestOfN):
-    """Draws from a generator that no seed governs."""
+    """Draws noises that do not depend on the seed."""
 
     drawn = 0
 
@@ -232,7 +232,7 @@ class Seedless(BestOfN):
 
 
 class Quitting(BestOfN):
-    """Stops early, which its parameters do not say."""
+    """Stops early without saying so in its parameters."""
 
     def search(self) -> Search[None]:
         yield self.fresh_trials(1)
@@ -240,7 +240,7 @@ class Quitting(BestOfN):
 
 @dataclass(frozen=True)
 class SilentParams:
-    """Where a search may stop early."""
+    """Parameters of a search that may stop early."""
 
     n: int = 8
     stops_early: ClassVar[bool] = True
@@ -262,7 +262,7 @@ class Spending(BestOfN):
 
 
 class Repeating(BestOfN):
-    """Tries one noise again and again."""
+    """Tries the same noise again and again."""
 
     def search(self) -> Search[None]:
         noise = Noise(self.seeds.fresh())
@@ -276,7 +276,7 @@ class Renaming(BestOfN):
 
 
 class Adopting(Eacps):
-    """Names a parent whose noise it did not take."""
+    """Names a parent, but does not use the parent's noise."""
 
     def child(self, parent: Trial, **more: Any) -> Trial:
         stranger = Noise(self.seeds.fresh()).moved(0.1, self.seeds.fresh())
@@ -284,7 +284,7 @@ class Adopting(Eacps):
 
 
 class Changing(Halving):
-    """Carries trials on with another instruction."""
+    """Resumes trials with another instruction."""
 
     def ask(self) -> Sequence[Trial]:
         return [
@@ -298,7 +298,7 @@ class Changing(Halving):
 
 
 class Trusting(BestOfN):
-    """Believes whatever it is told."""
+    """Accepts whatever it is told."""
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -307,19 +307,19 @@ class Trusting(BestOfN):
 
 
 class InOrder(BestOfN):
-    """Lets the order in which outcomes come decide what is next."""
+    """Lets the order of the outcomes decide what comes next."""
 
     @cached_property
-    def heard(self) -> list[int]:
+    def received(self) -> list[int]:
         return []
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         super().tell(outcomes)
-        self.heard.extend(outcome.trial.noise.seed for outcome in outcomes)
+        self.received.extend(outcome.trial.noise.seed for outcome in outcomes)
 
     def search(self) -> Search[None]:
         yield self.fresh_trials(self.params.n - 1)
-        yield [self.trial(Noise(self.heard[0] // 2))]
+        yield [self.trial(Noise(self.received[0] // 2))]
 
 
 @pytest.mark.parametrize(

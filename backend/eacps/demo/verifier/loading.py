@@ -139,7 +139,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the tokenizer library raises on a broken file
         raise ScoringError(
-            f"{folder / TOKENIZER} is no tokenizer: {first_line(error)}", hint=_HINT
+            f"{folder / TOKENIZER} is not a tokenizer: {first_line(error)}", hint=_HINT
         ) from error
     if len(tokenizer) > vocabulary or tokenizer.pad_token_id is None:
         raise ScoringError(

@@ -1,4 +1,19 @@
-"""ADE-CoT (arXiv 2603.00141): adaptive budget, early pruning, depth-first stopping."""
+"""ADE-CoT: an adaptive budget, early pruning, and depth-first stopping.
+
+Qu et al. (2026), "From Scale to Speed: Adaptive Test-Time Scaling for Image Editing",
+arXiv 2603.00141. Its three parts, each of which can be switched off:
+
+1. Difficulty-aware resource allocation (`difficulty`). Render one edit; from its score S in
+   [0, S_max] follows the number of candidates,
+   N_a = N_min + round((N - N_min) (1 - S / S_max)^gamma), in `AdeCotParams.candidates_for`.
+2. Edit-specific verification in early pruning (`prune`). Rank previews by their general score plus
+   region and caption scores, drop near-duplicates, and keep the best, at an early and at a late
+   step (`AdeCot._by_promise`).
+3. Depth-first opportunistic stopping (`stop`). Finish the most promising candidates first, and
+   stop when enough results pass the verifier (`AdeCot._finish`).
+
+Defaults are the paper's where it states them.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +39,9 @@ from eacps.search.parameters import (
     require_less,
 )
 from eacps.search.pruning import Order, Pause
+from eacps.search.quality import passes, quality
 from eacps.search.ranking import finished, ranked
 from eacps.search.roundwise import RoundwiseStrategy, Search
-from eacps.search.verdict import passes, quality
 
 REGION: Final = ("region",)
 CAPTION: Final = ("caption", "pf")
@@ -36,7 +51,7 @@ Weight = Annotated[float, Field(ge=0, le=1000)]
 
 @dataclass(frozen=True, config=STRICT)
 class AdeCotParams:
-    """Settings of `ade_cot`."""
+    """Parameters of `ade_cot`."""
 
     stops_early: ClassVar[bool] = True
 
@@ -109,30 +124,31 @@ class AdeCotParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use at most."""
+        """The most trials that the search begins."""
         return self.n
 
     def cost(self, steps: int) -> float:
-        """What the search costs in full renders at most, when nothing fails."""
+        """The most that the search costs in full renders when nothing fails."""
         finished_first = 1 if self.difficulty else 0
         others = self.n - finished_first
         return finished_first + pruning.cost(others, self.rungs(others), steps)
 
     def rungs(self, count: int) -> list[Rung]:
-        """Where `count` candidates are pruned, and how many go on."""
+        """The rungs at which `count` candidates are pruned."""
         if not self.prune or not count:
             return []
         kept_early = math.ceil(count * self.early_keep)
         kept_late = math.ceil(kept_early * self.late_keep)
         return [(self.early, kept_early), (self.late, kept_late)]
 
-    def wanted(self, first: float) -> int:
-        """How many candidates a task deserves whose first edit has this quality (0 to 1).
+    def candidates_for(self, first: float) -> int:
+        """The number of candidates (N_a) for a task whose first edit has this quality (0 to 1).
 
         >>> params = AdeCotParams(n=8)
-        >>> [params.wanted(quality) for quality in (0.0, 0.5, 0.9, 1.0)]
+        >>> [params.candidates_for(quality) for quality in (0.0, 0.5, 0.9, 1.0)]
         [8, 7, 6, 1]
         """
+        # N_a = N_min + round((N - N_min) (1 - S / S_max)^gamma), with `first` as S / S_max.
         return self.n_min + round((self.n - self.n_min) * math.pow(1 - first, self.gamma))
 
 
@@ -154,7 +170,7 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
     Params: ClassVar[type[AdeCotParams]] = AdeCotParams
 
     def search(self) -> Search[None]:
-        """Each part that is switched off leaves its step out."""
+        """Run the three parts in order, without those that are switched off."""
         pauses = self._pauses(self.params.n)
         first_step = pauses[0].to_step if pauses else None
         results: list[Outcome] = []
@@ -176,26 +192,27 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             return
         previews += yield pruning.advanced(others, first_step)
         pauses = self._pauses(wanted_previews)
-        kept, reserve = yield from pruning.prune(previews, pauses, self.note, self._promise)
+        kept, reserve = yield from pruning.prune(previews, pauses, self.note, self._by_promise)
         yield from self._finish(kept, reserve, results)
 
     def _pauses(self, count: int) -> list[Pause]:
         return pruning.pauses_of(self.params.rungs(count), self.steps)
 
     def _probe(self, first_step: int | None) -> Search[list[Outcome]]:
-        """One full edit; the rest of its batch begins meanwhile, or devices would idle."""
+        """Part 1: render one edit. The rest of its batch begins too, so that no device waits."""
         first, *others = self.fresh_trials(min(self.params.n, self.batch_size))
         return list((yield [first, *pruning.advanced(others, first_step)]))
 
     def _budget(self, results: Sequence[Outcome]) -> int:
         params = self.params
         first = max((quality(r, params.lowest, params.highest) for r in ranked(results)), default=0)
-        wanted = params.wanted(first)
+        wanted = params.candidates_for(first)
         self.note(f"First quality {first:.2f}: {wanted} of {params.n} candidates.")
         return wanted
 
-    def _promise(self, previews: Sequence[Outcome]) -> Order:
-        """Previews by potential, region and caption together; near-duplicates only stand in."""
+    def _by_promise(self, previews: Sequence[Outcome]) -> Order:
+        """Part 2: rank previews by the sum of potential, region and caption scores, each
+        standardised; near-duplicates only replace failed candidates."""
         usable = ranked(previews)
         parts = [[outcome.potential or 0.0 for outcome in usable]]
         weights = [1.0]
@@ -204,7 +221,7 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             (CAPTION, self.params.caption_weight),
         ):
             values = [_score(outcome, names) for outcome in usable]
-            # Who lacks a score that others have could not be compared with them.
+            # Use a score only if all previews have it; otherwise they are not comparable.
             present = [value for value in values if value is not None]
             if len(present) == len(usable):
                 parts.append(present)
@@ -214,26 +231,30 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             math.fsum(w * value for w, value in zip(weights, row, strict=True))
             for row in zip(*columns, strict=True)
         ]
-        # Sorting is stable, so equal sums keep the order of potentials.
+        # The sort is stable: equal sums keep the order of potentials.
         order = [each for _, each in sorted(zip(sums, usable, strict=True), key=lambda x: -x[0])]
         return self._without_duplicates(order)
 
     def _without_duplicates(self, order: list[Outcome]) -> Order:
         limit = self.params.duplicate_similarity
         unique: list[Outcome] = order[:1]
-        double: list[Outcome] = []
+        duplicates: list[Outcome] = []
         for outcome in order[1:]:
             similarity = _score(outcome, (SIMILARITY,))
-            is_double = similarity is not None and min(similarity, 1.0) > limit
-            (double if is_double else unique).append(outcome)
-        if double:
-            self.note(f"Left out as near-duplicates of better previews: {pruning.named(double)}.")
-        return Order(unique, double)
+            is_duplicate = similarity is not None and min(similarity, 1.0) > limit
+            (duplicates if is_duplicate else unique).append(outcome)
+        if duplicates:
+            ids = pruning.list_ids(duplicates)
+            self.note(f"Left out as near-duplicates of better previews: {ids}.")
+        return Order(unique, duplicates)
 
     def _finish(
         self, kept: Sequence[Trial], reserve: Sequence[Trial], results: Sequence[Outcome]
     ) -> Search[list[Outcome]]:
-        """Most promising first: a batch at a time with part 3, all at once without it."""
+        """Part 3: finish the most promising first, a batch at a time, until enough results pass.
+
+        Without part 3, all are finished in one round.
+        """
         done, passed = list(results), self._passed(results)
         size = self.batch_size if self.params.stop else max(1, len(kept))
         for start in range(0, len(kept), size):
@@ -242,7 +263,7 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             passed += self._passed(batch)
             if self._stops(passed, unfinished=max(0, len(kept) - start - size)):
                 return done
-        return (yield from pruning.with_stand_ins(done, reserve, 1, self.note))
+        return (yield from pruning.replace_failed(done, reserve, 1, self.note))
 
     def _passed(self, results: Sequence[Outcome]) -> int:
         params = self.params
@@ -260,6 +281,6 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
 
 
 def _score(outcome: Outcome, names: Sequence[str]) -> float | None:
-    """The first of the named scores that is there and a finite number."""
+    """The first of the named scores that is present and finite, or None."""
     values = (outcome.scores.get(name, math.nan) for name in names)
     return next((value for value in values if math.isfinite(value)), None)

@@ -1,4 +1,9 @@
-"""What the bench recommends: begin many, look early, finish few; and again, while none is good."""
+"""The default search: successive halving in waves when a verifier judges, else best of N.
+
+It is the best search of our benchmark (docs/search.md). With a verifier it begins many candidates,
+prunes them early by their previews, finishes a few, and repeats until a result is good. Without a
+verifier pruning gained nothing in the benchmark, so all candidates are finished.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +18,22 @@ from eacps.domain import Outcome
 from eacps.search import pruning
 from eacps.search.parameters import STRICT, Rungs
 from eacps.search.pruning import Pause
+from eacps.search.quality import answers
 from eacps.search.ranking import best
 from eacps.search.roundwise import RoundwiseStrategy, Search
-from eacps.search.verdict import answers
 
 CANNOT_PAUSE = "cannot_pause"
-"""Code of a trial whose editor cannot stop on the way."""
-FEWEST_STEPS = 4
-"""With fewer steps a preview comes too late to save anything."""
-MOST_WAVES = 4
-GOOD = 0.85
-"""No other wave begins once a verifier's weakest answer to a result is at least this."""
+"""The failure code of a trial whose editor cannot pause."""
+MIN_STEPS = 4
+"""With fewer steps, previews come too late to save anything."""
+MAX_WAVES = 4
+GOOD_QUALITY = 0.85
+"""The search stops when a verifier's lowest answer to a result is at least this."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class AutoParams:
-    """Settings of `auto`."""
+    """Parameters of `auto`."""
 
     stops_early: ClassVar[bool] = True
 
@@ -44,25 +49,25 @@ class AutoParams:
 
     @property
     def budget(self) -> int:
-        """How many trials begin at most."""
-        return MOST_WAVES * self.renders
+        """The most trials that the search begins."""
+        return MAX_WAVES * self.renders
 
     @property
     def rungs(self) -> Rungs:
-        """Of a wave: a quarter goes on after two fifths of the way, to the end."""
+        """The rungs of a wave: after 40 % of the steps, a quarter of the candidates is finished."""
         return ((0.4, ceil(self.renders / 4)),)
 
     def cost(self, steps: int) -> float:
-        """What the search costs in full renders at most, when nothing fails."""
-        if steps < FEWEST_STEPS:
+        """The most that the search costs in full renders when nothing fails."""
+        if steps < MIN_STEPS:
             return self.renders
-        return MOST_WAVES * pruning.cost(self.renders, self.rungs, steps)
+        return MAX_WAVES * pruning.cost(self.renders, self.rungs, steps)
 
 
 class Auto(RoundwiseStrategy[AutoParams]):
     """The search that the bench recommends: `waves` with a verifier, else independent attempts.
 
-    An editor that cannot pause, or takes too few steps for it, gets independent attempts too.
+    Attempts are also independent if the editor cannot pause or takes too few steps for it.
 
     >>> from eacps.domain import Outcome
     >>> search = Auto(AutoParams(renders=4), seed=7, steps=10)
@@ -78,37 +83,36 @@ class Auto(RoundwiseStrategy[AutoParams]):
     Params: ClassVar[type[AutoParams]] = AutoParams
 
     def search(self) -> Search[None]:
-        """What the first previews come with decides which of the ways it is."""
+        """Choose between waves and independent attempts by the scores of the first previews."""
         trials = self.fresh_trials(self.params.renders)
-        if self.steps < FEWEST_STEPS:
-            self.note(f"auto: {self.steps} steps are too few to look on the way.")
+        if self.steps < MIN_STEPS:
+            self.note(f"auto: {self.steps} steps are too few for previews.")
             yield trials
             return
         pauses = pruning.pauses_of(self.params.rungs, self.steps)
         previews = yield pruning.advanced(trials, pauses[0].to_step)
         if all(map(_cannot_pause, previews)):
-            self.note("auto: this editor cannot pause, so every attempt is finished.")
+            self.note("auto: this editor cannot pause, so all attempts are finished.")
             yield self.fresh_trials(self.params.renders)
         elif any(answers(preview.scores) for preview in previews):
             yield from self._waves(previews, pauses)
         else:
-            self.note("auto: without a verifier previews decide nothing; all are finished.")
+            self.note("auto: there is no verifier to judge previews, so all attempts are finished.")
             alive = [preview.trial for preview in previews if preview.usable]
             yield pruning.advanced(alive, None)
 
     def _waves(self, previews: Sequence[Outcome], pauses: Sequence[Pause]) -> Search[None]:
-        self.note("auto: waves, because a verifier judges; in the bench they find most.")
-        for number in range(1, MOST_WAVES + 1):
+        self.note("auto: a verifier judges, so candidates are pruned in waves.")
+        for number in range(1, MAX_WAVES + 1):
             if number > 1:
                 begun = self.fresh_trials(self.params.renders, round_number=number - 1)
                 previews = yield pruning.advanced(begun, pauses[0].to_step)
             leader = best((yield from pruning.finish_best(previews, pauses, self.note)))
             if leader is None:
                 return
-            if min(answers(leader.scores).values(), default=0.0) >= GOOD:
+            if min(answers(leader.scores).values(), default=0.0) >= GOOD_QUALITY:
                 self.note(
-                    f"Stopped after wave {number} of {MOST_WAVES}: {leader.trial.id} is good "
-                    "enough."
+                    f"Stopped after wave {number} of {MAX_WAVES}: {leader.trial.id} is good enough."
                 )
                 return
 

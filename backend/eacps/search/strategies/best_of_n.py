@@ -1,4 +1,4 @@
-"""Best-of-N: independent attempts, the best one wins. The baseline of every comparison."""
+"""Best of N: independent attempts, of which the best wins. The baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 
 @dataclass(frozen=True, config=STRICT)
 class BestOfNParams:
-    """Settings of `best_of_n`."""
+    """Parameters of `best_of_n`."""
 
     n: Annotated[
         int, Field(ge=1, le=1_000_000, description="candidates, each from fresh noise")
@@ -21,7 +21,7 @@ class BestOfNParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use when nothing fails."""
+        """The number of candidates."""
         return self.n
 
 
@@ -42,5 +42,5 @@ class BestOfN(RoundwiseStrategy[BestOfNParams]):
     Params: ClassVar[type[BestOfNParams]] = BestOfNParams
 
     def search(self) -> Search[None]:
-        """One round."""
+        """Ask for all candidates in one round."""
         yield self.fresh_trials(self.params.n)

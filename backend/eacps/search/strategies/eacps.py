@@ -1,4 +1,17 @@
-"""EACPS: explore globally, keep an elite, search locally around it."""
+"""EACPS: a global search, then a local search around its best candidates.
+
+1. Global stage: render `k` candidates from independent noises and score each by the potential,
+   `pf + 10 cons - 3 lpips` by default: prompt following plus consistency with the source minus
+   perceptual distance to it (see scoring/potential.py).
+2. Local rounds: take the `m` best candidates so far as elites, and render `k_local` children of
+   each, whose noises are turned from the elite's by `angle`. The angle shrinks by `angle_decay`
+   from round to round (annealing).
+3. The candidate with the highest potential of all stages wins. With the default 4/2/2 that is the
+   best of k + m k_local = 8 candidates.
+
+Two options change what it spends: `rungs` prunes candidates by their previews, and `adaptive` ends
+a stage when another candidate is expected to gain too little.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +35,7 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 
 @dataclass(frozen=True, config=STRICT)
 class EacpsParams:
-    """Settings of `eacps`."""
+    """Parameters of `eacps`."""
 
     k: Annotated[Count, Field(description="candidates of the global stage")] = 4
     m: Annotated[Count, Field(description="elites kept for each local round, at most k")] = 2
@@ -66,21 +79,21 @@ class EacpsParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use when nothing fails; adaptive ones, at most."""
+        """The number of trials that the search begins; an adaptive one may begin fewer."""
         return self.k + self.rounds * self.m * self.k_local
 
     @property
     def stops_early(self) -> bool:
-        """Whether it may begin fewer."""
+        """Whether the search may begin fewer trials than its budget."""
         return self.adaptive
 
     def cost(self, steps: int) -> float:
-        """What the search costs in full renders when nothing fails; adaptive ones, at most."""
+        """The cost in full renders when nothing fails; an adaptive search may cost less."""
         children = pruning.cost(self.m * self.k_local, self.local_rungs, steps)
         return pruning.cost(self.k, self.rungs, steps) + self.rounds * children
 
     def angle_of(self, round_number: int) -> float:
-        """The angle of local round `round_number`, counted from 1."""
+        """The angle of a local round; rounds are counted from 1."""
         return annealed(self.angle, self.angle_decay, round_number - 1)
 
 
@@ -98,7 +111,7 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
     _first_scores: Sequence[float] = ()
 
     def search(self) -> Search[None]:
-        """Elites of a later round come from all candidates so far, not from the last round only."""
+        """Choose the elites of each round from all candidates so far, not only the last round's."""
         seen = yield from pruning.successive_halving(
             self._begin, self.params.rungs, self.steps, self.note
         )
@@ -107,7 +120,7 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
             elites = ranked(seen)[: self.params.m]
             if not elites or not self._another_round(round_number, _top(seen) - explored):
                 return
-            children = pruning.together(
+            children = pruning.start_all(
                 [
                     self.child(
                         elite.trial,
@@ -122,20 +135,20 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
             outcomes = yield from pruning.successive_halving(
                 children, self.params.local_rungs, self.steps, self.note
             )
-            # Who was not an elite before cannot become one now, so the elites stand for all.
+            # A candidate that was no elite before cannot become one later.
             seen = [*elites, *outcomes]
 
     def _begin(self, to_step: int | None) -> Search[list[Outcome]]:
-        """The global stage's first step: all K at once, or by whole batches while they promise."""
+        """Begin the global candidates: all `k` at once, or in batches while another one pays."""
         params = self.params
         first = max(params.k_first, params.m, self.batch_size) if params.adaptive else params.k
         outcomes: list[Outcome] = []
-        portion = min(params.k, first)
-        while portion:
-            outcomes += yield pruning.advanced(self.fresh_trials(portion), to_step)
+        count = min(params.k, first)
+        while count:
+            outcomes += yield pruning.advanced(self.fresh_trials(count), to_step)
             self._first_scores = [each.potential or 0.0 for each in ranked(outcomes)]
-            portion = min(self.batch_size, params.k - len(outcomes))
-            if portion and not self._another_candidate(len(outcomes)):
+            count = min(self.batch_size, params.k - len(outcomes))
+            if count and not self._another_candidate(len(outcomes)):
                 break
         return outcomes
 
@@ -153,11 +166,11 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
         return False
 
     def _another_round(self, round_number: int, progress: float) -> bool:
-        """`progress` is by how much local rounds raised the best so far."""
+        """Whether another local round pays; `progress` is what local rounds have gained so far."""
         if not self.params.adaptive:
             return True
-        # Scores at the first rung have their own mean: what local rounds added is put on top of
-        # them, instead of comparing a final score with those of previews.
+        # With rungs, these are scores of previews, which must not be compared with final scores.
+        # So add the gain of the local rounds to the best preview.
         scores = self._first_scores
         angle = self.params.angle_of(round_number)
         correlation = math.cos(angle) if self.params.moves == "noise" else 0.0

@@ -1,4 +1,4 @@
-"""Successive halving: many begin, previews decide who goes on."""
+"""Successive halving: many candidates begin, and their previews decide which ones go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 
 @dataclass(frozen=True, config=STRICT)
 class HalvingParams:
-    """Settings of `halving`."""
+    """Parameters of `halving`."""
 
     n: Annotated[
         int, Field(ge=1, le=1_000_000, description="candidates that begin, from fresh noises")
@@ -30,11 +30,11 @@ class HalvingParams:
 
     @property
     def budget(self) -> int:
-        """How many trials begin."""
+        """The number of candidates that begin."""
         return self.n
 
     def cost(self, steps: int) -> float:
-        """What the search costs in full renders when nothing fails."""
+        """The cost of the search in full renders when nothing fails."""
         return pruning.cost(self.n, self.rungs, steps)
 
 
@@ -56,6 +56,6 @@ class Halving(RoundwiseStrategy[HalvingParams]):
     Params: ClassVar[type[HalvingParams]] = HalvingParams
 
     def search(self) -> Search[None]:
-        """All at once."""
-        start = pruning.together(self.fresh_trials(self.params.n))
+        """Begin all candidates in one round, then prune them rung by rung."""
+        start = pruning.start_all(self.fresh_trials(self.params.n))
         yield from pruning.successive_halving(start, self.params.rungs, self.steps, self.note)

@@ -1,4 +1,8 @@
-"""Random search in doubling rounds, as in Ma et al. (arXiv 2501.09732) and tt-scale-flux."""
+"""Random search in rounds of doubling size, as in tt-scale-flux.
+
+Ma et al. (2025), "Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps",
+arXiv 2501.09732, call it random search: draw noises, render them, and keep the best.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 
 @dataclass(frozen=True, config=STRICT)
 class RandomRoundsParams:
-    """Settings of `random`."""
+    """Parameters of `random`."""
 
     rounds: Annotated[
         int, Field(ge=1, le=18, description="rounds; round r draws 2^r fresh noises")
@@ -21,7 +25,7 @@ class RandomRoundsParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use when nothing fails."""
+        """The number of candidates: 2 + 4 + ... + 2^R = 2^(R+1) - 2."""
         return (2 << self.rounds) - 2
 
 
@@ -36,7 +40,7 @@ class RandomRounds(RoundwiseStrategy[RandomRoundsParams]):
     Params: ClassVar[type[RandomRoundsParams]] = RandomRoundsParams
 
     def search(self) -> Search[None]:
-        """No round depends on another, so all are asked at once and fill whole batches."""
+        """Ask for all rounds at once, because none depends on another and batches stay full."""
         yield [
             trial
             for round_number in range(1, self.params.rounds + 1)

@@ -1,4 +1,4 @@
-"""Refine: tell the editor in words what its best attempt got wrong, and edit again."""
+"""Refine: append a critique of the best attempt to the instruction, and edit again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from eacps.search.parameters import (
     require_at_most,
     require_less,
 )
+from eacps.search.quality import Thresholds, answers, missed_thresholds, quality
 from eacps.search.ranking import best
 from eacps.search.roundwise import RoundwiseStrategy, Search
-from eacps.search.verdict import Thresholds, answers, missed, quality
 
 # Short, because text encoders cut long instructions off.
 COMPLAINTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -43,7 +43,7 @@ def critique(
     at_least: Thresholds = NO_THRESHOLDS,
     at_most: Thresholds = NO_THRESHOLDS,
 ) -> str:
-    """What to tell the editor: one sentence for each thing that an answer or a metric finds wrong.
+    """One sentence for the editor about each flaw that an answer or a metric finds.
 
     >>> critique({"satisfied": 0.9, "preserved": 0.1, "intact": 0.4})
     'Change nothing else. Keep the image clean.'
@@ -53,15 +53,15 @@ def critique(
     ''
     """
     wrong = {name for name, answer in answers(scores).items() if answer < low}
-    # A score that is not there says nothing about the image.
+    # `missed_thresholds` counts absent scores, but those say nothing about the image.
     known = {name: value for name, value in scores.items() if math.isfinite(value)}
-    wrong |= known.keys() & set(missed(known, at_least, at_most))
+    wrong |= known.keys() & set(missed_thresholds(known, at_least, at_most))
     return " ".join(words for words, names in COMPLAINTS.items() if wrong & set(names))
 
 
 @dataclass(frozen=True, config=STRICT)
 class RefineParams:
-    """Settings of `refine`."""
+    """Parameters of `refine`."""
 
     stops_early: ClassVar[bool] = True
 
@@ -91,7 +91,7 @@ class RefineParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use at most."""
+        """The most trials that the search begins."""
         return self.n + self.max_steps * self.per_step
 
 
@@ -115,14 +115,18 @@ class Refine(RoundwiseStrategy[RefineParams]):
     Params: ClassVar[type[RefineParams]] = RefineParams
 
     def search(self) -> Search[None]:
-        """Between the thresholds the words stay as they are, and only the noise moves."""
+        """Edit the best attempt again until it is good or `max_steps` are used up.
+
+        Below `tau_low` the instruction gets a new critique; between the thresholds it stays as it
+        is, and only the noise moves.
+        """
         params = self.params
         seen = yield self.fresh_trials(params.n)
         for step in range(1, params.max_steps + 1):
             leader = best(seen)
             if leader is None or self._is_good(leader):
                 return
-            suffix = self._words(leader)
+            suffix = self._suffix(leader)
             angle = annealed(params.angle, params.angle_decay, step - 1)
             outcomes = yield [
                 self.child(
@@ -143,15 +147,15 @@ class Refine(RoundwiseStrategy[RefineParams]):
         self.note(f"Stopped: {leader.trial.id}'s quality is {value:.2f}, at least {enough:g}.")
         return True
 
-    def _words(self, leader: Outcome) -> str:
+    def _suffix(self, leader: Outcome) -> str:
         params = self.params
         value = self._quality(leader)
-        words = leader.trial.instruction_suffix
+        suffix = leader.trial.instruction_suffix
         if value < params.tau_low:
-            words = critique(leader.scores, params.tau_low, params.at_least, params.at_most)
-        said = f"told: {words}" if words else "with the instruction as it is"
-        self.note(f"{leader.trial.id}'s quality is {value:.2f}; edited again, {said}")
-        return words
+            suffix = critique(leader.scores, params.tau_low, params.at_least, params.at_most)
+        how = f"with the critique: {suffix}" if suffix else "with the same instruction."
+        self.note(f"{leader.trial.id}'s quality is {value:.2f}; edited again {how}")
+        return suffix
 
     def _quality(self, leader: Outcome) -> float:
         return quality(leader, self.params.lowest, self.params.highest)

@@ -1,4 +1,4 @@
-"""Waves: successive halving again and again, for as long as no result is good enough."""
+"""Waves: repeats successive halving until a result is good enough."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic.dataclasses import dataclass
 from eacps.domain import Outcome
 from eacps.search import pruning
 from eacps.search.parameters import STRICT, Highest, Lowest, Rungs, require_less
+from eacps.search.quality import quality
 from eacps.search.ranking import best
 from eacps.search.roundwise import RoundwiseStrategy, Search
-from eacps.search.verdict import quality
 
 
 @dataclass(frozen=True, config=STRICT)
 class WavesParams:
-    """Settings of `waves`."""
+    """Parameters of `waves`."""
 
     stops_early: ClassVar[bool] = True
 
@@ -48,11 +48,11 @@ class WavesParams:
 
     @property
     def budget(self) -> int:
-        """How many trials begin at most."""
+        """The most trials that the search begins."""
         return self.n * self.waves
 
     def cost(self, steps: int) -> float:
-        """What the search costs in full renders at most, when nothing fails."""
+        """The most that the search costs in full renders when nothing fails."""
         return self.waves * pruning.cost(self.n, self.rungs, steps)
 
 
@@ -65,8 +65,8 @@ class Waves(RoundwiseStrategy[WavesParams]):
     >>> while trials := search.ask():
     ...     print([(trial.id, trial.to_step) for trial in trials])
     ...     answers = [{"satisfied": worth.get(trial.id, 0.1)} for trial in trials]
-    ...     told = zip(trials, answers, strict=True)
-    ...     search.tell([Outcome(trial, each["satisfied"], each) for trial, each in told])
+    ...     pairs = zip(trials, answers, strict=True)
+    ...     search.tell([Outcome(trial, each["satisfied"], each) for trial, each in pairs])
     [('c1', 6), ('c2', 6)]
     [('c1', None)]
     [('c3', 6), ('c4', 6)]
@@ -76,11 +76,11 @@ class Waves(RoundwiseStrategy[WavesParams]):
     Params: ClassVar[type[WavesParams]] = WavesParams
 
     def search(self) -> Search[None]:
-        """One wave after another."""
+        """Run one wave after another until a result is good."""
         params = self.params
         results: list[Outcome] = []
         for number in range(1, params.waves + 1):
-            begun = pruning.together(self.fresh_trials(params.n, round_number=number))
+            begun = pruning.start_all(self.fresh_trials(params.n, round_number=number))
             results += yield from pruning.successive_halving(
                 begun, params.rungs, self.steps, self.note
             )

@@ -1,4 +1,9 @@
-"""Zero-order search, as in Ma et al. (arXiv 2501.09732) and tt-scale-flux."""
+"""Zero-order search, as in tt-scale-flux.
+
+Ma et al. (2025), "Inference-Time Scaling for Diffusion Models beyond Scaling Denoising Steps",
+arXiv 2501.09732: starting from a pivot noise, render its neighbours, move the pivot to the best
+of them, and repeat. As in tt-scale-flux, a new pivot is drawn when no neighbour is better.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 
 @dataclass(frozen=True, config=STRICT)
 class ZeroOrderParams:
-    """Settings of `zero_order`."""
+    """Parameters of `zero_order`."""
 
     stops_early: ClassVar[bool] = True
 
@@ -39,7 +44,7 @@ class ZeroOrderParams:
 
     @property
     def budget(self) -> int:
-        """How many trials these settings use at most: a base that is kept is not tried again."""
+        """The most trials that the search begins; a base found by a move is not rendered again."""
         return self.rounds * (1 + self.num_neighbors)
 
 
@@ -60,7 +65,7 @@ class ZeroOrder(RoundwiseStrategy[ZeroOrderParams]):
     Params: ClassVar[type[ZeroOrderParams]] = ZeroOrderParams
 
     def search(self) -> Search[None]:
-        """Base and neighbours are asked together: the neighbours do not depend on its score."""
+        """Ask for a base and its neighbours together: they do not depend on the base's score."""
         base: Outcome | None = None
         steps_taken = improvements = 0
         for round_number in range(1, self.params.rounds + 1):

@@ -1,4 +1,4 @@
-"""Whether a result is good enough: by a verifier's answers, or by calibrated thresholds."""
+"""Whether a result is good enough, by a verifier's answers or by calibrated thresholds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from eacps.domain import Outcome
 
 QUESTIONS = ("satisfied", "preserved", "intact")
-"""Was the instruction carried out, was the rest kept, is the picture whole: each 0 to 1."""
+"""Was the instruction carried out, is the rest unchanged, is the image undamaged: each 0 to 1."""
 POTENTIAL = "potential"
 
 Thresholds = Mapping[str, float]
 
 
 def answers(scores: Mapping[str, float]) -> dict[str, float]:
-    """A verifier's answers among the scores.
+    """The answers of a verifier among these scores.
 
     >>> answers({"satisfied": 0.9, "preserved": float("nan"), "pf": 0.3})
     {'satisfied': 0.9}
@@ -24,8 +24,10 @@ def answers(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def quality(outcome: Outcome, lowest: float, highest: float) -> float:
-    """A result's quality from 0 to 1: the weakest of its answers, for an edit with one flaw is
-    flawed; without a verifier its potential's place between `lowest` and `highest`.
+    """The quality of a result, from 0 to 1.
+
+    It is the lowest of the verifier's answers, because one flaw is enough to spoil an edit. Without
+    a verifier it is the position of the potential between `lowest` and `highest`.
 
     >>> from eacps.domain import Noise, Trial
     >>> trial = Trial("c1", Noise(7))
@@ -44,17 +46,19 @@ def quality(outcome: Outcome, lowest: float, highest: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-def missed(scores: Mapping[str, float], at_least: Thresholds, at_most: Thresholds) -> list[str]:
-    """The scores that miss their threshold; one that is not there misses it too."""
+def missed_thresholds(
+    scores: Mapping[str, float], at_least: Thresholds, at_most: Thresholds
+) -> list[str]:
+    """The names of the scores that miss their threshold; a score that is absent misses it too."""
     low = [name for name, least in at_least.items() if not scores.get(name, math.nan) >= least]
     high = [name for name, most in at_most.items() if not scores.get(name, math.nan) <= most]
     return [*low, *high]
 
 
 def passes(outcome: Outcome, yes: float, at_least: Thresholds, at_most: Thresholds) -> bool:
-    """Whether every answer is at least `yes` and no threshold is missed.
+    """Whether every answer is at least `yes` and every threshold is met.
 
-    Without answers and without thresholds there is nothing to go by, and nothing passes.
+    Without answers and thresholds, nothing passes.
     """
     given = answers(outcome.scores)
     if not given and not at_least and not at_most:
@@ -62,4 +66,6 @@ def passes(outcome: Outcome, yes: float, at_least: Thresholds, at_most: Threshol
     scores = dict(outcome.scores)
     if outcome.potential is not None:
         scores[POTENTIAL] = outcome.potential
-    return min(given.values(), default=1.0) >= yes and not missed(scores, at_least, at_most)
+    return min(given.values(), default=1.0) >= yes and not missed_thresholds(
+        scores, at_least, at_most
+    )
