@@ -325,12 +325,17 @@ class Records:
             connection.execute(sa.insert(table).values(name=name, words=words))
 
     def waiting_batches(self) -> dict[str, int]:
-        """How many batches are queued for which equipment."""
+        """How many batches are queued for which equipment. Those of other versions of this
+        program do not count: their jobs are started again after an upgrade."""
         status = self.tables.status
         prefix = names.device_queue("")
         query = (
             sa.select(status.c.queue_name, sa.func.count())
-            .where(status.c.status == "ENQUEUED", status.c.name == names.BATCH)
+            .where(
+                status.c.status == "ENQUEUED",
+                status.c.name == names.BATCH,
+                status.c.application_version == names.VERSION,
+            )
             .group_by(status.c.queue_name)
         )
         with self.engine.connect() as connection:

@@ -151,6 +151,8 @@ def test_unfinished_work_of_an_earlier_version_is_said_before_it_is_taken_over(
     (tmp_path / ".eacps").mkdir()
     with closing(sqlite3.connect(tmp_path / ".eacps" / "jobs.sqlite")) as connection:
         connection.executescript(gzip.decompress(dump.read_bytes()).decode())
-    told = line(eacps("doctor").out, "Upgrade")
+    shown = eacps("doctor").out
+    told = line(shown, "Upgrade")
     assert "unfinished jobs of an earlier version" in told
+    assert "wait for a worker" not in shown
     assert "back up the database" in told
