@@ -8,11 +8,16 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from eacps.errors import EacpsError, SettingsError
+from eacps.files import write_whole
 from eacps.options import short
 from eacps.settings import Settings
 
@@ -23,12 +28,28 @@ MEDIA_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
+PARTIAL: Final = ".part"
+PARTIAL_SECONDS: Final = 86_400.0
+"""How long a half-written file may still belong to a writer that is at work."""
+_NETWORK: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "requests", "urllib3")
 
 
 class MissingArtifactError(EacpsError):
     """The artifact was never written, or retention removed it."""
 
     code = "artifact_missing"
+
+
+class DamagedArtifactError(MissingArtifactError):
+    """The artifact's content is not what its name promises; it was removed."""
+
+    code = "artifact_damaged"
+
+
+class StoreAwayError(EacpsError):
+    """The store cannot be read or written now: a full disk, a lost mount, no network."""
+
+    code = "store_away"
 
 
 class ArtifactStore:
@@ -40,44 +61,92 @@ class ArtifactStore:
 
     def put(self, content: bytes, suffix: str) -> str:
         """Store bytes under the name that their hash gives; returns the name."""
-        name = f"{hashlib.sha256(content).hexdigest()[:40]}.{suffix}"
+        name = f"{_hash(content)}.{suffix}"
         path = self._path(name)
-        if self._files.exists(path):
-            # A fresh use keeps a shared file out of retention's reach.
-            self._touch(path)
-            return name
-        self._files.makedirs(self._parent(path), exist_ok=True)
-        # Readers never see half a file: write beside it, then move into place.
-        partial = f"{path}.{secrets.token_hex(6)}.part"
-        self._files.pipe_file(partial, content)
-        self._files.mv(partial, path)
+        with self._reachable():
+            if self._size(path) == len(content):
+                # A fresh use keeps a shared file out of retention's reach.
+                self._touch(path)
+            else:
+                self._write(path, content)
         return name
 
     def get(self, name: str) -> bytes:
-        """The bytes of an artifact."""
+        """The bytes of an artifact, checked against its name; what is damaged is removed, so that
+        storing it again heals it."""
+        path = self._path(name)
         try:
-            return bytes(self._files.cat_file(self._path(name)))
+            with self._reachable():
+                content = bytes(self._files.cat_file(path))
+                if _hash(content) == name.partition(".")[0]:
+                    return content
+                self._files.rm_file(path)
         except FileNotFoundError:
             raise MissingArtifactError(
                 f"The stored file {name} is gone.",
                 hint="Run the task again, or raise EACPS_RETENTION_DAYS.",
             ) from None
+        raise DamagedArtifactError(
+            f"The stored file {name} was damaged and is removed.", hint="Run the task again."
+        )
 
     def exists(self, name: str) -> bool:
         """Whether the artifact is there."""
-        return bool(self._files.exists(self._path(name)))
+        with self._reachable():
+            return bool(self._files.exists(self._path(name)))
 
     def prune(self, older_than_seconds: float, now: float | None = None) -> int:
         """Delete artifacts not written or used for so long; returns how many."""
-        limit = (time.time() if now is None else now) - older_than_seconds
+        moment = time.time() if now is None else now
         removed = 0
-        for path, info in self._files.find(self._root, detail=True).items():
-            stamp = info.get("mtime") or info.get("LastModified")
-            modified = stamp.timestamp() if hasattr(stamp, "timestamp") else stamp
-            if modified is not None and float(modified) < limit:
-                self._files.rm_file(path)
-                removed += 1
+        with self._reachable():
+            for path, info in self._files.find(self._root, detail=True).items():
+                half = path.endswith(PARTIAL)
+                limit = min(PARTIAL_SECONDS, older_than_seconds) if half else older_than_seconds
+                stamp = info.get("mtime") or info.get("LastModified")
+                modified = stamp.timestamp() if hasattr(stamp, "timestamp") else stamp
+                if modified is not None and float(modified) < moment - limit:
+                    self._files.rm_file(path)
+                    removed += 1
         return removed
+
+    def _write(self, path: str, content: bytes) -> None:
+        """Readers never see half a file: write a partial one, then move it into place."""
+        self._files.makedirs(self._parent(path), exist_ok=True)
+        if isinstance(self._files, LocalFileSystem):
+            write_whole(Path(path), content)
+            return
+        partial = f"{path}.{secrets.token_hex(6)}{PARTIAL}"
+        try:
+            self._files.pipe_file(partial, content)
+            self._files.mv(partial, path)
+        except BaseException:
+            with suppress(Exception):
+                self._files.rm_file(partial)
+            raise
+
+    def _size(self, path: str) -> int | None:
+        try:
+            return int(self._files.size(path))
+        except (FileNotFoundError, TypeError):
+            return None
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Tells a store that is away from a file that is missing."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            of_network = type(error).__module__.partition(".")[0] in _NETWORK
+            if not isinstance(error, OSError) and not of_network:
+                raise
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreAwayError(
+                f"The artifact store cannot be used: {reason}.",
+                hint="Check EACPS_ARTIFACTS_URL and the free space there.",
+            ) from error
 
     def _path(self, name: str) -> str:
         if not NAME.fullmatch(name):
@@ -94,6 +163,10 @@ class ArtifactStore:
         except (NotImplementedError, OSError, ValueError):
             # Object stores cannot touch; their retention then counts from the first write.
             return
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:40]
 
 
 class UrlSigner:

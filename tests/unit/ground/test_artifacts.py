@@ -11,7 +11,9 @@ import pytest
 
 from eacps.artifacts import (
     ArtifactStore,
+    DamagedArtifactError,
     MissingArtifactError,
+    StoreAwayError,
     UrlSigner,
     open_signer,
     open_store,
@@ -50,6 +52,52 @@ def test_many_writers_of_the_same_content_leave_one_whole_file(tmp_path: Path) -
         names = set(pool.map(lambda _: store.put(b"x" * 100_000, "png"), range(32)))
     assert len(names) == 1
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == list(names)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbled"])
+def test_a_damaged_file_is_never_given_out_and_heals_when_stored_again(
+    tmp_path: Path, damage: bytes
+) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    name = store.put(b"picture", "png")
+    [path] = tmp_path.rglob("*.png")
+    path.write_bytes(damage)
+    with pytest.raises(DamagedArtifactError, match="Run the task again"):
+        store.get(name)
+    assert not store.exists(name)
+    store.put(b"picture", "png")
+    assert store.get(name) == b"picture"
+
+
+def test_a_file_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    name = store.put(b"picture", "png")
+    [path] = tmp_path.rglob("*.png")
+    path.write_bytes(b"")
+    assert store.put(b"picture", "png") == name
+    assert store.get(name) == b"picture"
+
+
+def test_a_store_that_is_away_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    name = store.put(b"picture", "png")
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    (tmp_path / "store").write_text("not a folder")
+    with pytest.raises(StoreAwayError, match="EACPS_ARTIFACTS_URL") as caught:
+        store.get(name)
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(StoreAwayError):
+        store.put(b"other", "png")
+
+
+def test_half_written_files_of_dead_writers_go_after_a_day(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    name = store.put(b"picture", "png")
+    left = next(tmp_path.rglob("*.png")).with_name(".0123456789abcdef.part")
+    left.write_bytes(b"half")
+    assert store.prune(31 * 86_400.0, time.time() + 3600) == 0
+    assert store.prune(31 * 86_400.0, time.time() + 2 * 86_400) == 1
+    assert store.exists(name)
 
 
 def test_retention_removes_the_old_and_keeps_the_used(tmp_path: Path) -> None:
