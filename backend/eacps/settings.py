@@ -98,7 +98,7 @@ class Settings(BaseSettings):
 
     label_studio_url: str = _label_studio_field(
         "",
-        "Label Studio's address as the workers reach it. Empty: no Label Studio; predict answers "
+        "Label Studio's address as the workers reach it. Empty: no Label Studio; /predict answers "
         "plain HTTP clients itself.",
         validation_alias=_shared_with_label_studio("LABEL_STUDIO_URL"),
     )
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     )
     face_mapping_field: str = _task_field(
         "face_mapping",
-        "Task data field that may say, for this task alone, what EACPS_FACE_MAPPING says for all.",
+        "Task data field that may replace EACPS_FACE_MAPPING for this task alone.",
     )
     route_fields: Words = _task_field(
         ("route", "task", "type"),
@@ -176,8 +176,8 @@ class Settings(BaseSettings):
     )
     reference_hosts: Words = _image_field(
         (),
-        "Hosts, comma separated, from which characters' pictures may come, and no others: list "
-        "where pictures lie whose owners have consented. Empty: wherever images may come from.",
+        "The only hosts, comma separated, from which characters' pictures may come: list those "
+        "with pictures whose owners have consented. Empty: wherever images may come from.",
     )
     max_image_bytes: int = _image_field(30_000_000, "Largest image file that is fetched.", ge=1024)
     max_image_pixels: int = _image_field(40_000_000, "Most pixels an image may have.", ge=64)
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
     )
     offload: Literal["none", "model", "sequential"] = _editor_field(
         "none",
-        "Move the editor's parts to the CPU while they rest, to save GPU memory.",
+        "Move the editor's parts to the CPU while they are not used, to save GPU memory.",
     )
     editor_batch_size: int = _editor_field(
         4,
@@ -240,19 +240,19 @@ class Settings(BaseSettings):
     paused_bytes: int = _editor_field(
         256_000_000,
         "Memory of one worker for paused renders (a megabyte each at 1024 pixels on Qwen). The "
-        "longest unused are dropped; they are resumed from a stored copy, or rendered anew.",
+        "least recently used are dropped; they are resumed from a stored copy, or rendered again.",
         ge=0,
     )
 
     strategy: str = _search_field(
         "auto",
-        "Which search: see docs/search.md. Or your own: an entry point, `module:Class` or "
+        "Search strategy: see docs/search.md. Or your own: an entry point, `module:Class` or "
         "`file.py:Class`.",
         results=True,
     )
     strategy_params: dict[str, Any] = _search_field(
         {},
-        'JSON of the strategy\'s settings, e.g. {"k": 8, "m": 3, "k_local": 4}.',
+        'JSON of the strategy\'s parameters, e.g. {"k": 8, "m": 3, "k_local": 4}.',
         results=True,
     )
     seed: int = _search_field(0, "Seed of every search.", results=True, ge=0)
@@ -296,7 +296,7 @@ class Settings(BaseSettings):
     face_engine: str = _face_field(
         "auto",
         "What swaps faces: `insightface` (your own model files, non-commercial), `basic` (the "
-        "files that `make face-models` fetches), or auto: insightface where it can, else basic. "
+        "files that `make face-models` fetches), or auto: insightface if available, else basic. "
         "Or an engine of your own: an entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
@@ -322,7 +322,7 @@ class Settings(BaseSettings):
     face_provider: Literal["auto", "cpu", "cuda"] = _face_field(
         "auto",
         "Where ONNX Runtime runs the face models; auto: on the worker's device, with a warning "
-        "where it falls back to the CPU; cuda: there or not at all.",
+        "if it falls back to the CPU; cuda: only on CUDA.",
     )
     face_restorer: str = _face_field(
         "",
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
         results=True,
     )
     face_alternatives: int = _face_field(
-        3, "Most ways to map characters to faces that are offered for review.", results=True, ge=1
+        3, "Most mappings of characters to faces that are offered for review.", results=True, ge=1
     )
     face_boosts: tuple[int, ...] = _face_field(
         (256, 512),
@@ -363,13 +363,13 @@ class Settings(BaseSettings):
     )
     identity_weight: float = _face_field(
         3.0,
-        "Weight of `identity` beside the potential, on route character.",
+        "Weight of `identity` in the potential, on route character.",
         results=True,
         ge=0,
     )
     face_mark: Literal["metadata", "visible"] = _face_field(
         "metadata",
-        "How swapped images say that they are: in their metadata, or also by a visible line.",
+        "How swapped images are marked as synthetic: in their metadata, or also by a visible line.",
         results=True,
     )
     c2pa_certificate: str = _face_field(
@@ -392,7 +392,7 @@ class Settings(BaseSettings):
     )
     threads: int = _machine_field(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
     data_dir: Path = _machine_field(
-        Path(".eacps"), "Folder for database, artifacts, locks and secret."
+        Path(".eacps"), "Folder for database, artifacts, locks and EACPS_URL_SECRET."
     )
     database_url: str = _machine_field(
         "", "Jobs database: postgresql://… Empty: SQLite in EACPS_DATA_DIR."
@@ -404,14 +404,14 @@ class Settings(BaseSettings):
         "", "This machine's stable name in the jobs database; empty: hostname."
     )
     retention_days: float = _machine_field(
-        30.0, "Finished jobs and artifacts are kept so long.", gt=0
+        30.0, "How long finished jobs and artifacts are kept.", gt=0
     )
     search_concurrency: int = _machine_field(4, "Tasks searched at the same time.", ge=1, le=256)
     batch_timeout_seconds: float = _machine_field(
-        900.0, "A batch running longer is taken for hung.", gt=0
+        900.0, "A batch that runs longer counts as hung.", gt=0
     )
     stale_after_seconds: float = _machine_field(
-        30.0, "A worker silent for so long is taken for dead (several machines).", gt=0
+        30.0, "A worker that is silent for longer counts as dead (several machines).", gt=0
     )
 
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
@@ -420,7 +420,7 @@ class Settings(BaseSettings):
         "", "This backend's address as browsers and Label Studio reach it."
     )
     url_secret: SecretStr = _web_field(
-        SecretStr(""), "Signs image URLs. Empty: one is made in EACPS_DATA_DIR and kept."
+        SecretStr(""), "Key that signs image URLs. Empty: one is created in EACPS_DATA_DIR."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _web_field(
         "INFO", "Least severe log line that is shown."

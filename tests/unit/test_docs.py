@@ -26,9 +26,9 @@ from eacps.settings_table import settings_table
 from tests.markdown import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("backend", "benchmarks", "demo", "docs", "examples", "tests")
 DOCUMENTS = sorted(
-    path
-    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "demo").rglob("*.md"))
+    [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
 )
 COMMAND = typer.main.get_command(app)
 STARTED = re.compile(r"(?<!--strategies)(?:^|[\s`/(])eacps +(?!import )((?:[a-z-]+)(?: [^`\n|]*)?)")
@@ -169,11 +169,20 @@ def test_make_targets_exist(document: Path) -> None:
             assert match[1] in targets
 
 
-def test_files_that_the_documents_name_exist() -> None:
-    patterns = r"`((?:backend|demo|tests|docs|benchmarks)/[\w./-]+\.(?:py|md|json|xml|yml))`"
-    for document in DOCUMENTS:
-        for name in re.findall(patterns, document.read_text()):
-            assert (ROOT / name).exists(), f"{ids(document)} names {name}"
+@every_document
+def test_files_and_folders_that_are_named_exist(document: Path) -> None:
+    for line in code(document.read_text()):
+        for name in re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]+(?![\w<…])", line):
+            # EACPS_EDITOR=demo/pack/... means the pack, wherever it is installed.
+            own = re.sub("^demo/pack/", "backend/eacps/demo/pack/", name)
+            assert (ROOT / own).exists(), f"{name} is not there"
+
+
+@every_document
+def test_modules_that_are_run_exist(document: Path) -> None:
+    for line in code(document.read_text()):
+        for name in re.findall(r"python -m ([\w.]+)", line):
+            assert find_spec(name.rstrip(".")), f"there is no module {name}"
 
 
 def test_every_code_of_a_face_error_is_explained() -> None:
