@@ -13,7 +13,8 @@ Eacps = Any
 
 COMMANDS = (
     "demo", "serve", "worker", "run", "faceswap", "face-models", "collage", "doctor", "connect",
-    "label-config", "settings", "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
+    "search-again", "label-config", "settings", "jobs list", "jobs show", "jobs cancel",
+    "jobs retry", "jobs restart", "jobs prune",
 )  # fmt: skip
 
 
@@ -133,3 +134,19 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
 
 def test_label_config_can_be_piped_into_a_file(eacps: Eacps) -> None:
     assert eacps("label-config").out.startswith("<View")
+
+
+def test_jobs_restart_takes_one_job_or_all_that_wait(eacps: Eacps) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.submit(Job("a1b2", {}))
+    client.close()
+    assert "Queued a1b2 anew" in eacps("jobs", "restart", "a1b2").out
+    assert "No job waits for a worker" in eacps("jobs", "restart", "--waiting").out
+    for neither_or_both in ([], ["a1b2", "--waiting"]):
+        shown = eacps("jobs", "restart", *neither_or_both)
+        assert shown.code == 2
+        assert "either one job, or --waiting" in shown.err
