@@ -73,7 +73,9 @@ def parameters(kind: type[Any]) -> tuple[Parameter, ...]:
                 f"{kind.__module__}:{kind.__qualname__} cannot be read from JSON: {problem}.",
                 hint="Options are a dataclass or a pydantic model of values that JSON has.",
             ) from None
-        facts, parts = schema.get("properties", {}), schema.get("$defs", {})
+        parts = schema.get("$defs", {})
+        # A class that holds values of its own kind is itself one of the parts.
+        facts = parts.get(_part(schema), schema).get("properties", {})
         _described[kind] = tuple(_parameter(name, each, parts) for name, each in facts.items())
     return _described[kind]
 
@@ -190,7 +192,12 @@ def _holds_secret(facts: Any, parts: Mapping[str, Any], seen: frozenset[str] = f
         return any(_holds_secret(each, parts, seen) for each in facts)
     if not isinstance(facts, Mapping):
         return False
-    part = str(facts.get("$ref", "")).rpartition("/")[2]
+    part = _part(facts)
     if part and part not in seen and _holds_secret(parts.get(part), parts, seen | {part}):
         return True
     return bool(facts.get("writeOnly")) or _holds_secret(list(facts.values()), parts, seen)
+
+
+def _part(facts: Mapping[str, Any]) -> str:
+    """The part of a schema that these facts refer to; empty if to none."""
+    return str(facts.get("$ref", "")).rpartition("/")[2]
