@@ -86,8 +86,12 @@ def equipment(settings: Settings) -> str:
 
 def equipment_words(settings: Settings) -> str:
     """The same for people: enough to tell one worker's settings from another's."""
-    named = (("editor", settings.editor), ("clip", settings.clip), ("verifier", settings.verifier))
-    words = [f"{part} {_shown(value)}" for part, value in named if value]
+    named = {
+        "editor": [settings.editor],
+        "clip": [settings.clip],
+        "verifier": settings.verifiers,
+    }
+    words = [f"{part} {' and '.join(map(_shown, each))}" for part, each in named.items() if each]
     steps = f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.max_side} px"
     return ", ".join([*words, steps, f"potential {settings.potential}"])
 
@@ -162,9 +166,11 @@ def _uses_verifier(settings: Settings) -> bool:
 
 
 def _shown(name: str) -> str:
-    return (
-        plugins.label(name) if plugins.is_reference(name) else name.rstrip("/").rsplit("/", 1)[-1]
-    )
+    """A class or a folder without its place; the owner is part of a hub id."""
+    if plugins.is_reference(name):
+        return plugins.label(name)
+    is_path = name.startswith(("/", ".", "~"))
+    return name.rstrip("/").rpartition("/")[2] if is_path else name
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -109,15 +109,6 @@ def test_another_version_of_a_package_is_another_model(
     assert changed(*found) == {"version"}
 
 
-def test_an_installed_scorer_counts_without_being_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = names_with()
-    install(tmp_path / "site", "fine", points={plugins.SCORERS: {"fine": "fine_tools:Fine"}})
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    assert changed(before, names_with()) == {"version", "equipment", "judged"}
-
-
 @pytest.mark.parametrize(
     ("field", "expected"),
     [
@@ -135,6 +126,48 @@ def test_options_count_where_their_plugin_does(field: str, expected: set[str], k
     after = names_with(**named, plugin_options={key: {"side": 2}})
     assert changed(before, after) == expected
     assert changed(names_with(**named), after) == expected
+
+
+def test_by_which_of_its_names_an_option_is_given_changes_nothing() -> None:
+    Path("mine.py").write_text(SCORER % "0.25")
+    found = [
+        names_with(scorers="mine.py:Fine", plugin_options={key: {"side": 1}})
+        for key in ("Fine", "mine.py:Fine")
+    ]
+    assert changed(*found) == set()
+
+
+def test_options_of_what_is_not_in_use_change_nothing() -> None:
+    plain = names_with()
+    for key in ("Fine", "mine.py:Fine", "basic", "clip", "auto"):
+        assert changed(plain, names_with(plugin_options={key: {"side": 1}})) == set()
+
+
+def test_the_options_of_an_installed_scorer_count_without_its_being_named(site: Path) -> None:
+    install(site, "fine", points={plugins.SCORERS: {"fine": "fine_tools:Fine"}})
+    after = names_with(plugin_options={"fine": {"side": 1}})
+    assert changed(names_with(), after) == {"version", "equipment", "judged"}
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        (plugins.SCORERS, {"version", "equipment", "judged"}),
+        (plugins.FAMILIES, {"version", "equipment", "edit", "character"}),
+        (plugins.VERIFIER_FORMATS, {"version", "equipment", "judged"}),
+        (plugins.STRATEGIES, set()),
+        (plugins.EDITORS, set()),
+        (plugins.VERIFIERS, set()),
+        (plugins.FACE_ENGINES, set()),
+    ],
+)
+def test_what_is_installed_counts_where_it_is_used_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, expected: set[str]
+) -> None:
+    before = names_with()
+    install(tmp_path / "later", "fine", points={group: {"fine": "fine_tools:Fine"}})
+    monkeypatch.syspath_prepend(tmp_path / "later")
+    assert changed(before, names_with()) == expected
 
 
 def test_a_token_from_the_environment_is_no_part_of_a_version(
