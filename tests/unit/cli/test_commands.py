@@ -150,3 +150,50 @@ def test_jobs_restart_takes_one_job_or_all_that_wait(eacps: Eacps) -> None:
         shown = eacps("jobs", "restart", *neither_or_both)
         assert shown.code == 2
         assert "either one job, or --waiting" in shown.err
+
+
+def test_the_settings_list_names_plugins_and_their_options_without_a_secret(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(JUDGE)
+    options = {"Judge": {"key": SECRET, "password": SECRET, "url": "$JUDGE_URL", "side": 9}}
+    monkeypatch.setenv("EACPS_VERIFIER", "mine.py:Judge")
+    monkeypatch.setenv("EACPS_PLUGIN_OPTIONS", json.dumps(options))
+    monkeypatch.setenv("JUDGE_URL", f"http://{SECRET}@judge")
+    shown = eacps("settings")
+    assert shown.code == 0
+    assert SECRET not in shown.out + shown.err
+    lines = [line.strip() for line in shown.out.splitlines()]
+    assert "Plug-in Judge (verifier, file" in shown.out
+    told = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line}
+    assert told["key"].startswith("(set) ")
+    assert told["password"].startswith("*** ")
+    assert told["url"].startswith("$JUDGE_URL ")
+    assert told["side"].startswith("9  whole number, at least 1")
+    assert told["note"].startswith("empty ")
+    whole = json.loads(told["* EACPS_PLUGIN_OPTIONS"].split("  ←")[0])
+    assert whole == {"Judge": {**dict.fromkeys(("key", "password"), "***"),
+                               "url": "$JUDGE_URL", "side": 9}}  # fmt: skip
+
+
+SECRET = "correct-horse"
+JUDGE = """
+from pydantic import BaseModel, Field, SecretStr
+from eacps import Answers, MetricRange
+
+
+class Options(BaseModel):
+    key: SecretStr = SecretStr("")
+    password: str = ""
+    url: str = ""
+    side: int = Field(64, ge=1)
+    note: str | None = None
+
+
+class Judge:
+    Options = Options
+    ranges = {"satisfied": MetricRange(worst=0, best=1)}
+
+    def judge(self, task, images, edited, progress):
+        return [Answers({}) for _ in edited]
+"""
