@@ -156,7 +156,7 @@ def test_the_settings_list_names_plugins_and_their_options_without_a_secret(
     eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(JUDGE)
-    options = {"Judge": {"key": SECRET, "password": SECRET, "url": "$JUDGE_URL", "side": 9}}
+    options = {"Judge": {"phrase": SECRET, "password": SECRET, "url": "$JUDGE_URL", "side": 9}}
     monkeypatch.setenv("EACPS_VERIFIER", "mine.py:Judge")
     monkeypatch.setenv("EACPS_PLUGIN_OPTIONS", json.dumps(options))
     monkeypatch.setenv("JUDGE_URL", f"http://{SECRET}@judge")
@@ -166,13 +166,13 @@ def test_the_settings_list_names_plugins_and_their_options_without_a_secret(
     lines = [line.strip() for line in shown.out.splitlines()]
     assert "Plug-in Judge (verifier, file" in shown.out
     told = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line}
-    assert told["key"].startswith("(set) ")
+    assert told["phrase"].startswith("(set) ")
     assert told["password"].startswith("*** ")
     assert told["url"].startswith("$JUDGE_URL ")
     assert told["side"].startswith("9  whole number, at least 1")
     assert told["note"].startswith("empty ")
     whole = json.loads(told["* EACPS_PLUGIN_OPTIONS"].split("  ←")[0])
-    assert whole == {"Judge": {**dict.fromkeys(("key", "password"), "***"),
+    assert whole == {"Judge": {**dict.fromkeys(("phrase", "password"), "***"),
                                "url": "$JUDGE_URL", "side": 9}}  # fmt: skip
 
 
@@ -183,7 +183,7 @@ from eacps import Answers, MetricRange
 
 
 class Options(BaseModel):
-    key: SecretStr = SecretStr("")
+    phrase: SecretStr = SecretStr("")
     password: str = ""
     url: str = ""
     side: int = Field(64, ge=1)

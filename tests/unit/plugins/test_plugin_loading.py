@@ -84,6 +84,12 @@ def test_a_file_may_define_dataclasses_and_pydantic_models_and_look_at_its_sourc
     assert "class Point" in tool.source
 
 
+def test_a_file_is_run_by_its_own_rules_and_not_by_ours() -> None:
+    # Here annotations are texts, which a file that does not say so must not find.
+    Path("mine.py").write_text("class Tool:\n    value: int = 1\n")
+    assert TOOLS.get("mine.py:Tool").__annotations__ == {"value": int}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
