@@ -141,10 +141,10 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     yield from _folder("EACPS_CLIP", settings.clip, "open_clip_config.json")
     for name in settings.verifiers:
         if not VERIFIERS.knows(name):
-            yield from _folder("EACPS_VERIFIER", name, "config.json")
+            yield from _folder("EACPS_VERIFIER", name, "config.json", from_hub=False)
 
 
-def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:
+def _folder(variable: str, name: str, needed: str, *, from_hub: bool = True) -> Iterator[Finding]:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / needed).is_file():
@@ -153,7 +153,7 @@ def _folder(variable: str, name: str, needed: str) -> Iterator[Finding]:
         verify_manifest(path)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         yield Finding("ok", variable, f"{path} ({size / 1e6:,.0f} MB)")
-    elif path.is_absolute() or name.startswith(".") or not name:
+    elif path.is_absolute() or name.startswith(".") or not name or not from_hub:
         yield Finding("fail", variable, f"There is no folder {name!r}. Change {variable}.")
     else:
         yield Finding(

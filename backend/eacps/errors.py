@@ -89,7 +89,7 @@ class RetryLaterError(EacpsError):
     only_here = False
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """A foreign error in one short line: its type, and what it says first."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")

@@ -5,7 +5,7 @@ plug-ins *are*, not from where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from eacps import plugins
@@ -39,8 +39,7 @@ JUDGE: Final = (
     *("clip", "verifier", "lpips_trunk", "potential", "weights", "scorers", "identity_weight"),
     "face_weights",
 )
-PLUGIN_OPTIONS: Final = ("plugin_options",)
-LATER: Final = frozenset({"scorers", "plugin_options"})
+LATER: Final = frozenset({"scorers"})
 """Settings that 0.1 did not have: what they are by default must not change a fingerprint."""
 
 _WEIGHTS: Final = ("editor", "clip", "verifier", "lora")
@@ -52,13 +51,19 @@ _NAMES: Final[Mapping[str, str]] = {
     "scorers": plugins.SCORERS,
 }
 """Settings that may name plug-ins, and their groups."""
+_UNNAMED: Final[Mapping[str, str]] = {
+    "scorers": plugins.SCORERS,
+    "editor": plugins.FAMILIES,
+    "verifier": plugins.VERIFIER_FORMATS,
+}
+"""Settings beside which installed plug-ins are used without being named, and their groups."""
 _ANSWERS: Final = frozenset({"satisfied", "preserved", "intact", "verified"})
 _LENGTH: Final = 10
 
 
 def fingerprint(settings: Settings) -> str:
     """Changes when, and only when, something changes that results depend on."""
-    every = (*SEARCH, *RENDER, *FACES, *JUDGE, *PLUGIN_OPTIONS)
+    every = (*SEARCH, *RENDER, *FACES, *JUDGE)
     return _digest({"version": RESULTS_VERSION, **_content(settings, every)})
 
 
@@ -81,31 +86,58 @@ def equipment(settings: Settings) -> str:
 
 def equipment_words(settings: Settings) -> str:
     """The same for people: enough to tell one worker's settings from another's."""
-    named = (("editor", settings.editor), ("clip", settings.clip), ("verifier", settings.verifier))
-    words = [f"{part} {_shown(value)}" for part, value in named if value]
+    named = {
+        "editor": [settings.editor],
+        "clip": [settings.clip],
+        "verifier": settings.verifiers,
+    }
+    words = [f"{part} {' and '.join(map(_shown, each))}" for part, each in named.items() if each]
     steps = f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.max_side} px"
     return ", ".join([*words, steps, f"potential {settings.potential}"])
 
 
-def _content(settings: Settings, fields: Iterable[str]) -> dict[str, Any]:
-    content = {}
-    used = {}
+def _content(settings: Settings, fields: Collection[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
     for field in fields:
         value = getattr(settings, field)
         if field in LATER and value == type(settings).model_fields[field].default:
             continue
-        for name in _named(field, value):
-            identity = plugins.identity(name, _NAMES[field])
-            if identity:
-                used[plugins.label(name)] = identity
         content[field] = _portable(field, value)
     if "verifier" in content and _uses_verifier(settings):
         content["verifier_version"] = VERIFIER_VERSION
-    if "scorers" in fields:
-        used |= _installed(plugins.SCORERS)
-    if "editor" in fields:
-        used |= _installed(plugins.FAMILIES)
-    return {**content, "plugins": used} if used else content
+    return content | _of_plugins(settings, fields)
+
+
+def _of_plugins(settings: Settings, fields: Collection[str]) -> dict[str, Any]:
+    """Which code the plug-ins are that these settings use, and their options; empty without any."""
+    used = dict.fromkeys(_used(settings, fields))
+    names = dict.fromkeys(name for name, _ in used)
+    options = ((name, plugins.written_options(name, settings)) for name in names)
+    found = {"plugins": _by_label(used), "plugin_options": _by_label(options)}
+    return {part: facts for part, facts in found.items() if facts}
+
+
+def _used(settings: Settings, fields: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The plug-ins that these settings name, or that are used because they are installed, each
+    with its identity."""
+    for field, group in _NAMES.items():
+        for name in _parts(field, getattr(settings, field)) if field in fields else ():
+            identity = plugins.identity(name, group)
+            if identity:
+                yield name, identity
+    for field, group in _UNNAMED.items():
+        for point in plugins.installed(group) if field in fields else ():
+            yield point.name, plugins.identity(point.name, group)
+
+
+def _by_label(facts: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """What is known of plug-ins, by the part of their names that is the same wherever they lie;
+    two files may have classes of one name."""
+    found: dict[str, list[Any]] = {}
+    for name, fact in facts:
+        if fact:
+            found.setdefault(plugins.label(name), []).append(fact)
+    return found
 
 
 def _portable(field: str, value: Any) -> Any:
@@ -121,10 +153,6 @@ def _weights(name: str) -> str:
     return plugins.label(name) if plugins.is_reference(name) else weights_digest(name)
 
 
-def _named(field: str, value: Any) -> tuple[str, ...]:
-    return tuple(_parts(field, value)) if field in _NAMES else ()
-
-
 def _parts(field: str, value: Any) -> list[str]:
     if not isinstance(value, str):
         return list(value)
@@ -137,15 +165,12 @@ def _uses_verifier(settings: Settings) -> bool:
     return settings.potential == "weighted" and bool(settings.verifier) and bool(asked)
 
 
-def _installed(group: str) -> dict[str, str]:
-    """Plug-ins that are used without being named: whatever is installed."""
-    return {point.name: plugins.identity(point.name, group) for point in plugins.installed(group)}
-
-
 def _shown(name: str) -> str:
-    return (
-        plugins.label(name) if plugins.is_reference(name) else name.rstrip("/").rsplit("/", 1)[-1]
-    )
+    """A class or a folder without its place; the owner is part of a hub id."""
+    if plugins.is_reference(name):
+        return plugins.label(name)
+    is_path = name.startswith(("/", ".", "~"))
+    return name.rstrip("/").rpartition("/")[2] if is_path else name
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from eacps.errors import SettingsError
+from eacps.errors import SettingsError, first_line
 from eacps.options import checked, from_environment, short
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ T = TypeVar("T")
 STRATEGIES: Final = "eacps.strategies"
 SCORERS: Final = "eacps.scorers"
 VERIFIERS: Final = "eacps.verifiers"
+VERIFIER_FORMATS: Final = "eacps.verifiers.formats"
 EDITORS: Final = "eacps.editors"
 FAMILIES: Final = "eacps.families"
 FACE_ENGINES: Final = "eacps.face_engines"
@@ -116,13 +118,15 @@ class Registry(Generic[T]):
         if name in self.built_ins:
             return Source(name, self.built_ins[name], "built in")
         if points:
-            return Source(name, points[0].value, _origin(points[0]), identity(name, self.group))
+            # What follows in brackets are extras, which are pip's affair.
+            target = points[0].value.partition("[")[0].strip()
+            return Source(name, target, _origin(points[0]), identity(name, self.group))
         if is_reference(name):
             return _referenced(name)
+        known = f"one of: {', '.join(self.names())}; or to " if self.names() else ""
         raise SettingsError(
             f"There is no {self.kind} {short(name)}.",
-            hint=f"Set {self.setting} to one of: {', '.join(self.names())}; or to "
-            "`module:Class` or `path/to/file.py:Class`.",
+            hint=f"Set {self.setting} to {known}`module:Class` or `path/to/file.py:Class`.",
         )
 
     def get(self, name: str) -> T:
@@ -193,18 +197,30 @@ def loaded(plugin: Any, context: Context) -> Any:
 
 def options_for(plugin: Any, name: str, kind: str, settings: Settings) -> Any:
     """A plug-in's own options from EACPS_PLUGIN_OPTIONS, checked; None if it has none."""
-    given = settings.plugin_options
-    raw = {**given.get(label(name), {}), **given.get(name, {})}
+    written = written_options(name, settings)
     declared = getattr(plugin, "Options", None)
     if declared is not None:
-        whole = from_environment(raw, OPTIONS)
-        return checked(declared, whole, what=f"The options of {kind} {name!r}", setting=OPTIONS)
-    if raw:
+        whole = from_environment(written, OPTIONS)
+        return checked(
+            declared,
+            whole,
+            what=f"The options of {kind} {name!r}",
+            setting=OPTIONS,
+            hidden=[option for option, value in whole.items() if value != written[option]],
+        )
+    if written:
         raise SettingsError(
             f"The {kind} {name!r} has no options, but {OPTIONS} has some for it.",
             hint=f"Remove them from {OPTIONS}.",
         )
     return None
+
+
+def written_options(name: str, settings: Settings) -> dict[str, Any]:
+    """A plug-in's options as EACPS_PLUGIN_OPTIONS has them: given by its class alone, or by its
+    full name, which wins."""
+    given = settings.plugin_options
+    return {**given.get(label(name), {}), **given.get(name, {})}
 
 
 def lacks(plugin: Any, *names: str) -> str:
@@ -222,7 +238,7 @@ def lacks(plugin: Any, *names: str) -> str:
 def _referenced(name: str) -> Source:
     in_file = _IN_A_FILE.fullmatch(name)
     if in_file:
-        path = Path(in_file["file"]).expanduser().resolve()
+        path = _path(in_file["file"])
         return Source(name, f"{path}:{in_file['member']}", f"file {path}", _file_identity(path))
     in_module = _IN_A_MODULE.fullmatch(name)
     assert in_module is not None
@@ -230,6 +246,17 @@ def _referenced(name: str) -> Source:
     if module == "__main__":
         return Source(name, name, "this session", _session_identity(name, in_module["member"]))
     return Source(name, name, f"module {module}", _module_identity(module))
+
+
+def _path(file: str) -> Path:
+    try:
+        return Path(file).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        # `~` of nobody, links that go round in a circle, and names that no file can have.
+        raise SettingsError(
+            f"The plug-in's file {short(file)} cannot be found: {str(error).rstrip('.')}.",
+            hint="Correct the path.",
+        ) from None
 
 
 def _file_identity(path: Path) -> str:
@@ -289,35 +316,40 @@ def _member(source: Source, kind: str, setting: str) -> Any:
     hint = f"Repair or remove it, or set {setting} to another {kind}."
     try:
         module = _file_module(Path(where)) if where.endswith(".py") else import_module(where)
-    except Exception as error:  # whatever a stranger's module raises while it is imported
+    except (Exception, SystemExit) as error:
+        # Whatever a stranger's module raises while it is imported; a script may end there.
         raise SettingsError(
-            f"The {kind} {source.name!r} ({source.origin}) could not be loaded: {error!r}.",
+            f"The {kind} {source.name!r} ({source.origin}) could not be loaded: "
+            f"{first_line(error)}.",
             hint=hint,
         ) from error
-    if not hasattr(module, member):
+    try:
+        return attrgetter(member)(module)
+    except AttributeError:
         raise SettingsError(
             f"The {kind} {source.name!r} ({source.origin}) has no {member!r}.", hint=hint
-        )
-    return getattr(module, member)
+        ) from None
 
 
 def _file_module(path: Path) -> ModuleType:
     """A file as a module of its own name: two files named alike do not replace each other, nor
     does a file that was edited since stay what it was."""
-    what = sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    what = sha256(str(path).encode() + content).hexdigest()
     name = f"eacps_plugin_{what[:_HASH_LENGTH]}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up by name while it is still being executed.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: it would run what Python compiled before, where the file is as long as
+        # it was then, and was changed within the same second.
+        exec(compile(content, path, "exec", dont_inherit=True), vars(module))  # noqa: S102
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
     return module
 

@@ -13,7 +13,7 @@ from eacps.errors import SettingsError
 from eacps.faces.readiness import AUTO
 from eacps.faces.registry import FACE_ENGINES
 from eacps.options import Parameter, parameters
-from eacps.plugins import OPTIONS, Registry, Source, clashes, label, options_for
+from eacps.plugins import OPTIONS, Registry, Source, clashes, label, options_for, written_options
 from eacps.scoring import registry as scoring
 from eacps.search.registry import STRATEGIES
 from eacps.settings import Settings
@@ -58,6 +58,12 @@ def check(settings: Settings) -> None:
         known |= {each.source.name, label(each.source.name)}
         if each.kind != STRATEGIES.kind:
             options_for(each.plugin, each.source.name, each.kind, settings)
+        elif written_options(each.source.name, settings):
+            raise SettingsError(
+                f"{OPTIONS} has options for the strategy {each.source.name!r}, which takes "
+                "parameters.",
+                hint="Put them into EACPS_STRATEGY_PARAMS.",
+            )
     unknown = sorted(settings.plugin_options.keys() - known)
     if unknown:
         raise SettingsError(
@@ -74,6 +80,8 @@ def _named(settings: Settings) -> Iterator[tuple[Registry[Any], str]]:
     for name in settings.verifiers:
         if VERIFIERS.knows(name):
             yield VERIFIERS, name
+    for name in FORMATS.names():
+        yield FORMATS, name
     if EDITORS.knows(settings.editor):
         yield EDITORS, settings.editor
     else:

@@ -384,6 +384,8 @@ class Settings(BaseSettings):
         'JSON of options by plug-in, e.g. {"MyJudge": {"url": "http://judge:8000"}}; `eacps '
         "settings` lists them. A value `$NAME` is taken from that environment variable.",
         results=True,
+        # Some may be secret; only the plug-ins know which.
+        repr=False,
     )
 
     devices: Words = _machine_field(

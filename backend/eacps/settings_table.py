@@ -52,7 +52,7 @@ def settings_table(settings: Settings) -> Iterator[SettingRow]:
         yield SettingRow(
             group=group_of(info),
             variable=names[0],
-            value=_shown(value),
+            value=_shown(_without_texts(value) if field == "plugin_options" else value),
             default=_shown(info.default).removeprefix(f"{PACKAGE}/").removeprefix(f"{CHECKOUT}/"),
             origin=_origin(names, sources) or unset,
             help=info.description or "",
@@ -92,12 +92,23 @@ def _without_secrets(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        name: "***" if _is_secret(str(name), entry) else _without_secrets(entry)
+        name: "***" if is_secret(str(name), entry) else _without_secrets(entry)
         for name, entry in value.items()
     }
 
 
-def _is_secret(name: str, value: Any) -> bool:
+def _without_texts(value: Any) -> Any:
+    """Plug-ins' options without any text, but for variables' names: which of them are secret is
+    said by the plug-ins' own code, which is not asked here."""
+    if isinstance(value, Mapping):
+        return {name: _without_texts(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_texts(entry) for entry in value]
+    return "***" if isinstance(value, str) and value and not value.startswith("$") else value
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value's name says that nobody should read it; the name of a variable may be."""
     return (
         isinstance(value, str)
         and bool(value)

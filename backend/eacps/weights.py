@@ -48,15 +48,25 @@ def weights_digest(location: str | Path) -> str:
     A folder is named by its manifest, or else by its files' names, sizes and small configs.
     Anything that is no path is taken for a hub id and names itself.
     """
-    if not str(location) or not Path(location).expanduser().exists():
+    path = existing_path(location) if str(location) else None
+    if path is None:
         return str(location)
-    path = Path(location).expanduser()
     try:
         listed = [(name, entry["sha256"]) for name, _, entry in _listed(path)]
     except EditorError:  # A broken manifest is reported when the weights are loaded.
         listed = []
     content = json.dumps(sorted(listed) or sorted(_traits(path)))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def existing_path(location: str | Path) -> Path | None:
+    """The path that a setting names, if there is something; what can be no path is none."""
+    try:
+        path = Path(location).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        # `~` of nobody, or longer than names may be, or with a zero byte in it.
+        return None
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, Path, Mapping[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from eacps.domain import Candidate, EditTask, Failure, Noise, SearchPlan, Search
 from eacps.editors import Render
 from eacps.errors import CancelledError, SearchError
 from eacps.images import encode_png
+from eacps.metric_range import MetricRange
 from eacps.runner import Device, Progress, batches, search
 from eacps.scoring import Potential, Scorer
 from eacps.scoring.region import RegionScorer
@@ -120,6 +121,22 @@ def test_a_scorer_that_is_down_leaves_a_note_and_the_rest_ranks(store: ArtifactS
     assert not any(candidate.notes for candidate in ranked), "what holds of all is said once"
     brightness = [next(m.value for m in c.metrics if m.name == "pf") for c in ranked]
     assert brightness == sorted(brightness, reverse=True)
+
+
+class Forgetful(Brightness):
+    """A scorer that leaves out the last image of each batch."""
+
+    ranges: Mapping[str, MetricRange] = {"cons": MetricRange(worst=0, best=1)}
+
+    def score(self, *arguments: Any) -> list[dict[str, float]]:
+        return [{"cons": row["pf"]} for row in super().score(*arguments)[:-1]]
+
+
+def test_a_scorer_that_leaves_out_an_image_counts_for_none(store: ArtifactStore) -> None:
+    result = whole(device_of(store, Painter(), Brightness(), Forgetful()), task_of(store))
+    measured = [{metric.name for metric in one.metrics} for one in result.candidates]
+    assert all("pf" in names and "cons" not in names for names in measured)
+    assert "cons missing" in " ".join(result.notes)
 
 
 def test_cancelling_passes_through(store: ArtifactStore) -> None:

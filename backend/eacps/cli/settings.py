@@ -13,9 +13,9 @@ from rich.markup import escape
 
 from eacps.cli.loading import load_quietly
 from eacps.cli.printing import out
-from eacps.options import shown
+from eacps.options import Parameter, shown
 from eacps.settings import Settings
-from eacps.settings_table import SettingRow, settings_table
+from eacps.settings_table import SettingRow, is_secret, settings_table
 
 MARKDOWN_HEAD = """# Settings
 
@@ -52,7 +52,7 @@ def settings(
 
 
 def _print_plugins(loaded: Settings) -> None:
-    from eacps.plugins import label, options_for
+    from eacps.plugins import label, options_for, written_options
     from eacps.plugins_in_use import check, plugins_in_use
 
     check(loaded)
@@ -61,13 +61,21 @@ def _print_plugins(loaded: Settings) -> None:
         out.print(
             f"\n[bold]Plug-in {escape(label(name))}[/] ({each.kind}, {escape(each.source.origin)})"
         )
-        given = options_for(each.plugin, name, each.kind, loaded) if each.options else None
+        if not each.options:
+            continue
+        options = options_for(each.plugin, name, each.kind, loaded)
+        values = shown(options, written_options(name, loaded))
         for option in each.options:
-            value = escape(str(shown(getattr(given, option.name))))
-            line = f"  [green]{option.name}[/] = {value or '[dim]empty[/]'}"
-            out.print(f"{line}  [dim]{escape(option.allowed)}[/]", highlight=False, soft_wrap=True)
-            if option.help:
-                out.print(f"      [dim]{escape(option.help)}[/]", highlight=False)
+            _print_option(option, values[option.name])
+
+
+def _print_option(option: Parameter, value: str) -> None:
+    hidden = not option.secret and is_secret(option.name, value)
+    text = "***" if hidden else escape(value) or "[dim]empty[/]"
+    line = f"  [green]{escape(option.name)}[/] = {text}"
+    out.print(f"{line}  [dim]{escape(option.allowed)}[/]", highlight=False, soft_wrap=True)
+    if option.help:
+        out.print(f"      [dim]{escape(option.help)}[/]", highlight=False)
 
 
 def _markdown_group(group: str, rows: Iterable[SettingRow]) -> str:

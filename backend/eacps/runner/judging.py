@@ -61,7 +61,8 @@ class Judge:
         for scorer in self._scorers if rendered else ():
             try:
                 rows = _explained(scorer, task, start, rendered)
-                for one, (scores, why) in zip(judged, rows, strict=True):
+                # As a list: with too few rows it fails before any picture got a score.
+                for one, (scores, why) in list(zip(judged, rows, strict=True)):
                     one.scores.update(scores)
                     one.reasons += [why] if why else []
             except Exception as error:

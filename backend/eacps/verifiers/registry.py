@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from eacps.errors import ScoringError, SettingsError
+from eacps.plugins import VERIFIER_FORMATS as FORMAT_GROUP
 from eacps.plugins import VERIFIERS as GROUP
 from eacps.plugins import Context, Registry, label, lacks, loaded, options_for
 from eacps.settings import Settings
 from eacps.verifiers.protocol import Verifier, VerifierClass
+from eacps.weights import existing_path
 
 SETTING: Final = "EACPS_VERIFIER"
 CONFIG: Final = "config.json"
@@ -25,7 +27,7 @@ VERIFIERS: Final = Registry[VerifierClass](
 )
 FORMATS: Final = Registry[VerifierClass](
     "verifier format",
-    group=f"{GROUP}.formats",
+    group=FORMAT_GROUP,
     setting=SETTING,
     built_ins={"eacps-verifier-1": "eacps.demo.verifier.traits:TraitVerifier"},
 )
@@ -34,7 +36,8 @@ FORMATS: Final = Registry[VerifierClass](
 
 @dataclass(frozen=True)
 class NamedVerifier:
-    """A verifier in EACPS_VERIFIER: its name, its class, and the folder of its weights, if any."""
+    """A verifier in EACPS_VERIFIER: the name of its class, its class, and the folder of its
+    weights, if any; of a folder the name is its format."""
 
     name: str
     plugin: VerifierClass
@@ -62,15 +65,16 @@ def find_verifier(name: str) -> NamedVerifier:
     """The verifier for one name in EACPS_VERIFIER."""
     if VERIFIERS.knows(name):
         return NamedVerifier(name, VERIFIERS.get(name))
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = existing_path(name)
+    if folder is None or not folder.is_dir():
         known = ", ".join(VERIFIERS.names())
         raise ScoringError(
             f"{SETTING} names a folder that does not exist: {name!r}.",
             hint=f"Set {SETTING} to a folder, {f'{known}, ' if known else ''}`module:Class` or "
             "`file.py:Class`; docs/scoring.md describes them.",
         )
-    return NamedVerifier(name, FORMATS.get(_format(folder)), str(folder))
+    written = _format(folder)
+    return NamedVerifier(written, FORMATS.get(written), str(folder))
 
 
 def _format(folder: Path) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from numbers import Real
+from typing import Any, ClassVar, Final
 
 from PIL import Image
 
 from eacps.domain import EditTask
-from eacps.errors import ScoringError
+from eacps.errors import ScoringError, SettingsError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.options import short
 from eacps.plugins import Context
 from eacps.settings import Settings
 from eacps.verifiers.protocol import Answers, Verifier
@@ -56,7 +59,15 @@ class VerifierScorer:
             found = []
         if not found:
             return cls.ranges
-        answered = {name: span for each in found for name, span in each.plugin.ranges.items()}
+        answered: dict[str, MetricRange] = {}
+        for each in found:
+            for name, span in each.plugin.ranges.items():
+                if answered.setdefault(name, span) != span:
+                    raise SettingsError(
+                        f"Two verifiers answer {name!r} on different scales; their mean would say "
+                        "nothing.",
+                        hint="Change the `ranges` of one, or name only one in EACPS_VERIFIER.",
+                    )
         if all(part in answered for part in PARTS):
             answered[VERIFIED] = cls.ranges[VERIFIED]
         return answered
@@ -65,12 +76,14 @@ class VerifierScorer:
     def load(cls, context: Context) -> VerifierScorer:
         """Load every verifier that EACPS_VERIFIER names."""
         require_verifier(context.settings, ", ".join(cls.ranges))
-        return cls(
-            {
-                each.title: each.load(context.settings, context.device)
-                for each in verifiers_of(context.settings)
-            }
-        )
+        found = verifiers_of(context.settings)
+        titles = Counter(each.title for each in found)
+        opened = {}
+        for each in found:
+            # Two folders, or classes, may be called the same.
+            name = each.title if titles[each.title] == 1 else each.location or each.name
+            opened[name] = each.load(context.settings, context.device)
+        return cls(opened)
 
     def score(
         self,
@@ -96,30 +109,52 @@ class VerifierScorer:
         problems = []
         for name, verifier in self._verifiers.items():
             try:
-                rows = verifier.judge(task, images, edited, progress)
-                for answers, row in zip(given, rows, strict=True):
-                    answers[name] = _valid_answers(row, verifier.ranges)
+                rows = _answers(verifier, task, images, edited, progress)
             except Exception as error:
                 log.exception("verifier %s failed", name)
                 problems.append(f"{name}: {error}")
+                continue
+            for answers, row in zip(given, rows, strict=True):
+                answers[name] = row
         if len(problems) == len(self._verifiers):
             raise ScoringError("; ".join(problems))
         return [_merged(answers, problems) for answers in given]
 
 
+def _answers(
+    verifier: Verifier,
+    task: EditTask,
+    images: TaskImages,
+    edited: Sequence[Image.Image],
+    progress: Sequence[float],
+) -> list[Answers]:
+    """One verifier's valid answers about every image. Answers about some of them are none: which
+    ones is unknown, and the images could not be compared."""
+    rows = verifier.judge(task, images, edited, progress)
+    if len(rows) != len(edited):
+        raise ScoringError(f"It answered about {len(rows)} images instead of {len(edited)}.")
+    return [_valid_answers(row, verifier.ranges) for row in rows]
+
+
 def _valid_answers(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
     """The answers without unknown questions and without values outside their range, so that a
     judge that says 7 on a scale up to 1 does not decide the search."""
-    kept, refused = {}, []
-    for name, value in row.values.items():
-        span = ranges.get(name)
-        if span is None or not isinstance(value, int | float):
-            continue
-        if min(span.worst, span.best) <= value <= max(span.worst, span.best):
-            kept[name] = float(value)
-        else:
-            refused.append(f"({name} was {value:g}, not {span.worst:g} to {span.best:g}.)")
+    problems = {name: _problem(value, ranges.get(name)) for name, value in row.values.items()}
+    kept = {name: float(value) for name, value in row.values.items() if not problems[name]}
+    refused = [f"({name} {problem}.)" for name, problem in problems.items() if problem]
     return Answers(kept, " ".join([*([row.why] if row.why else []), *refused]))
+
+
+def _problem(value: Any, span: MetricRange | None) -> str:
+    """What is wrong with an answer; empty if nothing is."""
+    if span is None:
+        return "is none of its questions"
+    if not isinstance(value, Real):
+        return f"was {short(value)}, not a number"
+    number = float(value)
+    if min(span.worst, span.best) <= number <= max(span.worst, span.best):
+        return ""
+    return f"was {number:g}, not {span.worst:g} to {span.best:g}"
 
 
 def _merged(given: Mapping[str, Answers], problems: Sequence[str]) -> Explained:

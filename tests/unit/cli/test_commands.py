@@ -13,7 +13,8 @@ Eacps = Any
 
 COMMANDS = (
     "demo", "serve", "worker", "run", "faceswap", "face-models", "collage", "doctor", "connect",
-    "label-config", "settings", "jobs list", "jobs show", "jobs cancel", "jobs retry", "jobs prune",
+    "search-again", "label-config", "settings", "jobs list", "jobs show", "jobs cancel",
+    "jobs retry", "jobs restart", "jobs prune",
 )  # fmt: skip
 
 
@@ -133,3 +134,66 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
 
 def test_label_config_can_be_piped_into_a_file(eacps: Eacps) -> None:
     assert eacps("label-config").out.startswith("<View")
+
+
+def test_jobs_restart_takes_one_job_or_all_that_wait(eacps: Eacps) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.submit(Job("a1b2", {}))
+    client.close()
+    assert "Queued a1b2 anew" in eacps("jobs", "restart", "a1b2").out
+    assert "No job waits for a worker" in eacps("jobs", "restart", "--waiting").out
+    for neither_or_both in ([], ["a1b2", "--waiting"]):
+        shown = eacps("jobs", "restart", *neither_or_both)
+        assert shown.code == 2
+        assert "either one job, or --waiting" in shown.err
+
+
+def test_the_settings_list_names_plugins_and_their_options_without_a_secret(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(JUDGE)
+    options = {"Judge": {"phrase": SECRET, "password": SECRET, "url": "$JUDGE_URL", "side": 9}}
+    monkeypatch.setenv("EACPS_VERIFIER", "mine.py:Judge")
+    monkeypatch.setenv("EACPS_PLUGIN_OPTIONS", json.dumps(options))
+    monkeypatch.setenv("JUDGE_URL", f"http://{SECRET}@judge")
+    shown = eacps("settings")
+    assert shown.code == 0
+    assert SECRET not in shown.out + shown.err
+    lines = [line.strip() for line in shown.out.splitlines()]
+    assert "Plug-in Judge (verifier, file" in shown.out
+    told = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line}
+    assert told["phrase"].startswith("(set) ")
+    assert told["password"].startswith("*** ")
+    assert told["url"].startswith("$JUDGE_URL ")
+    assert told["side"].startswith("9  whole number, at least 1")
+    assert told["note"].startswith("empty ")
+    whole = json.loads(told["* EACPS_PLUGIN_OPTIONS"].split("  ←")[0])
+    assert whole == {"Judge": {**dict.fromkeys(("phrase", "password"), "***"),
+                               "url": "$JUDGE_URL", "side": 9}}  # fmt: skip
+
+
+SECRET = "correct-horse"
+JUDGE = """
+from pydantic import BaseModel, Field, SecretStr
+from eacps import Answers, MetricRange
+
+
+class Options(BaseModel):
+    phrase: SecretStr = SecretStr("")
+    password: str = ""
+    url: str = ""
+    side: int = Field(64, ge=1)
+    note: str | None = None
+
+
+class Judge:
+    Options = Options
+    ranges = {"satisfied": MetricRange(worst=0, best=1)}
+
+    def judge(self, task, images, edited, progress):
+        return [Answers({}) for _ in edited]
+"""
