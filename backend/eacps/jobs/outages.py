@@ -121,7 +121,9 @@ class Outages:
 outages: Final = Outages()
 
 
-def outlasting(function: Callable[P, T], sleep: Callable[[float], None] = time.sleep) -> Callable[P, T]:
+def outlasting(
+    function: Callable[P, T], sleep: Callable[[float], None] = time.sleep
+) -> Callable[P, T]:
     """The same function, which is tried again for as long as an outage lasts. It must be safe to
     repeat; every other error passes."""
 
@@ -179,5 +181,5 @@ def make_dbos_outlast_them() -> None:
     def also(known: Callable[[Any], bool]) -> Callable[[Any], bool]:
         return lambda error: known(error) or bool(outage(error))
 
-    _sys_db.retriable_postgres_exception = also(retriable_postgres_exception)
-    _sys_db.retriable_sqlite_exception = also(retriable_sqlite_exception)
+    for known in (retriable_postgres_exception, retriable_sqlite_exception):
+        setattr(_sys_db, known.__name__, also(known))

@@ -115,7 +115,7 @@ def test_dbos_waits_for_a_full_disk_too(monkeypatch: pytest.MonkeyPatch) -> None
     """Without this, a workflow whose outcome cannot be written stays unfinished for ever."""
     for name in ("retriable_postgres_exception", "retriable_sqlite_exception"):
         monkeypatch.setattr(_sys_db, name, getattr(_sys_db, name))
-    monkeypatch.setattr(_sys_db.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     make_dbos_outlast_them()
     for error in (of_sqlite("database or disk is full"), of_postgres("25006")):
         assert _sys_db.db_retry()(failing([error, error]))() == "done"
