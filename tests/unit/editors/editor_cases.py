@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from eacps.domain import EditTask, Noise, Trial
 from eacps.editors import open_editor
 from eacps.editors.diffusers.editor import DiffusersEditor
-from eacps.editors.diffusers.legs import Leg
+from eacps.editors.diffusers.segments import Segment
 from eacps.images import TaskImages
 from eacps.settings import Settings
 
@@ -79,6 +79,6 @@ def trials(*seeds: int) -> list[Trial]:
     return [Trial(f"c{index}", Noise(seed)) for index, seed in enumerate(seeds)]
 
 
-def legs(*seeds: int) -> list[Leg]:
+def segments(*seeds: int) -> list[Segment]:
     """One whole render per seed."""
-    return [Leg(trial) for trial in trials(*seeds)]
+    return [Segment(trial) for trial in trials(*seeds)]

@@ -92,7 +92,7 @@ class Deaf(Good):
 
 
 class Forgetful(Good):
-    """Begins anew, whatever state it is handed."""
+    """Starts from the beginning, even with a state."""
 
     def advance(self, trials: Any, tick: Any = lambda: None, states: Any = None) -> list[Render]:
         return super().advance(trials, tick, None)

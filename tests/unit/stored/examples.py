@@ -24,7 +24,7 @@ from eacps.domain import (
     Trial,
     to_json,
 )
-from eacps.editors.diffusers.states import State, first_owner_of, owner_of, to_bytes
+from eacps.editors.diffusers.states import State, owner_of, owner_of_0_1, to_bytes
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
@@ -247,4 +247,4 @@ def run_report(folder: Path) -> Mapping[str, Any]:
 def state_owners() -> list[str]:
     """Whose a paused render may be: as it is named now, and as 0.1 named it."""
     trial = Trial("c3", Noise(13, (Move(0.4, 99),)), to_step=4, instruction_suffix="more red")
-    return [name(edit_task(), settings(), trial) for name in (owner_of, first_owner_of)]
+    return [name(edit_task(), settings(), trial) for name in (owner_of, owner_of_0_1)]
