@@ -11,7 +11,7 @@ import pytest
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
 from eacps.search import Strategy, best, create, finished
 from eacps.search.gain import expected_gain
-from eacps.testing.strategies import Played, play
+from eacps.testing.strategies import FinishedSearch, play
 
 FAILURE = Failure("editor_failed", "out of memory")
 PASSED = {"satisfied": 0.9, "preserved": 0.95, "intact": 1.0}
@@ -39,7 +39,7 @@ def without(*failed: tuple[str, int | None]) -> Callable[[Trial], Outcome]:
     return judge
 
 
-def asked(done: Played) -> Asks:
+def asked(done: FinishedSearch) -> Asks:
     return [[(o.trial.id, o.trial.to_step) for o in outcomes] for outcomes in done.rounds]
 
 
