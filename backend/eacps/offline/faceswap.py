@@ -16,11 +16,11 @@ from rich.markup import escape
 from eacps.domain import digest
 from eacps.editors.devices import checked
 from eacps.errors import EacpsError, SettingsError, TaskError
-from eacps.files import write_whole
+from eacps.files import write_atomically
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON
 from eacps.offline.progress import progress_bar
-from eacps.offline.run import alone, input_digest, offline_origin
+from eacps.offline.run import folder_lock, input_digest, offline_origin
 from eacps.offline.swapper import FaceSwapper
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.settings import Settings
@@ -94,7 +94,7 @@ def swap_tasks(
     folder = folder.resolve()
     _require_other_files(folder, wanted)
     swapper = FaceSwapper(settings, checked(settings.devices)[0])
-    with alone(folder, COMMAND):
+    with folder_lock(folder, COMMAND):
         return _Run(folder, swapper, progress, tell).all(wanted)
 
 
@@ -273,7 +273,7 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise _unwritable(path, error) from None
 

@@ -58,7 +58,7 @@ def run_offline(
     """
     folder = folder.resolve()
     local = at_home(settings, folder)
-    with alone(folder):
+    with folder_lock(folder):
         jobs = [_job(local, task) for task in tasks]
         client = JobClient(local)
         notifier = _OutcomeNotifier(folder, jobs, on_ended)
@@ -100,7 +100,7 @@ def at_home(settings: Settings, folder: Path) -> Settings:
 
 
 @contextmanager
-def alone(folder: Path, command: str = "eacps run") -> Iterator[None]:
+def folder_lock(folder: Path, command: str = "eacps run") -> Iterator[None]:
     """Make the folder, and keep other commands from writing into it meanwhile."""
     try:
         (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
