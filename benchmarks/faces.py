@@ -31,7 +31,7 @@ from eacps.faces.basic import BasicEngine
 from eacps.faces.insightface.engine import InsightFaceEngine
 from eacps.faces.paste import paste
 from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
-from eacps.faces.readiness import basic_is_off
+from eacps.faces.readiness import basic_problem
 from eacps.plugins import Context
 from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
@@ -231,7 +231,7 @@ def speed_row(
 def basic_speed(threads: int, scenes: Sequence[int], repeat: int) -> list[dict[str, Any]]:
     """The same for engine `basic`, on real faces, where its models are."""
     settings = Settings()
-    if basic_is_off(settings) is not None:
+    if basic_problem(settings) is not None:
         console.print("engine basic has no models here (make face-models); it is left out")
         return []
     engine = BasicEngine.open(settings.face_models, threads=threads)

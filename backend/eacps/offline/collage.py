@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, SearchResult, from_json
 from eacps.errors import SettingsError
-from eacps.files import write_whole
+from eacps.files import write_atomically
 from eacps.offline.run import DATA_FOLDER, at_home
 from eacps.offline.tt_scale_flux_output import STEM, rounds_of, seed_of
 from eacps.settings import Settings
@@ -65,7 +65,7 @@ def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
     content = BytesIO()
     try:
         drawn(rows).save(content, kind)
-        write_whole(target, content.getvalue())
+        write_atomically(target, content.getvalue())
     except OSError as error:
         raise SettingsError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Choose another --out."

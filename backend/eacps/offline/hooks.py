@@ -13,7 +13,7 @@ from PIL.Image import Image
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import FetchError
-from eacps.files import replaced_folder, write_whole
+from eacps.files import replaced_folder, write_atomically
 from eacps.images import encode_png
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.tasks.fetch import Fetcher
@@ -88,7 +88,7 @@ class FileHooks:
             **outcome,
         }
         written = json.dumps(content, indent=2, ensure_ascii=False).encode()
-        write_whole(report_file(self._folder, origin), written)
+        write_atomically(report_file(self._folder, origin), written)
 
 
 def file_reader(settings: Settings) -> TaskReader:

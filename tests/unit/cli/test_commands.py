@@ -70,7 +70,7 @@ def test_a_table_in_the_settings_list_can_be_pasted_back(
         ("EACPS_FACE_WEIGHTS", '{"beauty": 1}', "EACPS_FACE_WEIGHTS names unknown metrics: beauty"),
         ("EACPS_EDITOR", "/nowhere/model", "Change EACPS_EDITOR"),
         ("EACPS_CLIP", "./nowhere", "Change EACPS_CLIP"),
-        ("EACPS_DEVICES", "gpu", "There is no device 'gpu'"),
+        ("EACPS_DEVICES", "gpu", "Unknown device 'gpu'"),
     ],
 )
 def test_a_wrong_setting_stops_serve_with_one_line(

@@ -476,7 +476,7 @@ def test_face_models_names_files_licences_and_origins(eacps: Eacps, tmp_path: Pa
         (folder / path.name).write_bytes(path.read_bytes())
     shown = eacps("face-models", "--out", str(folder))
     assert shown.code == 0
-    assert "all 3 files are there" in shown.err
+    assert "all 3 files exist" in shown.err
     assert shown.out.count("Apache-2.0") == 2
     assert shown.out.count("MIT") == 1
     assert "https://github.com/opencv/opencv_zoo" in shown.out
