@@ -201,7 +201,7 @@ def test_a_failed_task_says_why_and_what_to_do(
 
     page.goto(f"{backend.url}/status")
     failure = page.locator("tr", has_text=f"task {task} ")
-    expect(failure).to_contain_text("holds no picture of a character")
+    expect(failure).to_contain_text("contains no picture of a character")
     assert failure.locator("a").get_attribute("href") == (
         f"{server.url}/projects/{studio}/data?task={task}"
     )
@@ -212,7 +212,7 @@ def test_the_status_page_shows_what_is_done_and_who_works(backend: Backend, page
     done = page.locator(".count", has_text="done").locator("b")
     assert int(done.inner_text()) == backend.status()["counts"]["done"]
     for worker in backend.status()["workers"]:
-        expect(page.locator("tr", has_text=worker["name"])).to_contain_text("heard from")
+        expect(page.locator("tr", has_text=worker["name"])).to_contain_text("last heartbeat")
 
 
 def test_what_a_task_says_is_shown_as_text_and_never_run(
