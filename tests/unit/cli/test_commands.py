@@ -127,7 +127,7 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
     assert "Cancelled a1b2" in eacps("jobs", "cancel", "a1b2").out
     assert "nothing to cancel" in eacps("jobs", "cancel", "a1b2").out
     assert "Queued a1b2 again" in eacps("jobs", "retry", "a1b2").out
-    assert "No job is failed" in eacps("jobs", "list", "--state", "failed").out
+    assert "There are no failed jobs" in eacps("jobs", "list", "--state", "failed").out
     assert "There is no job 'zz'" in eacps("jobs", "show", "zz").err
 
 
