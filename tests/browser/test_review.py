@@ -107,7 +107,7 @@ def test_every_card_shows_its_picture_metrics_and_origin(
             row = card.locator("tr", has=page.locator(f'td:text-is("{metric}")'))
             value, weight, adds = row.locator("td").all_inner_texts()[-3:]
             assert re.fullmatch(r"-?\d+\.\d{3}", value)
-            if metric == "pf_dir":  # beside the potential: it weighs and adds nothing
+            if metric == "pf_dir":  # not part of the potential: no weight and no contribution
                 assert (weight, adds) == ("", "")
                 continue
             assert re.fullmatch("\N{MULTIPLICATION SIGN}\N{MINUS SIGN}?[\\d.]+", weight)

@@ -54,7 +54,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def queue(settings: Settings) -> Iterator[Queue]:
-    """The backend's web process in a thread, with a queue that nobody works on."""
+    """The web server in a thread, with a queue without workers."""
     queue = Queue()
     app = create_app(settings, open_jobs=lambda _: queue)
     port = int(settings.public_url.rsplit(":", 1)[1])

@@ -34,7 +34,7 @@ def tiny_settings(folder: Path, **changes: Any) -> Settings:
 
 @contextmanager
 def memory_for(editor: Any, rows: int) -> Iterator[None]:
-    """A device whose memory holds only so many rows at once."""
+    """A device with memory for only this many rows."""
 
     def refuse(module: Any, args: Any, kwargs: Any) -> None:
         if len(kwargs["hidden_states"]) > rows:
@@ -48,14 +48,14 @@ def memory_for(editor: Any, rows: int) -> Iterator[None]:
 
 
 def opened(settings: Settings) -> DiffusersEditor:
-    """The editor of these settings, as what it is: tests look behind the protocol."""
+    """Open the editor of these settings as a DiffusersEditor, because tests access its internals."""
     editor = open_editor(settings, "cpu")
     assert isinstance(editor, DiffusersEditor)
     return editor
 
 
 def task(instruction: str = "make the circle green") -> EditTask:
-    """A task whose images are handed over beside it."""
+    """A task whose images are passed separately."""
     return EditTask(image="a", instruction=instruction)
 
 

@@ -1,4 +1,4 @@
-"""Every family's editor, and the demo's, keep the contract of plug-ins; what breaks it is told."""
+"""The editors of all families and the demo fulfil the contract of plug-ins."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_a_signed_image_says_what_made_it_and_its_signature_holds(files: Path, p
     assert action["digitalSourceType"] == SOURCE_TYPE
     assert action["softwareAgent"]["name"] == "eacps basic"
     assert manifest["signature_info"]["common_name"] == "Signer"
-    # A throw-away root is on nobody's list; everything else must hold.
+    # The temporary root is not trusted; everything else must be valid.
     problems = {one["code"] for one in told.get("validation_status", [])}
     assert problems <= {"signingCredential.untrusted"}
 

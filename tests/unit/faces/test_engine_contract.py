@@ -1,4 +1,4 @@
-"""Both face engines keep the contract of plug-ins; what breaks it is told."""
+"""Both face engines fulfil the contract of plug-ins, and violations are reported."""
 
 from __future__ import annotations
 

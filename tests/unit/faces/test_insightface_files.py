@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(built: Path, tmp_path: Path) -> Path:
-    """Complete files of its own for a test to break."""
+    """A complete set of files for a test to break."""
     return Path(shutil.copytree(built, tmp_path / "insightface"))
 
 

@@ -1,5 +1,5 @@
 """The checks for plug-ins, run over everything built in that judges; and each refuses what breaks
-its contract. Editors, face engines and strategies are checked beside their own tests."""
+its contract. Editors, face engines and strategies are checked in their own tests."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
     plan = ade_cot(difficulty=False, n=4, early_keep=1.0, late_keep=1.0)
     alike = {"c4": {"nearest_similarity": 0.99}, "c2": {"nearest_similarity": 0.99}}
     done = play(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
-    # c4 is the best preview, so it is no duplicate of a better one.
+    # c4 is the best preview, so it is not a duplicate of a better one.
     assert asked(done)[1] == [("c4", 7), ("c3", 7), ("c1", 7)]
     assert done.notes[0] == "Left out as near-duplicates of better previews: c2."
 

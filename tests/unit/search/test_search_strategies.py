@@ -298,7 +298,7 @@ class Changing(Halving):
 
 
 class Trusting(BestOfN):
-    """Accepts whatever it is told."""
+    """Accepts any outcome."""
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

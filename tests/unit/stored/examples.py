@@ -48,7 +48,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def origin() -> Origin:
-    """A task of Label Studio, with a region that somebody drew."""
+    """A task of Label Studio with a drawn region."""
     rectangle = {
         "type": "rectanglelabels",
         "original_width": 640,
@@ -180,7 +180,7 @@ def failed_task_data() -> dict[str, Any]:
 
 
 def identities() -> dict[str, str]:
-    """Names that stand for content: whoever computes them anew must get the same ones."""
+    """Hashes of content, which must not change."""
     chosen = {
         "default": settings(),
         "eacps 8/3/4": settings(strategy="eacps", strategy_params={"k": 8, "m": 3, "k_local": 4}),
