@@ -114,5 +114,5 @@ def _potential(problem: Problem, bank: Bank, judge: Judge, look: Wanted) -> floa
 
 def _seen(bank: Bank, look: Wanted) -> Mapping[str, float]:
     view = bank.view(look)
-    assert view is not None, f"nobody has looked at {look}"
+    assert view is not None, f"missing: {look}"
     return view

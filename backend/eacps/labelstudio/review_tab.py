@@ -34,15 +34,15 @@ def review_tab(settings: Settings) -> dict[str, Any]:
     of_faces = [f"data.{settings.mask_field}", f"data.{settings.face_mapping_field}"]
     hidden = [*_TOO_LONG_FOR_A_LIST, *of_faces, *_OF_LABEL_STUDIO]
     shown = ["gallery", settings.instruction_field, settings.reference_field]
-    beside_a_task = ["id", "predictions_score"]
-    beside_a_task += [f"data.{name}" for name in (*shown, *settings.route_fields)]
+    hidden_in_task_view = ["id", "predictions_score"]
+    hidden_in_task_view += [f"data.{name}" for name in (*shown, *settings.route_fields)]
     return {
         "title": TAB,
         "type": "list",
         "target": "tasks",
         "hiddenColumns": {
             "explore": _columns(hidden),
-            "labeling": _columns([*hidden, *beside_a_task]),
+            "labeling": _columns([*hidden, *hidden_in_task_view]),
         },
         # The Data Manager shows the first picture of a list: the best edit, or the first character.
         "columnsDisplayType": {

@@ -48,7 +48,7 @@ def memory_for(editor: Any, rows: int) -> Iterator[None]:
 
 
 def opened(settings: Settings) -> DiffusersEditor:
-    """Open the editor of these settings as a DiffusersEditor, because tests access its internals."""
+    """Open the editor of these settings as a DiffusersEditor, to access its internals."""
     editor = open_editor(settings, "cpu")
     assert isinstance(editor, DiffusersEditor)
     return editor
