@@ -195,7 +195,7 @@ def test_a_failed_task_says_why_and_what_to_do(
     page = open_task(studio, task)
     report = page.locator(".report")
     expect(report).to_contain_text("No edit was made.")
-    expect(report).to_contain_text("Put the address of a picture")
+    expect(report).to_contain_text("Put the URL of a picture")
     expect(page.get_by_text("Edits, best first")).to_be_visible()
     assert not complaints.errors
 

@@ -137,7 +137,7 @@ def test_a_scorer_of_ones_own_passes(scorer: type) -> None:
         (NotANumber, "not a finite number: nan"),
         (Text, "not a finite number: 'very'"),
         (Relative, "in a batch, but .* alone"),
-        (Drawing, "changes the images"),
+        (Drawing, "changes its input images"),
         (NeverEmpty, "not an empty list"),
         (OneSided, "not symmetric"),
         (Unlike, "to itself is not 1"),
