@@ -1,14 +1,14 @@
-# One image for web and workers; the command chooses (`eacps serve`, `eacps serve --web-only`, `eacps worker`).
+# An image for the web server and workers; commands: `eacps serve`, `eacps serve --web-only`, `eacps worker`.
 FROM python:3.11-slim
 
 WORKDIR /app
 COPY requirements.txt requirements-no-deps.txt ./
-# The default PyTorch wheel carries CUDA: the same image runs on GPUs and on CPUs.
+# The default PyTorch wheel includes CUDA, so the image runs on GPUs and CPUs.
 RUN pip install --no-cache-dir -r requirements.txt \
     && pip install --no-cache-dir --no-deps -r requirements-no-deps.txt
 
-# `--build-arg FACE_RUNTIME=gpu`: face models on GPUs too. Both runtimes fill one folder, so the
-# other one goes first; its CUDA 13 and cuDNN 9 are PyTorch's.
+# `--build-arg FACE_RUNTIME=gpu` also runs face models on GPUs. Both runtimes install to the same
+# folder, so uninstall the other one first. CUDA 13 and cuDNN 9 are those of PyTorch.
 ARG FACE_RUNTIME=cpu
 RUN if [ "$FACE_RUNTIME" = gpu ]; then \
       pip uninstall --yes onnxruntime \
@@ -20,7 +20,7 @@ COPY pyproject.toml README.md LICENSE model.py _wsgi.py ./
 COPY backend backend
 RUN pip install --no-cache-dir --no-deps --editable .
 
-# Database, artifacts, locks and the URL secret live on a volume.
+# A volume for the database, artifacts, locks and the URL secret.
 RUN useradd --create-home eacps && mkdir /data && chown eacps /data
 USER eacps
 ENV EACPS_DATA_DIR=/data EACPS_HOST=0.0.0.0 EACPS_LOG_FORMAT=json PYTHONUNBUFFERED=1

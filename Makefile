@@ -1,4 +1,4 @@
-# `make demo` shows everything; `make test` proves it. Nothing is installed outside this folder,
+# `make demo` runs a demo; `make test` runs all tests. Nothing is installed outside this folder,
 # except by `make system-packages`, which only CI and Debian users need.
 PYTHON ?= python3
 VENV := .venv
@@ -17,19 +17,19 @@ export HF_HUB_OFFLINE ?= 0
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-install: $(BACKEND_READY)  ## Make .venv with the backend in it
+install: $(BACKEND_READY)  ## Create .venv and install the backend
 install-dev: $(DEV_READY)
 
-demo: $(BACKEND_READY) $(LABEL_STUDIO_READY)  ## Everything at once, in a real Label Studio (HEADLESS=1: check and exit)
+demo: $(BACKEND_READY) $(LABEL_STUDIO_READY)  ## Run a demo with a real Label Studio (HEADLESS=1: check and exit)
 	@$(BIN)/eacps demo --label-studio $(LABEL_STUDIO_VENV)/bin/label-studio $(if $(filter 1 yes true,$(HEADLESS)),--headless)
 
-serve: $(BACKEND_READY)  ## Web server and workers with your own settings (.env)
+serve: $(BACKEND_READY)  ## Run the web server and workers with your settings (.env)
 	@$(BIN)/eacps serve
 
-doctor: $(BACKEND_READY)  ## Check machine, weights, database and Label Studio
+doctor: $(BACKEND_READY)  ## Check the machine, weights, database and Label Studio
 	@$(BIN)/eacps doctor
 
-check: $(DEV_READY) lint types unit  ## Lint, types and unit tests: about 2 minutes
+check: $(DEV_READY) lint types unit  ## Run lint, types and unit tests (about 2 minutes)
 
 lint: $(DEV_READY)
 	@$(BIN)/ruff check .
@@ -50,38 +50,38 @@ browser: $(DEV_READY) $(LABEL_STUDIO_READY)
 chaos: $(DEV_READY) $(LABEL_STUDIO_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/chaos
 
-test: check  ## Everything: check, then Label Studio, browser and chaos tests
+test: check  ## Run all tests: check, then Label Studio, browser and chaos tests
 	@$(MAKE) --no-print-directory $(LABEL_STUDIO_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/integration tests/browser tests/chaos
 
-format: $(DEV_READY)  ## Put the code into the house's format
+format: $(DEV_READY)  ## Format the code with ruff
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-demo-pack: $(BACKEND_READY)  ## Train the demo's editor and scorer again (about an hour; QUICK=1 proves the chain)
+demo-pack: $(BACKEND_READY)  ## Train the demo's models (about an hour; QUICK=1: smoke test)
 	@$(BIN)/python -m demo.training --out out/demo-pack $(if $(QUICK),--quick)
 
-face-models: $(BACKEND_READY)  ## Fetch the free models of face engine `basic` (12 MB; docs/faces.md)
+face-models: $(BACKEND_READY)  ## Download the free models of face engine `basic` (12 MB; docs/faces.md)
 	@$(BIN)/eacps face-models
 
 bench: $(BACKEND_READY)  ## Measure engine overhead, memory and enqueueing (docs/results)
 	@$(BIN)/python -m benchmarks.engine --out docs/results
 
-bench-search: $(DEV_READY)  ## Compare every search by an oracle (about 20 minutes; QUICK=1: two)
+bench-search: $(DEV_READY)  ## Compare all searches with an oracle (about 20 minutes; QUICK=1: 2 minutes)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.search --workers 2 $(if $(QUICK),--quick)
 
-screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's pictures again
+screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's screenshots
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.screenshots --out docs/images
 
-clean:  ## Remove environments, caches and the demo's data (not .eacps: that is yours)
+clean:  ## Remove environments, caches and the demo's data, but not your data in .eacps
 	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis backend/*.egg-info build dist
 
-system-packages:  ## Debian only: a browser and a database server for the tests
+system-packages:  ## Install a browser and a database server for the tests (Debian)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends chromium postgresql
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required; set PYTHON=/path/to/python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 
 $(BACKEND_READY): $(VENV)/bin/python requirements.txt requirements-no-deps.txt pyproject.toml

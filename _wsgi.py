@@ -1,4 +1,4 @@
-"""`gunicorn _wsgi:app`: the web process, from the environment's settings."""
+"""The web server for `gunicorn _wsgi:app`, with settings from the environment."""
 
 from model import EacpsModel  # noqa: I001 - first, because it finds the package in a checkout
 from eacps.labelstudio.web.wsgi import web_process

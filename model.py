@@ -1,4 +1,4 @@
-"""The class that Label Studio ML backends are expected to have; see backend/eacps/labelstudio."""
+"""The model class that Label Studio ML backends define; see backend/eacps/labelstudio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 try:
     import eacps  # noqa: F401
 except ModuleNotFoundError:
-    # A checkout whose package is not installed: `backend/` is the folder of the sources.
+    # In a checkout without an installed package, the sources are in `backend/`.
     sys.path.insert(0, str(Path(__file__).parent / "backend"))
 
 from eacps.labelstudio.web.ml_model import BackendModel

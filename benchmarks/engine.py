@@ -1,4 +1,4 @@
-"""What the engine costs: search against a plain loop, memory, and enqueueing 1,000 tasks.
+"""Benchmarks of the engine: a search versus a plain loop, memory, and enqueueing 1,000 tasks.
 
 Everything is measured in one run, side by side; the raw results are kept as JSON Lines.
 """
@@ -42,7 +42,7 @@ console = Console()
 
 
 def main() -> None:
-    """Run the parts asked for and write results beside the machine they were seen on."""
+    """Run the selected parts and write the results with a description of the machine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--tasks", type=int, default=8, help="tasks in the overhead comparison")
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where and with what this was measured."""
+    """The machine and the versions of packages."""
     from importlib.metadata import version
 
     packages = ("torch", "diffusers", "transformers", "open_clip_torch", "dbos")
@@ -85,7 +85,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def overhead(count: int, threads: int) -> list[dict[str, Any]]:
-    """Per task: seconds of our 8-candidate search and of a plain loop over the same 8 trials."""
+    """Time per task of our search with 8 candidates, and of a plain loop over the same trials."""
     import torch
 
     torch.set_num_threads(threads)
@@ -97,7 +97,7 @@ def overhead(count: int, threads: int) -> list[dict[str, Any]]:
         rows = []
         for number, bear in enumerate(track(tasks, "search against plain loop")):
             row = parts.compare(bear, ours_first=number % 2 == 0)
-            if number:  # the first task warms both up
+            if number:  # the first task is for warming up
                 rows.append(row)
     ratios = [row["ratio"] for row in rows]
     summary = {
@@ -116,7 +116,7 @@ def overhead(count: int, threads: int) -> list[dict[str, Any]]:
 
 
 class Parts:
-    """Our engine and what one would write by hand, on the same weights and scorers."""
+    """Our engine and a handwritten loop, with the same weights and scorers."""
 
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         from diffusers import DiffusionPipeline
@@ -131,9 +131,9 @@ class Parts:
         self.pipe.set_progress_bar_config(disable=True)
 
     def compare(self, bear: DemoTask, *, ours_first: bool) -> dict[str, Any]:
-        """One task both ways; a rehearsal beforehand tells the loop which noises to use."""
+        """Run a task in both ways; a first search determines the noises for the loop."""
         name = self.store.put(pixels.encode_png(bear.image), "png")
-        # The rehearsal has a key of its own, so that nothing it cached helps the timed search.
+        # The first search has a different key, so that the timed search cannot use its caches.
         rehearsed = self.search(EditTask(name, bear.instruction, plan=self.settings.plan))
         task = EditTask(name, bear.instruction, plan=self.settings.plan, fingerprint="timed")
         trials = [candidate.trial for candidate in rehearsed]
@@ -162,7 +162,7 @@ class Parts:
         }
 
     def search(self, task: EditTask) -> list[Candidate]:
-        """Our engine, in the order in which trials were asked."""
+        """Run our engine, in the order of the trials."""
         found: list[Candidate] = []
 
         def run_batches(batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
@@ -176,7 +176,7 @@ class Parts:
     def plain_loop(
         self, task: EditTask, source: Image.Image, trials: Sequence[Trial]
     ) -> Iterator[Image.Image]:
-        """Render, score and save each candidate on its own."""
+        """Render, score and save each candidate separately."""
         small = source.reduce(source.width // 64)
         for trial in trials:
             image = self.pipe(
@@ -194,7 +194,7 @@ class Parts:
             yield image
 
     def difference(self, candidates: Sequence[Candidate], images: Sequence[Image.Image]) -> int:
-        """Largest difference of any pixel value between both ways."""
+        """The largest difference of pixel values between both ways."""
         import numpy
 
         worst = 0
@@ -212,7 +212,7 @@ def _float32() -> Any:
 
 
 def memory() -> list[dict[str, Any]]:
-    """Resident memory of web, orchestrator and worker after a task was searched."""
+    """The resident memory of web server, orchestrator and worker after a search."""
     with _backend(workers=True) as (url, process):
         body = _task_body()
         started = time.perf_counter()
@@ -257,7 +257,7 @@ def _task_body() -> dict[str, Any]:
 
 
 def enqueue(count: int) -> list[dict[str, Any]]:
-    """One TASKS_CREATED webhook with many tasks: time to answer, and are all of them queued."""
+    """The response time of a TASKS_CREATED webhook with many tasks, and whether all are queued."""
     with _backend(workers=False) as (url, _process):
         tasks = [
             {"id": n, "project": 1, "data": {"image": f"/data/upload/1/{n}.png", "prompt": f"p{n}"}}

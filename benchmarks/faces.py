@@ -1,4 +1,4 @@
-"""What a face swap costs: ours against INSwapper's own paste, and engine `basic`.
+"""Benchmarks of face swaps: ours versus INSwapper's paste, and engine `basic`.
 
 InsightFace's classes run on synthetic models, whose networks cost next to nothing: what is
 compared is everything around the network. All parts take turns in one run.
@@ -31,7 +31,7 @@ from eacps.faces.basic import BasicEngine
 from eacps.faces.insightface.engine import InsightFaceEngine
 from eacps.faces.paste import paste
 from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
-from eacps.faces.readiness import basic_is_off
+from eacps.faces.readiness import basic_problem
 from eacps.plugins import Context
 from eacps.settings import Settings
 from tests import synthetic_face_models as synthetic
@@ -46,7 +46,7 @@ console = Console(width=140)
 
 
 def main() -> None:
-    """Measure, print the table, and keep the rows beside the machine they were seen on."""
+    """Measure, print a table, and write the rows with a description of the machine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_argument("--quick", action="store_true", help="few repetitions, small scenes")
@@ -58,7 +58,7 @@ def main() -> None:
         print(json.dumps(peak_of(arguments.memory_of, arguments.threads)))
         return
     if os.environ.get("OMP_NUM_THREADS") != str(arguments.threads):
-        # As workers are started: numpy's own threads, too, are counted once for all.
+        # As for workers; this also limits numpy's threads.
         environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
         command = [sys.executable, "-m", "benchmarks.faces", *sys.argv[1:]]
         os.execve(sys.executable, command, environment)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where, with what and how this was measured."""
+    """The machine, the versions of packages and the command."""
     from importlib.metadata import version
 
     packages = ("insightface", "onnxruntime", "opencv-python-headless", "scikit-image", "numpy")
@@ -96,7 +96,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 class Swaps:
-    """Both ways of swapping, on the same models."""
+    """Both ways of swapping, with the same models."""
 
     def __init__(self, threads: int) -> None:
         import cv2
@@ -132,7 +132,7 @@ class Swaps:
         return swapped(self.engine, scene, face, self.alice, Swap(boost=boost))
 
     def theirs(self, scene: Pixels, face: Face) -> Pixels:
-        """What the library returns; it does not mind the channels' order."""
+        """The library's result, which does not depend on the order of channels."""
         from insightface.app.common import Face as LibraryFace
 
         target = LibraryFace(kps=face.points)
@@ -143,7 +143,7 @@ class Swaps:
 def swapped(
     engine: FaceEngine, scene: Pixels, face: Face, character: Character, recipe: Swap
 ) -> Pixels:
-    """The scene after a swap, the scene itself untouched."""
+    """A copy of the scene after a swap."""
     after = scene.copy()
     paste(after, engine.patch(scene, face, character, recipe))
     return after
@@ -155,7 +155,7 @@ def sizes(scenes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def speed(swaps: Swaps, scenes: Sequence[int], repeat: int) -> list[dict[str, Any]]:
-    """Milliseconds per swap; faces are given, so neither way has to find them."""
+    """Milliseconds per swap of given faces, without detection."""
     rows = []
     for side, size in track(list(sizes(scenes)), "insightface"):
         scene, face = scene_with_face(side, size)
@@ -168,7 +168,7 @@ def speed(swaps: Swaps, scenes: Sequence[int], repeat: int) -> list[dict[str, An
 
 
 def scene_with_face(side: int, size: int) -> tuple[Pixels, Face]:
-    """A synthetic scene and where its face lies."""
+    """A synthetic scene and its face."""
     scene = picture(side, side)
     points = synthetic.draw(scene, Drawn(BOB, side / 2, side / 2, size, 10)).astype(np.float32)
     low, high = (side - size) / 2, (side + size) / 2
@@ -178,14 +178,14 @@ def scene_with_face(side: int, size: int) -> tuple[Pixels, Face]:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds by the clock, and of the processor, which other work does not lengthen."""
+    """Milliseconds of wall-clock time, and of CPU time, which other processes do not affect."""
 
     clock: list[float]
     processor: list[float]
 
 
 def taking_turns(ways: Mapping[str, Callable[[], Pixels]], repeat: int) -> Mapping[str, Times]:
-    """How long every way takes; the first round warms up and does not count."""
+    """The times of all ways, run alternately; the first round is for warming up."""
     times = {way: Times([], []) for way in ways}
     for number in range(repeat + 1):
         for way, swap in ways.items():
@@ -205,7 +205,7 @@ def speed_row(
     times: Mapping[str, Times],
     reference: str = "",
 ) -> dict[str, Any]:
-    """Median and worst; against the reference, the ratio of medians."""
+    """Median and maximum, and the ratio of medians to the reference."""
     clock, processor = times[way].clock, times[way].processor
     row: dict[str, Any] = {
         "kind": "speed",
@@ -229,10 +229,10 @@ def speed_row(
 
 
 def basic_speed(threads: int, scenes: Sequence[int], repeat: int) -> list[dict[str, Any]]:
-    """The same for engine `basic`, on real faces, where its models are."""
+    """The same for engine `basic`, on real faces, if its models are installed."""
     settings = Settings()
-    if basic_is_off(settings) is not None:
-        console.print("engine basic has no models here (make face-models); it is left out")
+    if basic_problem(settings) is not None:
+        console.print("skipping engine basic, whose models are missing (eacps face-models)")
         return []
     engine = BasicEngine.open(settings.face_models, threads=threads)
     portrait, scene = real_pictures()
@@ -252,13 +252,13 @@ def basic_speed(threads: int, scenes: Sequence[int], repeat: int) -> list[dict[s
 
 
 def found(engine: FaceEngine, scene: Pixels) -> Pixels:
-    """Only what precedes a swap."""
+    """Only detect and describe the face."""
     engine.described(scene, engine.detect(scene)[0])
     return scene
 
 
 def real_pictures() -> tuple[Pixels, Pixels]:
-    """A portrait and a scene that installed packages bring along."""
+    """A portrait and a scene from installed packages."""
     import cv2
     import insightface
     from skimage.data import astronaut
@@ -270,7 +270,7 @@ def real_pictures() -> tuple[Pixels, Pixels]:
 
 
 def enlarged_scene(engine: FaceEngine, scene: Pixels, side: int, size: int) -> Pixels:
-    """A square scene in which the largest face has a given side, in its middle."""
+    """A square scene with the largest face in the centre and with a given side."""
     import cv2
 
     face = engine.detect(scene)[0]
@@ -282,7 +282,7 @@ def enlarged_scene(engine: FaceEngine, scene: Pixels, side: int, size: int) -> P
 
 
 def memory(way: str, threads: int) -> dict[str, Any]:
-    """What one swap in the largest scene needs, in a process of its own."""
+    """The memory of a swap in the largest scene, measured in a separate process."""
     command = [sys.executable, "-m", "benchmarks.faces", "--memory-of", way]
     command += ["--threads", str(threads)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -298,18 +298,18 @@ class Memory:
 
     @classmethod
     def read(cls) -> Memory:
-        """What the kernel says."""
+        """Read it from the kernel."""
         lines = Path("/proc/self/status").read_text().splitlines()
         values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
         return cls(int(values["VmRSS"]) / 1024, int(values["VmHWM"]) / 1024)
 
 
 def peak_of(way: str, threads: int) -> dict[str, Any]:
-    """The most memory that one swap needs beyond what was there before it (Linux)."""
+    """The peak memory of a swap beyond the memory before it (Linux)."""
     swaps = Swaps(threads)
     small, large = (scene_with_face(side, 300) for side in (512, max(SCENES)))
     for scene, face in (small, large):
-        # Set back the peak, which loading the models may have pushed higher than a swap does.
+        # Reset the peak, because loading the models may need more than a swap.
         PEAK.write_text("5")
         before = Memory.read()
         after = swaps.ours(scene, face, 256) if way == "ours" else swaps.theirs(scene, face)
@@ -326,7 +326,7 @@ def peak_of(way: str, threads: int) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows as a person reads them."""
+    """The rows as a table."""
     shown = Table(title="Face swaps")
     titles = {
         "engine": "engine",

@@ -1,4 +1,4 @@
-"""How well does engine `basic` bring a character into faces that it was not tuned on?
+"""Benchmarks engine `basic` on faces that it was not tuned on.
 
 Every near-frontal held-out face is swapped into every other held-out face. Two judges: SFace, which
 the engine itself knows, and dlib, which it does not. Raw rows are kept.
@@ -28,7 +28,7 @@ NAMES = {"held-out": held_out, "development": development}
 
 
 def main() -> None:
-    """Swap, judge, write and show."""
+    """Swap, judge, write and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the raw results")
     parser.add_argument("--faces", choices=sorted(NAMES), default="held-out")
@@ -82,7 +82,7 @@ def swaps(
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Medians, shares and worst cases."""
+    """Print medians, shares and worst cases."""
     table = Table("targets", "pairs", "SFace", "least", "over 0.363", "dlib", "most", "under 0.6")
     for title, near in (("near-frontal", True), ("turned further", False)):
         part = [row for row in rows if row["near_frontal"] == near]

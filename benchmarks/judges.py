@@ -52,7 +52,7 @@ BOOTSTRAPS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Per task and attempt: did it succeed, and what does each judge say, of each view?"""
+    """Per task and attempt: whether it succeeded, and the scores of each judge for each view."""
 
     success: NDArray[numpy.bool_]
     strict: NDArray[numpy.bool_]
@@ -62,7 +62,7 @@ class Judged:
 
 
 class Judges:
-    """The scorers under measurement, and the oracle that they are held against."""
+    """The scorers to measure, and the oracle."""
 
     def __init__(self, pack: Path) -> None:
         settings = load_settings(clip=str(pack / "clip"), verifier=str(pack / "verifier"))
@@ -84,8 +84,8 @@ class Judges:
     def scores(
         self, task: DemoTask, images: list[Image.Image], progress: float
     ) -> dict[str, list[float]]:
-        """What every judge thinks of the images."""
-        # Scorers keep what they know of a task by its key, which must tell equal words apart.
+        """The scores of all judges for the images."""
+        # Scorers cache by the task's key, which must differ even for the same instruction.
         name = hashlib.sha256(task.source.tobytes()).hexdigest()
         asked, seen = EditTask(name, task.instruction), TaskImages(task.source)
         told = [progress] * len(images)
@@ -104,7 +104,7 @@ class Judges:
 def attempted(
     level: Level, pack: Path, count: int, attempts: int, cache: Path | None
 ) -> list[Attempts]:
-    """The attempts of the level's editor at its held-out tasks; kept in the cache, if any."""
+    """The attempts of the level's editor at its held-out tasks, optionally cached."""
     kept = cache and cache / f"{level.name}-{count}-{attempts}.npz"
     if kept and kept.is_file():
         return _loaded(kept)
@@ -127,7 +127,7 @@ def _loaded(path: Path) -> list[Attempts]:
 
 
 def judged(level: Level, made: Sequence[Attempts], judges: Judges) -> Judged:
-    """Ask everyone about every attempt and preview."""
+    """Judge every attempt and preview with all judges."""
     tasks = level.held_out(len(made), SIZE)
     pairs = list(zip(tasks, made, strict=True))
     truth = numpy.array([judges.truth(task, _images(each.finals)) for task, each in pairs])
@@ -154,7 +154,7 @@ def _stacked(rows: Sequence[dict[str, list[float]]]) -> dict[str, NDArray[numpy.
 
 
 def auc(scores: NDArray[numpy.float64], success: NDArray[numpy.bool_]) -> float:
-    """How often a success scores above a failure; a tie counts half."""
+    """The AUC: how often a success scores above a failure; a tie counts half."""
     margins = scores[success][:, None] - scores[~success][None]
     return float((0.5 * (1 + numpy.sign(margins))).mean()) if margins.size else float("nan")
 
@@ -174,7 +174,7 @@ def auc_inside(
 
 
 def summary(result: Judged) -> dict[str, Any]:
-    """Everything that the pack's README tells of one level."""
+    """The numbers for one level in the pack's README."""
     truths = {"": result.success, " (strict)": result.strict}
     report: dict[str, Any] = {
         f"{key}{tag}": float(value)
@@ -211,7 +211,7 @@ def _quality(
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where and with what this was measured."""
+    """The machine and the versions of packages."""
     return {
         "processor": platform.machine(),
         "threads": threads,
@@ -221,14 +221,14 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, attempt, judge, print and write JSON."""
+    """Parse the command line, attempt, judge, and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.judges", description=__doc__)
     parser.add_argument("--pack", type=Path, default=PACK)
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--attempts", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where the report is written as JSON")
-    parser.add_argument("--cache", type=Path, help="keeps attempts, to measure other judges on")
+    parser.add_argument("--cache", type=Path, help="folder to cache attempts for other judges")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     judges = Judges(options.pack)

@@ -21,7 +21,7 @@ SAMPLER = {"num_inference_steps": 12, "guidance_scale": 2.0, "image_guidance_sca
 
 
 def load_editor(folder: Path) -> Any:
-    """The pipeline in single precision; without `dtype` its parts differ in precision."""
+    """The pipeline in single precision; without `dtype`, its parts differ in precision."""
     from diffusers import DiffusionPipeline
 
     pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
@@ -43,7 +43,7 @@ def attempts(pipeline: Any, task: DemoTask, count: int, seed: int) -> list[Any]:
 
 
 def summary(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, float]:
-    """Success of one sample, of the oracle's best, and the share of tasks with both outcomes."""
+    """Success rates of one sample and of the oracle's best, and the share of mixed tasks."""
     success = numpy.array([[verdict.success for verdict in row] for row in verdicts])
     flat = [verdict for row in verdicts for verdict in row]
     return {
@@ -57,7 +57,7 @@ def summary(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the command line, edit, judge, print JSON."""
+    """Parse the command line, edit, judge, and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__)
     parser.add_argument("editor", type=Path)
     parser.add_argument("--oracle", type=Path, default=PACK / "oracle")

@@ -1,4 +1,4 @@
-"""Which potential picks the best attempt? Judged by the demo pack's oracle, which none of them saw.
+"""Compares how well potentials choose the best attempt, judged by the demo pack's oracle.
 
 Every potential chooses among the same candidates of the same tasks; raw results are kept.
 """
@@ -36,7 +36,7 @@ POTENTIALS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Render, judge, choose, and show how often each choice is a success."""
+    """Render, judge, choose, and print how often each choice is a success."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the raw results")
     parser.add_argument("--tasks", type=int, default=100)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def attempts(count: int, seed: int, number: int, threads: int) -> list[dict[str, Any]]:
-    """One row per task: each attempt's metrics and the oracle's verdict."""
+    """One row per task with each attempt's metrics and the oracle's verdict."""
     import torch
 
     torch.set_num_threads(threads)

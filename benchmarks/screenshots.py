@@ -1,4 +1,4 @@
-"""The README's pictures, taken from the demo just as `make demo` shows it."""
+"""Takes the README's screenshots of the demo."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ console = Console()
 
 
 def main() -> None:
-    """Bring the demo up in a folder of its own, take the pictures, take it down."""
+    """Start the demo in a temporary folder, take the screenshots, and stop it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument(
@@ -62,7 +62,7 @@ def main() -> None:
 
 @contextmanager
 def running_demo(program: Path) -> Iterator[tuple[Demo, int]]:
-    """The demo with all its predictions, and its project."""
+    """The demo with all predictions, and its project."""
     with tempfile.TemporaryDirectory(prefix="eacps-pictures-") as folder:
         demo = Demo(program, Path(folder), COUNT, console, swaps=free_swaps)
         try:
@@ -81,7 +81,7 @@ def running_demo(program: Path) -> Iterator[tuple[Demo, int]]:
 
 
 def free_swaps() -> list[FaceTask]:
-    """A face swap between two portraits in the public domain: these pictures are published."""
+    """A face swap between two portraits in the public domain, because pictures are published."""
     astronaut = picture_in("skimage", "data/astronaut.png").crop((60, 0, 390, 330))
     admiral = picture_in("matplotlib", "mpl-data/sample_data/grace_hopper.jpg").crop(
         (120, 40, 420, 400)
@@ -91,7 +91,7 @@ def free_swaps() -> list[FaceTask]:
 
 
 def take_pictures(demo: Demo, project: int, browser: str, out: Path) -> None:
-    """One picture of each screen."""
+    """Take a screenshot of each screen."""
     site = f"{demo.label_studio.url}/projects/{project}/data"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
@@ -112,7 +112,7 @@ def take_pictures(demo: Demo, project: int, browser: str, out: Path) -> None:
 
 
 def log_in(page: Page, url: str) -> None:
-    """Through the form, as everybody does."""
+    """Log in through the form."""
     page.goto(f"{url}/user/login/")
     page.fill("input[name=email]", USERNAME)
     page.fill("input[name=password]", PASSWORD)
@@ -134,7 +134,7 @@ def open_task(page: Page, address: str) -> None:
 
 
 def import_more(demo: Demo, project: int) -> None:
-    """Work for the status page to show, and one task that cannot succeed."""
+    """Import more tasks for the status page, one of which cannot succeed."""
     more = [{"image": "http://127.0.0.1/private.png", "prompt": "add a hat"}]
     for number, bear in enumerate(demo_tasks(COUNT, MORE_SEED)):
         content = io.BytesIO()
@@ -145,7 +145,7 @@ def import_more(demo: Demo, project: int) -> None:
 
 
 def wait_for_work(page: Page, demo: Demo) -> None:
-    """Return with the status page open at a moment when something runs and something failed."""
+    """Wait until the status page shows a running and a failed job."""
     address = f"http://localhost:{demo.backend_port}/status"
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
@@ -159,7 +159,7 @@ def wait_for_work(page: Page, demo: Demo) -> None:
 
 
 def keep(page: Page, path: Path, size: tuple[int, int], *, only: str = "") -> None:
-    """Save what the page, or the visible part of one element, shows, as a small file."""
+    """Save a screenshot of the page, or of the visible part of an element, as a small file."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
     if path.name != "status.png":
         page.wait_for_load_state("networkidle")
@@ -174,7 +174,7 @@ def keep(page: Page, path: Path, size: tuple[int, int], *, only: str = "") -> No
 
 
 def around(page: Page, selector: str, height: int) -> tuple[int, int, int, int]:
-    """The box of an element with a margin, as far as it is above the bar with the buttons."""
+    """The box of an element with a margin, cut off at the bar with buttons."""
     box = page.locator(selector).bounding_box()
     assert box
     left, top, right = box["x"], box["y"], box["x"] + box["width"]

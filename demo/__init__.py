@@ -1,1 +1,1 @@
-"""Bear studio: a tiny world with ground truth, an editor trained on it, and a scorer."""
+"""Training of the demo's models: a tiny domain with ground truth, its editor and its judges."""

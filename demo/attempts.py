@@ -1,4 +1,4 @@
-"""The pack's editors without a pipeline around them: many tasks in one batch, with previews."""
+"""Runs the pack's editors without a pipeline: many tasks in one batch, with previews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREVIEWS: Final = (0.2, 0.4, 0.6)
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Edits [count, 64, 64, 3], and previews of them with the share of the steps done."""
+    """Edits [count, 64, 64, 3], and previews of them by share of completed steps."""
 
     finals: Pictures
     previews: list[tuple[float, Pictures]]

@@ -30,7 +30,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features plus what the body adds to them."""
+        """Add the body's output to the features."""
         added: torch.Tensor = self.body(features)
         return torch.relu(features + added)
 
@@ -67,7 +67,7 @@ class AttributeClassifier(nn.Module):
 
 
 def save(network: AttributeClassifier, folder: Path) -> None:
-    """Write weights in half precision and the fields that they speak of."""
+    """Write the weights in half precision, and the fields that they classify."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
@@ -79,7 +79,7 @@ def save(network: AttributeClassifier, folder: Path) -> None:
 
 
 def load(folder: Path) -> AttributeClassifier:
-    """A trained network, ready to judge; ValueError if it speaks of other fields."""
+    """Load a trained network; raises ValueError if its fields differ."""
     fields = json.loads((folder / CONFIG).read_text())["fields"]
     if fields != dict(zip(FIELDS, FIELD_SIZES, strict=True)):
         raise ValueError(f"{folder / CONFIG} describes other fields than this domain has")

@@ -31,7 +31,7 @@ def write_manifest(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Rewrite the manifest and check every file against it."""
+    """Write the manifest and check all files against it."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PACK
     manifest = write_manifest(folder)
     verify_manifest(folder)

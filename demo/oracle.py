@@ -1,4 +1,4 @@
-"""The oracle: did an edit do what was asked, and nothing else? It never guides a search.
+"""The oracle judges whether an edit did what was asked, and nothing else. It guides no search.
 
 It reads attributes with a network that shares no data and no seed with the editor or the scorer,
 and it knows from the generator what must change and what must stay.
@@ -37,31 +37,31 @@ ATTRIBUTE_THRESHOLD: Final = 0.5
 OUTSIDE_LIMIT: Final = 0.04
 
 Show = Callable[[torch.Tensor], torch.Tensor]
-"""How an editor's codec shows a picture; without one, a picture shows as itself."""
+"""Passes a picture through an editor's codec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the oracle thinks of one picture."""
+    """The oracle's judgement of a picture."""
 
     requested: float
-    """The lowest probability of anything that was asked for."""
+    """The lowest probability of any requested attribute."""
     kept: float
-    """The lowest probability of anything that had to stay."""
+    """The lowest probability of any attribute that must not change."""
     outside: float
     """Mean absolute change (0..1) outside the region that the edit may touch."""
     inside: float
-    """Mean absolute difference inside that region to the nearest right picture."""
+    """Mean absolute difference inside that region to the closest correct picture."""
 
     @property
     def success(self) -> bool:
-        """Everything asked for is there, everything else as it was."""
+        """Whether all requested attributes are present and everything else is unchanged."""
         present = min(self.requested, self.kept) > ATTRIBUTE_THRESHOLD
         return present and self.outside < OUTSIDE_LIMIT
 
     @property
     def score(self) -> float:
-        """A graded judgement in 0..1, for ranking."""
+        """A graded score in 0..1, for ranking."""
         calm, close = math.exp(-self.outside / 0.05), math.exp(-self.inside / 0.15)
         return 0.6 * self.requested * self.kept + 0.2 * calm + 0.2 * close
 
@@ -79,7 +79,7 @@ class Oracle:
 
     @classmethod
     def load(cls, folder: Path = PACK / "oracle", show: Show | None = None) -> Oracle:
-        """The trained oracle; `show` lets it forgive what an editor's codec cannot draw."""
+        """Load the oracle; with `show`, it tolerates what an editor's codec cannot represent."""
         return cls(load(folder), show)
 
     @torch.no_grad()
@@ -109,14 +109,14 @@ class Oracle:
 
 
 def changed_region(source: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Where any right picture differs from the source, and two pixels around."""
+    """The region where correct pictures differ from the source, dilated by two pixels."""
     change = (right - source).abs().amax(1).amax(0) * 127.5
     region = (change > CHANGED_LEVELS).float()
     return functional.max_pool2d(region[None, None], 5, 1, 2)[0, 0]
 
 
 def acceptable(task: DemoTask, count: int = VARIANTS, seed: int = 0) -> list[Scene]:
-    """Scenes that satisfy the instruction equally well: other shades, shapes and free colours."""
+    """Equally correct scenes, with other shades, shapes and free colours."""
     random = Random(seed)
     parts = changed_parts(task.before, task.after)
     scenes = [task.after] * count

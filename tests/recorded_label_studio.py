@@ -88,7 +88,7 @@ class RecordedLabelStudio:
             (r"PATCH /api/tasks/(\d+)/", self._task),
             (r"POST /api/projects/(\d+)/import", self._upload),
             (r"GET /api/projects/(\d+)/file-uploads", self._uploads),
-            (r"GET /api/predictions/", self._listed),
+            (r"GET /api/predictions/", self._rows),
             (r"POST /api/predictions/", self._predict),
             (r"DELETE /api/predictions/(\d+)/", self._delete),
         ]
@@ -128,7 +128,7 @@ class RecordedLabelStudio:
         ]
         return 200, rows
 
-    def _listed(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+    def _rows(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         return 200, self.predictions_of(int(query["task"][0]))
 
     def _predict(self, *, body: bytes, **_: Any) -> Reply:

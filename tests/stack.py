@@ -1,4 +1,4 @@
-"""The whole backend as users run it: `eacps serve` in a folder of its own, on a free port."""
+"""The whole backend as users run it: `eacps serve` in its own folder and on a free port."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Inference-time scaling for image edits, reviewed in place in Label Studio.
 
-What this module names is what others extend and call; it is provisional until 1.0, and whatever
-changes is in the CHANGELOG. Everything below it may move at any time.
+The names exported here are the public API. It is provisional until 1.0; the CHANGELOG lists its
+changes. Everything else in this package may change at any time.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up when it is asked for: the web process imports this package, and must stay light.
+    # Import lazily: the web process imports this package, and must stay small.
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m eacps` is the `eacps` command."""
+"""Runs the `eacps` command as `python -m eacps`."""
 
 from eacps.cli import main
 

@@ -1,4 +1,4 @@
-"""Content-addressed files on any fsspec store, and the unguessable URLs that serve them."""
+"""Content-addressed files in any fsspec store, and the signed URLs that serve them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from eacps.errors import EacpsError, SettingsError
-from eacps.files import write_whole
+from eacps.files import write_atomically
 from eacps.options import short
 from eacps.settings import Settings
 
@@ -35,7 +35,7 @@ _NETWORK: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "requests", "u
 
 
 class MissingArtifactError(EacpsError):
-    """The artifact was never written, or retention removed it."""
+    """The artifact was never stored, or retention removed it."""
 
     code = "artifact_missing"
 
@@ -53,7 +53,7 @@ class StoreAwayError(EacpsError):
 
 
 class ArtifactStore:
-    """Files named by their content: writing twice is harmless, a name never changes meaning."""
+    """Files named after the hash of their content, so that writing one twice is harmless."""
 
     def __init__(self, url: str) -> None:
         self._files, self._root = fsspec.core.url_to_fs(url)
@@ -83,7 +83,7 @@ class ArtifactStore:
                 self._files.rm_file(path)
         except FileNotFoundError:
             raise MissingArtifactError(
-                f"The stored file {name} is gone.",
+                f"The stored file {name} no longer exists.",
                 hint="Run the task again, or raise EACPS_RETENTION_DAYS.",
             ) from None
         raise DamagedArtifactError(
@@ -114,7 +114,7 @@ class ArtifactStore:
         """Readers never see half a file: write a partial one, then move it into place."""
         self._files.makedirs(self._parent(path), exist_ok=True)
         if isinstance(self._files, LocalFileSystem):
-            write_whole(Path(path), content)
+            write_atomically(Path(path), content)
             return
         partial = f"{path}.{secrets.token_hex(6)}{PARTIAL}"
         try:
@@ -150,7 +150,7 @@ class ArtifactStore:
 
     def _path(self, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise MissingArtifactError(f"{name!r} is not the name of a stored file.")
+            raise MissingArtifactError(f"{name!r} is not a valid name of a stored file.")
         return f"{self._root}/{name[:2]}/{name}"
 
     @staticmethod
@@ -161,7 +161,7 @@ class ArtifactStore:
         try:
             self._files.touch(path, truncate=False)
         except (NotImplementedError, OSError, ValueError):
-            # Object stores cannot touch; their retention then counts from the first write.
+            # Object stores do not support touch; there retention counts from the first write.
             return
 
 
@@ -170,27 +170,27 @@ def _hash(content: bytes) -> str:
 
 
 class UrlSigner:
-    """Signs artifact names, so that only who was given a URL can fetch the file."""
+    """Signs artifact names, so that only holders of a URL can fetch the file."""
 
     def __init__(self, secret: bytes, base_url: str) -> None:
         self._secret = secret
         self._base_url = base_url.rstrip("/")
 
     def url(self, name: str) -> str:
-        """The URL under which the web process serves an artifact."""
+        """The URL of an artifact on the web process."""
         return f"{self._base_url}/artifacts/{self.signature(name)}/{name}"
 
     def signature(self, name: str) -> str:
-        """The unguessable part of an artifact's URL."""
+        """The signature in an artifact's URL."""
         return hmac.new(self._secret, name.encode(), hashlib.sha256).hexdigest()[:32]
 
     def valid(self, signature: str, name: str) -> bool:
-        """Whether a signature belongs to a name."""
+        """Whether the signature is that of this name."""
         return hmac.compare_digest(signature.encode(), self.signature(name).encode())
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """The artifact store that the settings name."""
+    """Open the artifact store of the settings."""
     url = settings.resolved_artifacts_url
     try:
         return ArtifactStore(url)
@@ -198,18 +198,18 @@ def open_store(settings: Settings) -> ArtifactStore:
         scheme = url.partition("://")[0]
         remedy = "Run `pip install 'eacps[s3]'`" if scheme in ("s3", "s3a") else str(error)
         raise SettingsError(
-            f"EACPS_ARTIFACTS_URL names a {short(scheme)} store, which cannot be opened here.",
-            hint=f"{remedy.rstrip('.')}, or name another store.",
+            f"EACPS_ARTIFACTS_URL names a {short(scheme)} store, which cannot be opened.",
+            hint=f"{remedy.rstrip('.')}, or use another store.",
         ) from None
 
 
 def open_signer(settings: Settings) -> UrlSigner:
-    """The signer that the settings name; makes and keeps a secret when none is set."""
+    """The URL signer; creates and stores a secret if EACPS_URL_SECRET is empty."""
     secret = settings.url_secret.get_secret_value().encode()
-    return UrlSigner(secret or _kept_secret(settings.data_dir), settings.resolved_public_url)
+    return UrlSigner(secret or _stored_secret(settings.data_dir), settings.resolved_public_url)
 
 
-def _kept_secret(data_dir: Path) -> bytes:
+def _stored_secret(data_dir: Path) -> bytes:
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / "url-secret"
     if not path.exists():
@@ -218,7 +218,7 @@ def _kept_secret(data_dir: Path) -> bytes:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
         try:
-            # Linking fails when another process was first; then its secret counts.
+            # Linking fails if another process was first; its secret is used then.
             os.link(fresh, path)
         except FileExistsError:
             pass

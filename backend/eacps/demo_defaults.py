@@ -1,4 +1,4 @@
-"""What of the demo is in use although the editor is not the demo's: it is said, never silent."""
+"""Warns about defaults made for the demo that are used with another editor."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ _ANSWERS = frozenset({"satisfied", "preserved", "intact", "verified"})
 
 
 def demo_defaults_in_use(settings: Settings) -> tuple[str, ...]:
-    """One sentence for people, or nothing: the demo's judges know only cartoon bears, and its
-    steps and guidance suit only its own editor."""
-    if _is_demos(settings.editor):
+    """A warning in one sentence, or nothing.
+
+    The demo's judges know only cartoon bears; its steps and guidance suit only its own editor.
+    """
+    if _is_in_demo_pack(settings.editor):
         return ()
     parts, variables = [], []
-    if _is_demos(settings.clip) and _asks_clip(settings):
+    if _is_in_demo_pack(settings.clip) and _uses_clip(settings):
         parts.append("a CLIP that knows only cartoon bears")
         variables.append("EACPS_CLIP")
-    if any(map(_is_demos, settings.verifiers)) and _asks_verifier(settings):
+    if any(map(_is_in_demo_pack, settings.verifiers)) and _uses_verifier(settings):
         parts.append("a verifier that knows only cartoon bears")
         variables.append("EACPS_VERIFIER")
     if not plugins.is_reference(settings.editor):
@@ -33,16 +35,16 @@ def demo_defaults_in_use(settings: Settings) -> tuple[str, ...]:
     return (f"The demo's defaults are in use: {', '.join(parts)}. Set {', '.join(variables)}.",)
 
 
-def _is_demos(name: str) -> bool:
+def _is_in_demo_pack(name: str) -> bool:
     return Path(name).is_relative_to(DEMO_PACK)
 
 
-def _asks_clip(settings: Settings) -> bool:
+def _uses_clip(settings: Settings) -> bool:
     if settings.potential == "eacps":
         return True
     asked = settings.weights.keys()
     return bool(asked & _CLIP_METRICS) or ("lpips" in asked and settings.lpips_trunk == "clip")
 
 
-def _asks_verifier(settings: Settings) -> bool:
+def _uses_verifier(settings: Settings) -> bool:
     return settings.potential == "weighted" and bool(settings.weights.keys() & _ANSWERS)

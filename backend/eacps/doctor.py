@@ -203,7 +203,7 @@ def _faces(settings: Settings) -> Iterator[Finding]:
         source = FACE_ENGINES.source(found.engine)
         yield Finding("ok", "Faces", f"{label(found.engine)} ({source.origin})")
     if content_credentials.wanted(settings):
-        content_credentials.try_out(settings)
+        content_credentials.check_signing(settings)
         yield Finding("ok", "Faces", "swapped images are signed (C2PA)")
 
 

@@ -1,4 +1,4 @@
-"""The words of the product as frozen values: JSON in, JSON out, no I/O, no heavy imports."""
+"""The data types shared by all parts: immutable, convertible to JSON, without I/O."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """A recipe for a starting noise, not a tensor: the editor materialises it."""
+    """A recipe for a starting noise, from which the editor makes a tensor."""
 
     seed: int
     moves: tuple[Move, ...] = ()
 
     def moved(self, angle: float, seed: int) -> Noise:
-        """The neighbour reached by one more move."""
+        """This noise with one more move."""
         return replace(self, moves=(*self.moves, Move(angle, seed)))
 
 
@@ -44,11 +44,11 @@ DEFAULT_SHAPE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A recipe for a face swap, as a Noise is one for a render.
+    """A recipe for a face swap, like Noise for a render.
 
-    `assignment` 0 maps characters to faces in the likeliest way, 1 in the next likely, and so on.
-    `boost` is the side, in pixels, of the crop that is swapped; `blend` is how strongly it
-    replaces the scene's face; `shape` is how far the face takes on the character's proportions.
+    `assignment` 0 is the most likely mapping of characters to faces, 1 the second most likely, and
+    so on. `boost` is the side of the swapped crop in pixels, `blend` the opacity of the new face,
+    `shape` how far it takes on the character's proportions.
     """
 
     assignment: int = 0
@@ -59,7 +59,7 @@ class Swap:
 
     @property
     def words(self) -> str:
-        """The recipe in words for a card; what is as usual goes without saying."""
+        """The recipe in words for a card, without default values."""
         parts = [f"blend {self.blend:.0%}"]
         if self.shape != DEFAULT_SHAPE:
             parts.append(f"shape {self.shape:.0%}")
@@ -74,11 +74,11 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One noise to advance to step `to_step` (None: to the end); what a strategy asks for.
+    """A strategy's request to render one noise up to step `to_step` (None: to the end).
 
     The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
-    judge against the instruction alone. `state` names the artifact from which a paused trial goes
-    on: the pipeline fills it in. On route `face_swap` the trial is its `swap`, without noise.
+    judge by the instruction alone. `state` is the artifact from which a paused trial resumes; the
+    runner sets it. On route `face_swap`, `swap` replaces the noise.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Trial:
 
     @property
     def lineage(self) -> str:
-        """How this trial came to be, in words for a card."""
+        """The origin of this trial in words, for a card."""
         if self.swap is not None:
             return self.swap.words
         if self.parent is None:
@@ -106,19 +106,19 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as a value: what a card, the log and the status page show."""
+    """An error as a value, for cards, logs and the status page."""
 
     code: str
     message: str
 
 
 PRUNED = "pruned"
-"""Code of a candidate that was stopped early in favour of others: no error."""
+"""The code of a candidate that was stopped early in favour of others, which is no error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a strategy is told about a trial: its potential, or why there is none."""
+    """The result of a trial as a strategy sees it: its potential, or the reason why it has none."""
 
     trial: Trial
     potential: float | None = None
@@ -134,7 +134,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of one candidate: raw value, normalised value, weight and contribution."""
+    """A metric of a candidate, and what it contributes to the potential."""
 
     name: str
     value: float
@@ -145,11 +145,11 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A finished trial: artifact names of its image and thumbnail, its metrics, its cost.
+    """A rendered trial: artifact names of its image and thumbnail, its metrics and its cost.
 
-    `notes` are warnings; `detail` is what else was decided, such as which face was swapped; `why`
-    is what its judges say of it.
-    A paused trial's image is a preview, and `state` names the artifact from which it can go on.
+    `notes` are warnings, `detail` holds other decisions such as which face was swapped, and `why`
+    the judges' reasons. The image of a paused trial is a preview, and `state` is the artifact from
+    which it can resume.
     """
 
     trial: Trial
@@ -185,9 +185,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """Which strategy, with which settings, from which seed, in batches of which size.
+    """A strategy with its parameters, seed and batch size.
 
-    `steps` is how many a full render takes: strategies that pause trials count in them.
+    `steps` is the number of steps of a full render, which strategies need to pause trials.
     """
 
     strategy: str = "eacps"
@@ -199,13 +199,14 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class EditTask:
-    """What to edit and how to search. Images are artifact names, so the key follows content.
+    """What to edit and how to search. Images are artifact names, i.e. hashes of their content.
 
-    `fingerprint` stands for every setting that changes results (see fingerprints.py). The three
-    that follow from the same settings are no part of the key: `equipment`, what a worker needs to
-    have loaded; `rendered`, which pictures trials become; `judged`, which scores pictures get.
-    `references` are pictures of characters; with several of them `mapping` says which face each
-    of them goes to, where `regions` are masks of single faces, in the characters' order.
+    `fingerprint` is a hash of every setting that changes results (see fingerprints.py). Three
+    hashes of subsets of these settings are not part of the key: `equipment` (the models a worker
+    must have loaded), `rendered` (what determines pictures) and `judged` (what determines scores).
+
+    `references` are pictures of characters. `mapping` says how several characters are mapped to
+    faces; `regions` are masks of single faces, in the order of the characters.
     """
 
     image: str
@@ -225,7 +226,7 @@ class EditTask:
 
     @property
     def key(self) -> str:
-        """A hash of what matters: the same key means the same result."""
+        """A hash of everything that determines the result."""
         content = to_json(self)
         for name in ("route_reason", "equipment", "rendered", "judged"):
             del content[name]
@@ -234,9 +235,9 @@ class EditTask:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The ranked end of a search: best first, then the pruned, then the failed.
+    """The ranked candidates of a search: usable ones best first, then pruned, then failed ones.
 
-    `notes` are warnings, `decisions` what the strategy says it did and why.
+    `notes` are warnings, `decisions` the strategy's notes about what it did and why.
     """
 
     task: EditTask
@@ -255,19 +256,19 @@ class SearchResult:
 
     @property
     def best(self) -> Candidate:
-        """The winner; a SearchResult always has one."""
+        """The best candidate; every SearchResult has one."""
         return self.usable[0]
 
     @property
     def margin(self) -> float | None:
-        """How far the best is ahead of the second, in units of the potential."""
+        """The difference of the best two potentials, or None."""
         first, *rest = self.usable
         if not rest or first.potential is None or rest[0].potential is None:
             return None
         return first.potential - rest[0].potential
 
     def share(self, potential: float | None) -> float:
-        """A potential as a number in 0..1, for Label Studio's score column."""
+        """A potential scaled to 0..1, for Label Studio's score column."""
         low, high = self.potential_range
         if potential is None or high <= low:
             return 0.0
@@ -278,7 +279,7 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    # Building an adapter costs milliseconds; every value of a kind shares one.
+    # Cached, because building an adapter takes milliseconds.
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
@@ -290,7 +291,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], content: Any) -> T:
-    """The domain value that `to_json` wrote; raises pydantic's error on anything else."""
+    """Read what `to_json` wrote; raises pydantic's ValidationError for anything else."""
     return _adapter(kind).validate_python(content)  # type: ignore[no-any-return]
 
 

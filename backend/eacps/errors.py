@@ -1,10 +1,10 @@
-"""One error tree. Every error has a code, says what is wrong, and what to change."""
+"""All errors. Each has a code and says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
 
 class EacpsError(Exception):
-    """Base of every error that a person may read; `hint` says what to do about it."""
+    """Base class of errors with a message for users; `hint` says what to do."""
 
     code = "error"
 
@@ -19,13 +19,13 @@ class EacpsError(Exception):
 
 
 class SettingsError(EacpsError):
-    """A setting is wrong, or two of them contradict each other."""
+    """A setting is invalid, or two settings contradict each other."""
 
     code = "bad_setting"
 
 
 class TaskError(EacpsError):
-    """The task itself is at fault: a field is missing, or has the wrong type."""
+    """The task is invalid, e.g. a field is missing or has the wrong type."""
 
     code = "bad_task"
 
@@ -37,19 +37,19 @@ class ImageError(TaskError):
 
 
 class FetchError(TaskError):
-    """An image could not be fetched: refused host, private address, HTTP error."""
+    """An image could not be fetched, e.g. because its host is not allowed."""
 
     code = "fetch_failed"
 
 
 class NotAvailableError(TaskError):
-    """The task asks for something that this build does not have."""
+    """The task needs something that is not installed."""
 
     code = "not_available"
 
 
 class FaceError(TaskError):
-    """A face cannot be found or swapped; `code` says which of the known reasons it is."""
+    """A face cannot be found or swapped; `code` gives the reason."""
 
     code = "face_failed"
 
@@ -67,22 +67,22 @@ class ScoringError(EacpsError):
 
 
 class SearchError(EacpsError):
-    """The search ended without one usable candidate."""
+    """The search ended without a usable candidate."""
 
     code = "search_failed"
 
 
 class CancelledError(EacpsError):
-    """Somebody cancelled the job."""
+    """The job was cancelled."""
 
     code = "cancelled"
 
 
 class RetryLaterError(EacpsError):
-    """Something that is needed is away for now; the same request may succeed later.
+    """A service is unavailable for now; the same request may succeed later.
 
-    `only_here` says that it is there but fails at this request, perhaps for ever: such a request
-    is given up after a few tries.
+    `only_here` means that the service is up but fails on this request, perhaps for ever. Such a
+    request is given up after a few attempts.
     """
 
     code = "try_later"
@@ -90,6 +90,6 @@ class RetryLaterError(EacpsError):
 
 
 def first_line(error: BaseException) -> str:
-    """A foreign error in one short line: its type, and what it says first."""
+    """A third-party error in one line: its type and the start of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and which content a file has."""
+"""Atomic writes of files and folders, and file hashes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that no reader, other writer, Ctrl-C or power cut leaves half of it."""
-    # The name says nothing of the file's own, which may be as long as a name can be.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file atomically: no concurrent writer, Ctrl-C or power cut leaves a partial file."""
+    # Not derived from the file's name, which may have the maximum length already.
     partial = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with partial.open("xb") as file:
@@ -24,16 +24,16 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    # Some network file systems refuse; the file is in its place all the same.
+    # Some network file systems do not support this; the file is in place anyway.
     with suppress(OSError):
         _sync_folder(path.parent)
 
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; once it is, it takes the place of whatever `path` held before.
+    """Yield an empty folder to fill, which then replaces the folder at `path`.
 
-    One writer at a time: what an earlier one left half done is cleared away.
+    Supports one writer at a time; removes what an interrupted one left behind.
     """
     fresh, old = (path.with_name(f".{path.name}.{word}") for word in ("part", "old"))
     for leftover in (fresh, old):

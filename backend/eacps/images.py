@@ -1,4 +1,4 @@
-"""Hostile bytes in, clean RGB pixels out; and the few pixel operations that all layers share."""
+"""Decodes untrusted image files, and the pixel operations that several parts share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I")
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """How large, and how small, an image may be; from settings."""
+    """Limits on the size of images, from the settings."""
 
     max_bytes: int = 30_000_000
     max_pixels: int = 40_000_000
@@ -26,9 +26,12 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class TaskImages:
-    """A task's images, decoded: source, mask (white is edited), pictures of characters, and one
-    mask per character's face where the task says so. Where an edit starts from something else
-    than the task's own picture, such as a swapped face, that one is `untouched`."""
+    """A task's decoded images.
+
+    White parts of `mask` are edited. `references` are pictures of characters, `regions` masks of
+    the faces that they replace. If the edit starts from a modified picture, such as one with a
+    swapped face, that is `source`, and `untouched` is the task's picture.
+    """
 
     source: Image.Image
     mask: Image.Image | None = None
@@ -38,23 +41,23 @@ class TaskImages:
 
     @property
     def original(self) -> Image.Image:
-        """The picture that the task brought."""
+        """The task's own picture."""
         return self.untouched or self.source
 
     @property
     def reference(self) -> Image.Image | None:
-        """The first character's picture, for editors that look at one."""
+        """The picture of the first character, for editors that support only one."""
         return self.references[0] if self.references else None
 
 
 def decode(content: bytes, limits: ImageLimits, *, what: str = "image") -> Image.Image:
-    """An untrusted file as an upright RGB image; raises ImageError saying what to do."""
+    """Decode an untrusted file to an upright RGB image; raises ImageError."""
     image = _open(content, limits, what)
     return _to_rgb(_oriented(image))
 
 
 def decode_mask(content: bytes, limits: ImageLimits) -> Image.Image:
-    """An untrusted file as a mask: white (or opaque, on an all-black image) is edited."""
+    """Decode an untrusted file to a mask: white (if all black: opaque) parts are edited."""
     image = _oriented(_open(content, limits, "mask"))
     if "A" in image.getbands() and image.convert("L").getextrema() == (0, 0):
         return image.getchannel("A")
@@ -70,7 +73,7 @@ def _open(content: bytes, limits: ImageLimits, what: str) -> Image.Image:
         )
     try:
         with warnings.catch_warnings():
-            # The pixel limit below is ours; Pillow's own warning would only repeat it.
+            # Our own limit on pixels makes Pillow's warning redundant.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=ACCEPTED)
             _check_header(image, limits, what)
@@ -97,7 +100,7 @@ def _check_header(image: Image.Image, limits: ImageLimits, what: str) -> None:
             hint="Use a larger image or lower EACPS_MIN_IMAGE_SIDE.",
             code="image_too_small",
         )
-    # Counting the frames would mean reading them all. A camera's JPEG may hold previews (MPO).
+    # Counting frames would read them all. MPO files are JPEGs with previews from a camera.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
             f"The {what} is animated or has several pages.",
@@ -121,7 +124,7 @@ def _oriented(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
-        # A broken EXIF block says nothing reliable about orientation; the pixels are fine.
+        # Ignore the orientation in a broken EXIF block; the pixels are fine.
         return image
 
 
@@ -138,7 +141,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_within(image: Image.Image, longer_side: int) -> Image.Image:
-    """The image, shrunk if needed so that its longer side has at most so many pixels."""
+    """Shrink the image if its longer side exceeds `longer_side`."""
     scale = longer_side / max(image.size)
     if scale >= 1:
         return image
@@ -147,12 +150,12 @@ def fit_within(image: Image.Image, longer_side: int) -> Image.Image:
 
 
 def keep_outside(source: Image.Image, edited: Image.Image, mask: Image.Image) -> Image.Image:
-    """The edit inside the mask, the source outside it, exactly; feathered inside the mask."""
+    """Combine the edit inside the mask with the exact source outside; feathered on the inside."""
     edited = edited.resize(source.size, Image.Resampling.LANCZOS)
     binary = mask.resize(source.size).point(lambda value: 255 if value >= 128 else 0)
     feather = max(1, round(min(source.size) / 100))
     soft = binary.filter(ImageFilter.GaussianBlur(feather))
-    # Blurring spreads over the edge; the darker of both keeps the outside untouched.
+    # The blur crosses the mask's edge; the darker of both keeps the outside unchanged.
     return Image.composite(edited, source, ImageChops.darker(binary, soft))
 
 
@@ -164,8 +167,8 @@ def thumbnail(image: Image.Image, side: int = 256) -> bytes:
 
 
 def encode_png(image: Image.Image, recipe: str = "", *, xmp: str = "") -> bytes:
-    """PNG bytes; `recipe` (JSON) goes into the file's metadata under the key `eacps`, `xmp` where
-    other programs look for an XMP packet."""
+    """Encode an image as PNG, with `recipe` (JSON) in its metadata under the key `eacps` and `xmp`
+    as its XMP packet."""
     buffer = io.BytesIO()
     info = PngInfo()
     if recipe:

@@ -1,4 +1,4 @@
-"""One call that searches in this process, for notebooks and scripts: no queue, no database."""
+"""Searches in the current process, for notebooks and scripts: no queue, no database."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from eacps.runner import (
 from eacps.settings import Settings, load_settings
 
 Picture = Image.Image | str | Path
-"""An image, or the path of a file with one."""
-KEPT_DEVICES = 2
+"""An image, or the path of an image file."""
+CACHED_DEVICES = 2
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One finished edit: its image, what ranks it, and how it came to be."""
+    """A finished edit."""
 
     id: str
     image: Image.Image
@@ -52,19 +52,19 @@ class Edit:
 
 @dataclass(frozen=True)
 class Edits(Sequence[Edit]):
-    """Finished edits, best first; `result` has everything, the stopped and the failed ones too."""
+    """Finished edits, best first; `result` also has the pruned and failed candidates."""
 
     edits: tuple[Edit, ...]
     result: SearchResult
 
     @property
     def best(self) -> Edit:
-        """The winner."""
+        """The best edit."""
         return self.edits[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the search decided, and what there is to know about its scores."""
+        """Warnings, and the decisions of the strategy."""
         return (*self.result.notes, *self.result.decisions)
 
     @overload
@@ -82,17 +82,19 @@ class Edits(Sequence[Edit]):
 
 
 class _Workspace:
-    """What this process keeps from one call to the next: loaded devices, and every picture, so
-    that asking again, of another judge too, renders nothing twice."""
+    """Loaded devices and rendered pictures, shared by all calls of this process.
+
+    A later call does not render the same picture again, even if it uses other judges.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="eacps-")
         self.store = ArtifactStore(f"file://{self._folder.name}")
         self._pictures = PicturesInMemory()
-        self._devices: Recent[tuple[str, str], Device] = Recent(KEPT_DEVICES)
+        self._devices: Recent[tuple[str, str], Device] = Recent(CACHED_DEVICES)
 
     def device(self, settings: Settings, name: str) -> Device:
-        """The device with these settings' models on it."""
+        """The device with the models of these settings."""
 
         def load() -> Device:
             return open_device(settings, self.store, name, self._pictures)
@@ -116,13 +118,13 @@ def edit(
     on_progress: Callable[[Progress], None] | None = None,
     **settings: Any,
 ) -> Edits:
-    """Search for the best edit of an image, in this process; returns finished edits, best first.
+    """Search for the best edit of an image in this process; returns finished edits, best first.
 
-    `mask` is white where the image may change, `reference` a picture of a character (or several)
-    for the routes `character` and `face_swap`. Further arguments are settings, named as their
-    variables without `EACPS_` in lower case, such as `strategy="best_of_n"`,
-    `strategy_params={"n": 4}`, `editor="/models/Qwen-Image-Edit"` or `seed=3`; what is not given
-    comes from the environment and `.env`. Models stay loaded from one call to the next.
+    `mask` is white where the image may change. `reference` is a picture of a character (or several)
+    for the routes `character` and `face_swap`. Other arguments are settings, named like their
+    environment variables in lower case and without `EACPS_`, such as `strategy="best_of_n"`,
+    `strategy_params={"n": 4}`, `editor="/models/Qwen-Image-Edit"` or `seed=3`. Settings that are
+    not given come from the environment and `.env`. Models stay loaded between calls.
 
     >>> from eacps import edit
     >>> edits = edit("bear.png", "add a red top hat", strategy="best_of_n")  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Logs with the task's key in every line, as text or as JSON; secrets are masked."""
+"""Logging as text or JSON, with the task's key in every line and with secrets masked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECRET = re.compile(
 
 @contextmanager
 def task_key(key: str) -> Iterator[None]:
-    """Every log line inside names this task."""
+    """Add this task's key to all log lines inside the block."""
     token = _task_key.set(key)
     try:
         yield
@@ -56,7 +56,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure(level: str = "INFO", form: str = "text", process: str = "eacps") -> None:
-    """Send this process's logs to stderr in one form."""
+    """Send the logs of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
         handler.setFormatter(_JsonFormatter())

@@ -1,4 +1,4 @@
-"""How a metric's raw value becomes a number where higher is better."""
+"""Normalises metrics to a scale on which higher is better."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MetricRange:
-    """Raw values from `worst` to `best` become 0 to 1. What lies beyond goes on beyond: clipping
-    would make different candidates equal.
+    """Maps `worst` to 0 and `best` to 1, linearly.
+
+    Values outside the range are not clipped, because that would make different candidates equal.
 
     >>> MetricRange(worst=1, best=0).normalised(0.25)
     0.75
@@ -18,5 +19,5 @@ class MetricRange:
     best: float
 
     def normalised(self, value: float) -> float:
-        """The raw value on the scale where 0 is bad and 1 is good."""
+        """The normalised value."""
         return (value - self.worst) / (self.best - self.worst)

@@ -1,4 +1,4 @@
-"""What was made for the last few tasks, kept as long as it is in use."""
+"""A small LRU cache."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """The values of the `limit` keys that were asked for last."""
+    """The values of the `limit` most recently used keys."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
 
     def get_or_make(self, key: K, make: Callable[[], V]) -> V:
-        """The key's value, made now if it is not kept; the longest unused gives way to it."""
-        if key not in self._kept:
-            self._kept[key] = make()
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        """Return the cached value, or make it and drop the least recently used one."""
+        if key not in self._values:
+            self._values[key] = make()
+            while len(self._values) > self._limit:
+                self._values.popitem(last=False)
+        self._values.move_to_end(key)
+        return self._values[key]

@@ -1,4 +1,4 @@
-"""Every setting in one class: `EACPS_*` environment variables, or the same names in `.env`."""
+"""All settings in one class, read from `EACPS_*` variables in the environment or `.env`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CHECKOUT = PACKAGE.parents[1]
 DEMO_PACK = PACKAGE / "demo" / "pack"
 _PREFIX = "EACPS_"
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
-"""Variables that steer tests and the demo, not the product."""
+"""Variables for tests and the demo, which are not settings."""
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
 def _face_models() -> Path:
-    """In a checkout a folder of its own; for an installed package the user's data folder."""
+    """`models/faces` in a checkout, or the user's data folder for an installed package."""
     if (CHECKOUT / "pyproject.toml").is_file():
         return CHECKOUT / "models" / "faces"
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "eacps" / "faces"
@@ -47,7 +47,7 @@ FACE_MODELS = _face_models()
 def _field(
     group: str, default: Any, help_text: str, *, results: bool = False, **kwargs: Any
 ) -> Any:
-    """A documented setting of a group; `results` marks one that changes what a search returns."""
+    """A documented setting in a group; `results` means that it changes what a search returns."""
     extra: JsonDict = {"group": group, "changes_results": results}
     return Field(default=default, description=help_text, json_schema_extra=extra, **kwargs)
 
@@ -68,25 +68,25 @@ def _shared_with_label_studio(name: str) -> AliasChoices:
     return AliasChoices(f"{_PREFIX}{name}", name)
 
 
-class _Unmixed(PydanticBaseSettingsSource):
-    """A source whose tables do not mix with those of stronger sources, as pydantic's would."""
+class _UnmergedSource(PydanticBaseSettingsSource):
+    """A source whose dicts are not merged with those of higher-priority sources."""
 
     def __init__(self, source: PydanticBaseSettingsSource) -> None:
         super().__init__(source.settings_cls)
         self._source = source
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The source's own answer."""
+        """Ask the wrapped source."""
         return self._source.get_field_value(field, field_name)
 
     def __call__(self) -> dict[str, Any]:
-        """What stronger sources left open."""
+        """The values that no higher-priority source has set."""
         found = self._source()
         return {name: value for name, value in found.items() if name not in self.current_state}
 
 
 class Settings(BaseSettings):
-    """All settings; `eacps settings` prints this table with values and origins."""
+    """All settings; `eacps settings` prints them with their values and origins."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
 
     label_studio_url: str = _label_studio_field(
         "",
-        "Label Studio's address as the workers reach it. Empty: no Label Studio; /predict answers "
+        "Label Studio's address as seen from the workers. Empty: no Label Studio; predict answers "
         "plain HTTP clients itself.",
         validation_alias=_shared_with_label_studio("LABEL_STUDIO_URL"),
     )
@@ -109,12 +109,12 @@ class Settings(BaseSettings):
     )
     image_hosting: Literal["upload", "backend"] = _label_studio_field(
         "upload",
-        "Where candidates' images live: uploaded into Label Studio (needs login to see), or "
+        "Where candidates' images are stored: uploaded to Label Studio (visible after login), or "
         "served by this backend under signed URLs.",
     )
     predict_wait_seconds: float = _label_studio_field(
         2.0,
-        "How long /predict waits for a quick task before it answers 'not yet'. Without Label "
+        "How long /predict waits for a fast task before it answers 'not yet'. Without Label "
         "Studio configured it waits EACPS_PREDICT_WAIT_WITHOUT_LABEL_STUDIO instead.",
         ge=0,
         le=95,
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     )
     retry_failed_after_seconds: float = _label_studio_field(
         30.0,
-        "A failed task is tried again by 'Retrieve predictions', but not sooner.",
+        "'Retrieve predictions' retries a failed task, but only after this time.",
         ge=0,
     )
     basic_auth_user: str = _label_studio_field(
@@ -149,11 +149,11 @@ class Settings(BaseSettings):
     )
     face_mapping_field: str = _task_field(
         "face_mapping",
-        "Task data field that may replace EACPS_FACE_MAPPING for this task alone.",
+        "Task data field that overrides EACPS_FACE_MAPPING for this task.",
     )
     route_fields: Words = _task_field(
         ("route", "task", "type"),
-        "Task data fields that may name the route, in this order.",
+        "Task data fields that may contain the route, checked in this order.",
     )
     route_labels: dict[str, Route] = _task_field(
         {
@@ -165,41 +165,41 @@ class Settings(BaseSettings):
             "swap*face*": "face_swap",
             "*character*": "character",
         },
-        "JSON table from label text (case-insensitive, * and ? match) to a route: edit, "
+        "JSON object from label text (case-insensitive, with wildcards * and ?) to a route: edit, "
         "face_swap or character.",
     )
 
     allowed_hosts: Words = _image_field(
         (),
-        "Hosts, comma separated, from which tasks' images may be fetched besides Label Studio's. "
+        "Hosts, comma separated, from which images may be fetched in addition to Label Studio's. "
         "`host`, `host:port` or `*.domain`. Listing a private host allows it.",
     )
     reference_hosts: Words = _image_field(
         (),
-        "The only hosts, comma separated, from which characters' pictures may come: list those "
-        "with pictures whose owners have consented. Empty: wherever images may come from.",
+        "The only hosts, comma separated, from which pictures of characters may come. List those "
+        "with pictures of people who have consented. Empty: all hosts of images.",
     )
-    max_image_bytes: int = _image_field(30_000_000, "Largest image file that is fetched.", ge=1024)
-    max_image_pixels: int = _image_field(40_000_000, "Most pixels an image may have.", ge=64)
-    min_image_side: int = _image_field(8, "Smallest width or height of an image, in pixels.", ge=1)
-    fetch_timeout_seconds: float = _image_field(20.0, "Time to fetch one image.", gt=0)
+    max_image_bytes: int = _image_field(30_000_000, "Maximum size of an image file.", ge=1024)
+    max_image_pixels: int = _image_field(40_000_000, "Maximum number of pixels of an image.", ge=64)
+    min_image_side: int = _image_field(8, "Minimum width and height of an image, in pixels.", ge=1)
+    fetch_timeout_seconds: float = _image_field(20.0, "Timeout for fetching one image.", gt=0)
     local_files_root: str = _image_field(
         "",
         "Folder that Label Studio serves as /data/local-files (its "
-        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), when the workers can read it directly. Empty: "
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT), if the workers can read it directly. Empty: "
         "ask Label Studio.",
     )
 
     editor: str = _editor_field(
         str(DEMO_PACK / "editor-early"),
-        "A diffusers image-edit pipeline: a folder, or a hub id. Or an editor of your own: an "
+        "A diffusers image-edit pipeline: a folder or a hub id. Or a plug-in: an "
         "entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
     editor_revision: str = _editor_field("", "Revision of a hub id.", results=True)
     editor_dtype: Literal["auto", "float32", "bfloat16", "float16"] = _editor_field(
         "auto",
-        "Number type of the weights; auto: float32 on cpu, bfloat16 on gpus.",
+        "Data type of the weights; auto: float32 on CPUs, bfloat16 on GPUs.",
         results=True,
     )
     steps: int = _editor_field(12, "Denoising steps of a full render.", results=True, ge=2, le=1000)
@@ -207,13 +207,13 @@ class Settings(BaseSettings):
         2.0, "Text guidance (true_cfg_scale on Qwen).", results=True, ge=0
     )
     image_guidance: float = _editor_field(
-        1.0, "Image guidance, where the pipeline has it.", results=True
+        1.0, "Image guidance, if the pipeline supports it.", results=True
     )
     negative_prompt: str = _editor_field(
-        " ", "Negative prompt, where the pipeline has it.", results=True
+        " ", "Negative prompt, if the pipeline supports it.", results=True
     )
     pipeline_args: dict[str, Any] = _editor_field(
-        {}, "JSON of further arguments for every pipeline call.", results=True
+        {}, "JSON object of additional arguments for every pipeline call.", results=True
     )
     max_side: int = _editor_field(
         1024,
@@ -222,15 +222,15 @@ class Settings(BaseSettings):
         ge=16,
     )
     lora: str = _editor_field(
-        "", "A LoRA to load on the editor: a folder, file or hub id.", results=True
+        "", "A LoRA to load into the editor: a folder, file or hub id.", results=True
     )
     offload: Literal["none", "model", "sequential"] = _editor_field(
         "none",
-        "Move the editor's parts to the CPU while they are not used, to save GPU memory.",
+        "Move idle parts of the editor to the CPU to save GPU memory.",
     )
     editor_batch_size: int = _editor_field(
         4,
-        "Trials rendered in one batch, on one device. With G devices and K global trials, K/G "
+        "Number of trials in one batch on one device. With G devices and K global trials, K/G "
         "keeps all of them busy.",
         results=True,
         ge=1,
@@ -239,20 +239,20 @@ class Settings(BaseSettings):
     )
     paused_bytes: int = _editor_field(
         256_000_000,
-        "Memory of one worker for paused renders (a megabyte each at 1024 pixels on Qwen). The "
-        "least recently used are dropped; they are resumed from a stored copy, or rendered again.",
+        "Memory per worker for paused renders, in bytes (1 MB each for Qwen at 1024 pixels). The "
+        "least recently used are dropped, and resumed from a stored copy or rendered again.",
         ge=0,
     )
 
     strategy: str = _search_field(
         "auto",
-        "Search strategy: see docs/search.md. Or your own: an entry point, `module:Class` or "
+        "Search strategy (see docs/search.md), or a plug-in: an entry point, `module:Class` or "
         "`file.py:Class`.",
         results=True,
     )
     strategy_params: dict[str, Any] = _search_field(
         {},
-        'JSON of the strategy\'s parameters, e.g. {"k": 8, "m": 3, "k_local": 4}.',
+        'JSON object of the strategy\'s parameters, e.g. {"k": 8, "m": 3, "k_local": 4}.',
         results=True,
     )
     seed: int = _search_field(0, "Seed of every search.", results=True, ge=0)
@@ -265,56 +265,56 @@ class Settings(BaseSettings):
     )
     verifier: str = _scoring_field(
         str(DEMO_PACK / "verifier"),
-        "Verifier for satisfied, preserved, intact and verified: a folder, or your own: an entry "
+        "Verifier for satisfied, preserved, intact and verified: a folder, or a plug-in: an entry "
         "point, `module:Class` or `file.py:Class`. Several, comma separated, are averaged. Empty: "
         "none. Opened only if the potential asks for it.",
         results=True,
     )
     scorers: Words = _scoring_field(
         (),
-        "Scorers of your own, comma separated, besides those of installed packages: "
+        "Additional scorers, comma separated, besides those of installed packages: "
         "`module:Class` or `file.py:Class`.",
         results=True,
     )
     lpips_trunk: str = _scoring_field(
         "clip",
-        "Trunk of lpips: `alex`, `vgg` or `squeeze` (LPIPS proper; needs torchvision's weights) "
+        "Trunk of lpips: `alex`, `vgg` or `squeeze` (LPIPS itself; needs torchvision's weights) "
         "or `clip` (the distance in the features of `clip`; no download).",
         results=True,
     )
     potential: Literal["eacps", "weighted"] = _scoring_field(
         "eacps",
-        "How metrics become one number: eacps = pf + 10 cons - 3 lpips.",
+        "How metrics are combined: eacps = pf + 10 cons - 3 lpips; weighted: see EACPS_WEIGHTS.",
         results=True,
     )
     weights: dict[str, float] = _scoring_field(
         {},
-        'JSON of weights for potential "weighted", e.g. {"pf": 1, "lpips": 0.3}.',
+        'JSON object of weights for potential "weighted", e.g. {"pf": 1, "lpips": 0.3}.',
         results=True,
     )
 
     face_engine: str = _face_field(
         "auto",
-        "What swaps faces: `insightface` (your own model files, non-commercial), `basic` (the "
-        "files that `make face-models` fetches), or auto: insightface if available, else basic. "
-        "Or an engine of your own: an entry point, `module:Class` or `file.py:Class`.",
+        "Face engine: `insightface` (your own model files, non-commercial), `basic` (the files "
+        "that `eacps face-models` downloads), or auto: insightface if it is usable, else basic. "
+        "Or a plug-in: an entry point, `module:Class` or `file.py:Class`.",
         results=True,
     )
     face_models: Path = _face_field(
         FACE_MODELS, "Folder with the files of engine `basic`; `eacps face-models` fills it."
     )
     insightface_root: Path = _face_field(
-        Path("~/.insightface"), "Folder whose `models` holds InsightFace's files."
+        Path("~/.insightface"), "Folder that contains InsightFace's files in `models`."
     )
     insightface_pack: str = _face_field(
-        "buffalo_l", "Folder of detector and recogniser below `models`.", results=True
+        "buffalo_l", "Folder of the detector and the recogniser in `models`.", results=True
     )
     inswapper: str = _face_field(
-        "inswapper_128.onnx", "File of the swapper below `models`, or its path.", results=True
+        "inswapper_128.onnx", "File of the swapper in `models`, or its path.", results=True
     )
     face_license_accepted: bool = _face_field(
         False,
-        "InsightFace's models are for non-commercial research only. `true` says that you have "
+        "InsightFace's models are for non-commercial research only. `true` confirms that you have "
         "read their licence and may use them; without it engine `insightface` stays off.",
         results=True,
         validation_alias=AliasChoices("EACPS_FACE_LICENSE_ACCEPTED", "EACPS_FACE_LICENCE_ACCEPTED"),
@@ -322,11 +322,11 @@ class Settings(BaseSettings):
     face_provider: Literal["auto", "cpu", "cuda"] = _face_field(
         "auto",
         "Where ONNX Runtime runs the face models; auto: on the worker's device, with a warning "
-        "if it falls back to the CPU; cuda: only on CUDA.",
+        "if it falls back to the CPU; cuda: fail instead of falling back.",
     )
     face_restorer: str = _face_field(
         "",
-        "ONNX file of a face restorer (GFPGAN, 512 px) for a further choice; engine insightface.",
+        "ONNX file of a face restorer (GFPGAN, 512 px), which adds a choice; engine insightface.",
         results=True,
     )
     face_mapping: FaceMapping = _face_field(
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
         results=True,
     )
     face_alternatives: int = _face_field(
-        3, "Most mappings of characters to faces that are offered for review.", results=True, ge=1
+        3, "Maximum number of mappings of characters to faces to review.", results=True, ge=1
     )
     face_boosts: tuple[int, ...] = _face_field(
         (256, 512),
@@ -347,7 +347,7 @@ class Settings(BaseSettings):
     )
     face_blends: tuple[float, ...] = _face_field(
         (1.0, 0.8),
-        "JSON list of strengths, each a choice to review: 1 is the swapped face alone.",
+        "JSON list of opacities, each a choice to review: 1 shows only the swapped face.",
         results=True,
     )
     face_shapes: tuple[float, ...] = _face_field(
@@ -358,18 +358,18 @@ class Settings(BaseSettings):
     )
     face_weights: dict[str, float] = _face_field(
         {"identity": 1.0, "landmarks": 0.3, "sharpness": 0.2, "outside": 0.2},
-        "JSON of the weights that rank face swaps.",
+        "JSON object of the weights that rank face swaps.",
         results=True,
     )
     identity_weight: float = _face_field(
         3.0,
-        "Weight of `identity` in the potential, on route character.",
+        "Weight of `identity` that route character adds to the potential.",
         results=True,
         ge=0,
     )
     face_mark: Literal["metadata", "visible"] = _face_field(
         "metadata",
-        "How swapped images are marked as synthetic: in their metadata, or also by a visible line.",
+        "How swapped images are marked: in their metadata, or also with a visible line.",
         results=True,
     )
     c2pa_certificate: str = _face_field(
@@ -381,8 +381,8 @@ class Settings(BaseSettings):
 
     plugin_options: dict[str, dict[str, Any]] = _plugin_field(
         {},
-        'JSON of options by plug-in, e.g. {"MyJudge": {"url": "http://judge:8000"}}; `eacps '
-        "settings` lists them. A value `$NAME` is taken from that environment variable.",
+        'JSON object of options by plug-in, e.g. {"MyJudge": {"url": "http://judge:8000"}}; `eacps '
+        "settings` lists them. A value `$NAME` is read from that environment variable.",
         results=True,
         # Some may be secret; only the plug-ins know which.
         repr=False,
@@ -394,7 +394,7 @@ class Settings(BaseSettings):
     )
     threads: int = _machine_field(0, "CPU threads of one worker; 0: all cores / workers.", ge=0)
     data_dir: Path = _machine_field(
-        Path(".eacps"), "Folder for database, artifacts, locks and EACPS_URL_SECRET."
+        Path(".eacps"), "Folder for the database, artifacts, locks and secret."
     )
     database_url: str = _machine_field(
         "", "Jobs database: postgresql://… Empty: SQLite in EACPS_DATA_DIR."
@@ -406,26 +406,28 @@ class Settings(BaseSettings):
         "", "This machine's stable name in the jobs database; empty: hostname."
     )
     retention_days: float = _machine_field(
-        30.0, "How long finished jobs and artifacts are kept.", gt=0
+        30.0, "How many days finished jobs and artifacts are kept.", gt=0
     )
-    search_concurrency: int = _machine_field(4, "Tasks searched at the same time.", ge=1, le=256)
+    search_concurrency: int = _machine_field(
+        4, "Maximum number of parallel searches.", ge=1, le=256
+    )
     batch_timeout_seconds: float = _machine_field(
         900.0, "A batch that runs longer counts as hung.", gt=0
     )
     stale_after_seconds: float = _machine_field(
-        30.0, "A worker that is silent for longer counts as dead (several machines).", gt=0
+        30.0, "A worker without a heartbeat for this long counts as dead (several machines).", gt=0
     )
 
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
     port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
     public_url: str = _web_field(
-        "", "This backend's address as browsers and Label Studio reach it."
+        "", "This backend's address as seen from browsers and Label Studio."
     )
     url_secret: SecretStr = _web_field(
-        SecretStr(""), "Key that signs image URLs. Empty: one is created in EACPS_DATA_DIR."
+        SecretStr(""), "Secret that signs image URLs. Empty: created and stored in EACPS_DATA_DIR."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _web_field(
-        "INFO", "Least severe log line that is shown."
+        "INFO", "Minimum level of log lines."
     )
     log_format: Literal["text", "json"] = _web_field("text", "Log lines as text, or as JSON.")
 
@@ -438,13 +440,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, and that over `.env`, each value as a whole."""
-        return init_settings, _Unmixed(env_settings), _Unmixed(dotenv_settings)
+        """Arguments override the environment, which overrides `.env`; dicts are not merged."""
+        return init_settings, _UnmergedSource(env_settings), _UnmergedSource(dotenv_settings)
 
     @field_validator("editor", "clip", "verifier")
     @classmethod
-    def _in_the_pack(cls, value: str) -> str:
-        # The pack is part of the package, wherever that is installed; 0.1 had it in the checkout.
+    def _resolve_demo_pack(cls, value: str) -> str:
+        # 0.1 had the pack at this path in the checkout; now it is in the package.
         named = Path(value)
         if named.parts[:2] == ("demo", "pack") and not named.exists():
             return str(DEMO_PACK.joinpath(*named.parts[2:]))
@@ -452,7 +454,7 @@ class Settings(BaseSettings):
 
     @field_validator("face_engine")
     @classmethod
-    def _a_known_engine(cls, value: str) -> str:
+    def _check_face_engine(cls, value: str) -> str:
         installed = [point.name for point in plugins.installed(plugins.FACE_ENGINES)]
         known = ("auto", "insightface", "basic", *installed)
         if value not in known and not plugins.is_reference(value):
@@ -461,14 +463,14 @@ class Settings(BaseSettings):
 
     @field_validator("face_boosts")
     @classmethod
-    def _whole_tiles(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_boosts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or any(side % 128 or not 128 <= side <= 1024 for side in value):
             raise ValueError("must be a list of multiples of 128 from 128 to 1024")
         return value
 
     @field_validator("face_blends", "face_shapes")
     @classmethod
-    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or any(not 0 <= share <= 1 for share in value):
             raise ValueError("must be a list of numbers from 0 to 1")
         return value
@@ -484,7 +486,7 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _of_a_known_kind(cls, value: str) -> str:
+    def _check_database_url(cls, value: str) -> str:
         known = ("postgresql://", "postgres://", "postgresql+psycopg://", "sqlite:///")
         if value and not value.startswith(known):
             raise ValueError("must begin with postgresql:// or sqlite:///")
@@ -492,61 +494,61 @@ class Settings(BaseSettings):
 
     @field_validator("label_studio_url", "public_url")
     @classmethod
-    def _without_trailing_slash(cls, value: str) -> str:
+    def _check_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
 
     @property
     def resolved_database_url(self) -> str:
-        """The jobs database that is really used."""
+        """The URL of the jobs database, after applying the default."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'jobs.sqlite'}"
 
     @property
     def resolved_artifacts_url(self) -> str:
-        """The artifact store that is really used."""
+        """The URL of the artifact store, after applying the default."""
         return self.artifacts_url or f"file://{self.data_dir.resolve() / 'artifacts'}"
 
     @property
     def resolved_public_url(self) -> str:
-        """The address under which others reach this backend."""
+        """The address of this backend, after applying the default."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
     @property
     def plan(self) -> SearchPlan:
-        """The search that these settings ask for."""
+        """The search plan of these settings."""
         return SearchPlan(
             self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
         )
 
     @property
     def verifiers(self) -> tuple[str, ...]:
-        """The verifiers that EACPS_VERIFIER names."""
+        """The names in EACPS_VERIFIER."""
         return tuple(name for part in self.verifier.split(",") if (name := part.strip()))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when, and only when, a setting that changes results changes."""
+        """A hash of all settings that change results."""
         return fingerprints.fingerprint(self)
 
     @cached_property
     def equipment(self) -> str:
-        """What a worker with these settings loads."""
+        """A hash of the models that a worker loads with these settings."""
         return fingerprints.equipment(self)
 
     @property
     def model_version(self) -> str:
-        """What Label Studio shows as the model's version."""
+        """The model version that Label Studio shows."""
         return f"{plugins.label(self.strategy)}-{self.fingerprint}"
 
 
 def group_of(field: FieldInfo) -> str:
-    """The title under which this setting is listed; empty when it was declared without one."""
+    """The group of this setting, or an empty string."""
     return str(_marks(field).get("group", ""))
 
 
 def changes_results(field: FieldInfo) -> bool:
-    """Whether a change of this setting changes what a search returns."""
+    """Whether this setting changes what a search returns."""
     return bool(_marks(field).get("changes_results"))
 
 
@@ -555,28 +557,28 @@ def _marks(field: FieldInfo) -> Mapping[str, Any]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment and `.env`; a wrong one raises SettingsError naming it."""
+    """Load settings from the environment and `.env`; raises SettingsError for an invalid one."""
     _refuse_unknown_variables()
-    given = {_field_named(name): value for name, value in overrides.items()}
+    given = {_field_of(name): value for name, value in overrides.items()}
     try:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = _named(str(first["loc"][0]) if first["loc"] else "")
+        name = _variable_of(str(first["loc"][0]) if first["loc"] else "")
         problem = first["msg"].removeprefix("Value error, ").removesuffix(".")
         raise SettingsError(f"{name}: {problem}.", hint=f"Change {name}.") from None
     except PydanticSettingsError as error:
-        # Its message names only the field; our users know the variable.
+        # Its message names the field, but users know the variable.
         field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
-        name = _named(field)
+        name = _variable_of(field)
         raise SettingsError(f"{name} is not JSON.", hint=f"Change {name}.") from None
     except Exception as error:
         raise SettingsError(f"Settings could not be read: {error}.") from None
 
 
-def _named(field: str) -> str:
-    """The variable that set a field; of an unset one, the preferred name."""
-    # Errors name a field that has aliases by its first alias.
+def _variable_of(field: str) -> str:
+    """The variable that set a field; if it is unset, the preferred name."""
+    # pydantic's errors name a field with aliases by its first alias.
     every = {field: variable_names(field) for field in Settings.model_fields}
     names = next((known for own, known in every.items() if field in (own, *known)), (field,))
     given = {**variables_of_env_file(), **os.environ}
@@ -584,33 +586,33 @@ def _named(field: str) -> str:
 
 
 def _refuse_unknown_variables() -> None:
-    """A misspelt setting would silently do nothing; say which one was probably meant."""
+    """Raise SettingsError for a misspelt setting, which would be ignored silently."""
     known = {name for field in Settings.model_fields for name in variable_names(field)}
     for name in (*os.environ, *variables_of_env_file()):
         if name.startswith(_PREFIX) and not name.startswith(_OUTSIDE) and name not in known:
-            raise _no_setting(name, known)
+            raise _unknown_setting(name, known)
 
 
-def _no_setting(name: str, known: Iterable[str]) -> SettingsError:
+def _unknown_setting(name: str, known: Iterable[str]) -> SettingsError:
     nearest = difflib.get_close_matches(name, list(known), n=1)
     meant = f"Did you mean {nearest[0]}?" if nearest else "`eacps settings` lists them all."
     return SettingsError(f"There is no setting {name}.", hint=meant)
 
 
-def _field_named(name: str) -> str:
-    """The field of a name that may also be a variable's, without `EACPS_` and in lower case."""
+def _field_of(name: str) -> str:
+    """The field for a name, which may also be a variable's without `EACPS_` and in lower case."""
     by_variable = {
         variable.removeprefix(_PREFIX).lower(): field
         for field in Settings.model_fields
         for variable in variable_names(field)
     }
     if name not in Settings.model_fields and name not in by_variable:
-        raise _no_setting(name, by_variable)
+        raise _unknown_setting(name, by_variable)
     return name if name in Settings.model_fields else by_variable[name]
 
 
 def variables_of_env_file() -> dict[str, str | None]:
-    """What `.env` says, in the folder where the command was started."""
+    """The variables in the `.env` of the current folder."""
     return dotenv_values(".env") if Path(".env").is_file() else {}
 
 

@@ -1,1 +1,1 @@
-"""Every search under every judge, at equal cost, against an oracle that guides none of them."""
+"""Compares all searches with all judges at equal cost, by an oracle that guides none of them."""

@@ -27,7 +27,7 @@ SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("easy", "held-out"): (40, 0),
     ("hard", "held-out"): (40, 0),
 }
-"""Tasks, and how many of them are also searched by what makes children."""
+"""The number of tasks, and how many of them are also searched with children."""
 QUICK: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("medium", "held-in"): (6, 2),
     ("medium", "held-out"): (6, 2),
@@ -36,7 +36,7 @@ NAME: Final = "search"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, measure, write rows and report."""
+    """Parse the command line, measure, and write rows and report."""
     options = _options(arguments)
     target: Path = options.out / f"{options.name}.jsonl"
     if options.report_only:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EacpsError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
-        raise SystemExit("Stopped; what was rendered is kept. The same command goes on.") from None
+        raise SystemExit("Stopped. Run the same command again to resume.") from None
     header = {**machine(options.threads), "command": _command(arguments)}
     rows = [header, *rows_of(work, done, bench)]
     options.out.mkdir(parents=True, exist_ok=True)

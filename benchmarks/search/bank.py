@@ -1,4 +1,4 @@
-"""What was rendered and judged before: an append-only folder per task, safe against any kill."""
+"""A cache of renders and scores: a crash-safe, append-only folder per task."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from eacps.domain import Noise, from_json, to_json
 
 END: Final = -1
-"""Stands for the end of a render where a step is meant."""
+"""The step number of the end of a render."""
 
 
 @dataclass(frozen=True, order=True)
 class Wanted:
-    """A look at one render: its recipe, and the step at which it is looked at."""
+    """A look at a render: its recipe and the step."""
 
     key: str
     step: int
@@ -28,7 +28,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some renders of one task: a picture of each at each step, and why some failed."""
+    """Some renders of one task: a picture of each at each step, and failures."""
 
     keys: list[str]
     steps: list[int]
@@ -38,8 +38,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scores:
-    """One scorer's numbers for a shard: values [render, step, name], and features if it tells
-    likenesses: [render, step, feature]."""
+    """One scorer's values for a shard [render, step, name], and optionally features
+    [render, step, feature]."""
 
     names: list[str]
     values: NDArray[numpy.float64]
@@ -60,7 +60,7 @@ class Bank:
         self._count = 0
 
     def load(self, scorers: Iterable[str], scored: Callable[[Shard, str], Scores]) -> None:
-        """Read every shard; `scored(shard, name)` is for what a scorer has not judged yet."""
+        """Read all shards; `scored(shard, name)` computes missing scores."""
         for path in sorted(self.folder.glob("*.npz")):
             if "." in path.stem:
                 continue
@@ -68,7 +68,7 @@ class Bank:
             self._take(shard, [self._scores(path, shard, name, scored) for name in scorers])
 
     def add(self, shard: Shard, scores: Mapping[str, Scores]) -> None:
-        """Keep a shard: scores first, so that a shard is there only when it is whole."""
+        """Store a shard: its scores first, so that an existing shard is complete."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._count:04d}.npz"
         for name, one in scores.items():
@@ -81,16 +81,16 @@ class Bank:
         self._take(shard, list(scores.values()))
 
     def view(self, wanted: Wanted) -> View | None:
-        """What the judges saw there, or None where nobody has looked yet."""
+        """The scores of a look, or None if it is missing."""
         return self._views.get(wanted)
 
     def features(self, wanted: Wanted) -> NDArray[numpy.float64]:
-        """CLIP's unit features of that look."""
+        """The CLIP features of a look, as a unit vector."""
         return self._features[wanted]
 
     @property
     def keys(self) -> list[str]:
-        """The recipes of all renders, in the order in which they were made."""
+        """The recipes of all renders, in the order of rendering."""
         return list(dict.fromkeys(wanted.key for wanted in self._views))
 
     def _take(self, shard: Shard, scores: Sequence[Scores]) -> None:
@@ -129,7 +129,7 @@ def noise_of(key: str) -> tuple[Noise, str]:
 
 
 def missing(bank: Bank, looks: Iterable[Wanted]) -> list[Wanted]:
-    """Those looks that the bank cannot answer."""
+    """The looks that the bank does not have."""
     return [look for look in looks if bank.view(look) is None and look.key not in bank.failures]
 
 

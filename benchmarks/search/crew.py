@@ -17,7 +17,7 @@ _bench: Bench
 def measured(
     work: Sequence[Assignment], bench: Bench, setup: Setup, workers: int, threads: int
 ) -> list[Measured]:
-    """What was found out about every task, in order."""
+    """The results of all tasks, in order."""
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("tasks", total=len(work))
         if workers <= 1:

@@ -1,4 +1,4 @@
-"""Which searches are compared: strategies with their settings, and the judges they run under."""
+"""The searches to compare: strategies with settings, and judges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Rungs = list[list[float]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One point of a curve: a strategy with settings, under some judges."""
+    """A point of a curve: a strategy with settings, and its judges."""
 
     label: str
     family: str
@@ -41,10 +41,10 @@ class Entry:
     judges: tuple[str, ...] = ()
     batch_size: int = BATCH_SIZE
     local: bool = False
-    """It makes children, which depend on the judge: it runs on fewer tasks, for they cost much."""
+    """It makes children, which depend on the judge and are expensive, so it runs on fewer tasks."""
 
     def plan(self, judge: Judge, seed: int, steps: int) -> SearchPlan:
-        """The plan, with what only the judge can say: the span of its potentials."""
+        """The plan, with parameters that depend on the judge's range of potentials."""
         known = {parameter.name for parameter in describe(self.strategy).parameters}
         spans = {"lowest": judge.lowest, "highest": judge.highest}
         spans = {name: value for name, value in spans.items() if name in known}
@@ -53,7 +53,7 @@ class Entry:
 
 
 def entries(strategies: Sequence[str] = ()) -> list[Entry]:
-    """All that is compared, or only these strategies; best of N is always there."""
+    """All entries, or only these strategies and best of N."""
     found = [*_baselines(), *_searches()]
     known = {entry.strategy for entry in found}
     referred = [name for name in strategies if is_reference(name)]
@@ -86,7 +86,7 @@ def _baselines() -> list[Entry]:
 
 
 def _without_truth(*judges: str) -> tuple[str, ...]:
-    """These judges and the best that there are."""
+    """These judges and the best available one."""
     together = (TOGETHER,) if has_verifier() else ()
     return tuple(dict.fromkeys((*judges, best_judge(), *together)))
 
@@ -225,8 +225,8 @@ def _stairs(rungs: Rungs) -> str:
 
 
 def _of_others(name: str) -> list[Entry]:
-    """A strategy that this list does not know: with its defaults, or with what its module lists
-    under POINTS: settings, one mapping for each point of its curve."""
+    """The entries of another strategy: its defaults, or the parameters that its module lists as
+    POINTS, one mapping per point of its curve."""
     module = sys.modules.get(getattr(STRATEGIES.get(name), "__module__", ""))
     points = getattr(module, "POINTS", [{}])
     judges = tuple(dict.fromkeys((CLIP, best_judge(), ORACLE)))

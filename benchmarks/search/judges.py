@@ -1,4 +1,4 @@
-"""Who ranks candidates: the product's potentials, the oracle itself, and the oracle misheard."""
+"""The judges: the product's potentials, the oracle, and the oracle with noise."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ VERIFIER: Final = "verified"
 TOGETHER: Final = "verified + pf_dir"
 ORACLE: Final = "oracle"
 NOISES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Standard deviations of what is added to the oracle's judgement, which spans 0 to 2."""
+"""Standard deviations of the noise added to the oracle's judgement, which is in 0..2."""
 
 Judging = Callable[[str, Wanted, View], tuple[float, tuple[Metric, ...]]]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns what was seen of a render into the potential, and the metrics that a strategy reads."""
+    """Turns the scores of a look into a potential and the metrics that strategies use."""
 
     name: str
     judge: Judging
@@ -41,7 +41,7 @@ class Judge:
 
 
 def judges() -> dict[str, Judge]:
-    """Every judge that can be had here, the weakest first."""
+    """All available judges, the weakest first."""
     found = [
         _weighted(CLIP, {"pf": 1.0}, CLIP_METRICS),
         _eacps(),
@@ -57,12 +57,12 @@ def judges() -> dict[str, Judge]:
 
 
 def best_judge() -> str:
-    """The best one that does not know the truth."""
+    """The best judge that does not know the ground truth."""
     return VERIFIER if has_verifier() else DIRECTION
 
 
 def misheard(noise: float) -> str:
-    """The name of the oracle with noise on its judgement."""
+    """The name of the oracle with noise."""
     return f"{ORACLE} + noise {noise:g}"
 
 
@@ -90,7 +90,7 @@ def _by_potential(name: str, potential: Potential, seen: Sequence[str]) -> Judge
 
 
 def _truth(view: View) -> float:
-    # Success decides, the graded score breaks ties: this is the ceiling of every search.
+    # Success, with the graded score as a tie-breaker: the upper bound of every search.
     return view["success"] + view["score"]
 
 

@@ -1,4 +1,4 @@
-"""What the searches stand on: how early previews tell the end, how children take after parents."""
+"""How well previews predict results, and how similar children are to their parents."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CHILDREN_FROM: Final = 1_000_000
 
 
 def candidate_looks(problem: Problem) -> list[Wanted]:
-    """The ends of the first candidates; their previews come with them."""
+    """The results of the first candidates, which include their previews."""
     return [Wanted(key_of(noise), END) for noise in first_noises(problem, CANDIDATES)]
 
 
 def first_noises(problem: Problem, count: int) -> list[Noise]:
-    """The noises that every search of this task draws first."""
+    """The first noises of every search of this task."""
     return [Noise(derived_seed(problem.seed, index)) for index in range(count)]
 
 
 def children(problem: Problem) -> dict[str, list[tuple[Noise, Noise]]]:
-    """Parents and children by how the children arise: whoever the parent is, not only elites."""
+    """Pairs of parents and children by kind of move, for all parents and not only good ones."""
     noises = first_noises(problem, 2 * PARENTS)
     parents = noises[:PARENTS]
     pairs: dict[str, list[tuple[Noise, Noise]]] = {}
@@ -49,12 +49,12 @@ def children(problem: Problem) -> dict[str, list[tuple[Noise, Noise]]]:
 
 
 def angle_name(angle: float) -> str:
-    """What a move by that angle is called."""
+    """The name of a move by this angle."""
     return f"angle {angle:g}"
 
 
 def child_looks(problem: Problem) -> list[Wanted]:
-    """What has to be rendered to compare children with their parents."""
+    """The looks that are needed to compare children with their parents."""
     noises = [noise for pairs in children(problem).values() for pair in pairs for noise in pair]
     return [Wanted(key_of(noise), END) for noise in noises]
 
@@ -62,8 +62,8 @@ def child_looks(problem: Problem) -> list[Wanted]:
 def previews(
     problem: Problem, bank: Bank, judges: Mapping[str, Judge], steps: Sequence[int]
 ) -> Any:
-    """By judge and step (END: the result itself): rank correlation of what the judge says there
-    with what it says at the end, with the truth at the end, and the AUC for success at the end."""
+    """By judge and step (END: the result): the rank correlation of the judge's potential with its
+    final potential and with the final truth, and the AUC for final success."""
     keys = [look.key for look in candidate_looks(problem)]
     finals = [_seen(bank, Wanted(key, END)) for key in keys]
     truth = [view["success"] + view["score"] for view in finals]
@@ -83,8 +83,8 @@ def previews(
 
 
 def kinship(problem: Problem, bank: Bank, judges: Mapping[str, Judge]) -> Any:
-    """By kind of child and judge: scores of parent and child less the mean of the task's
-    candidates; and how alike the two pictures are to CLIP."""
+    """By kind of move and judge: the scores of parent and child minus the mean of the task's
+    candidates, and the CLIP similarity of both pictures."""
     keys = [look.key for look in candidate_looks(problem)]
     told: dict[str, dict[str, list[list[float]]]] = {}
     for kind, pairs in children(problem).items():
@@ -114,5 +114,5 @@ def _potential(problem: Problem, bank: Bank, judge: Judge, look: Wanted) -> floa
 
 def _seen(bank: Bank, look: Wanted) -> Mapping[str, float]:
     view = bank.view(look)
-    assert view is not None, f"nobody has looked at {look}"
+    assert view is not None, f"missing: {look}"
     return view

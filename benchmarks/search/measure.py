@@ -1,4 +1,4 @@
-"""One task: every search of it, with what is missing rendered in as few batches as possible."""
+"""Runs all searches of a task, rendering missing looks in as few batches as possible."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Assignment:
     index: int
     of: int
     local: bool
-    """Also with the searches that make children."""
+    """Whether to include the searches that make children."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all tasks share."""
+    """The configuration that all tasks share."""
 
     cache: Path
     strategies: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was found out about one task."""
+    """The results of one task."""
 
     findings: Mapping[tuple[str, str], Finding]
     previews: Any
@@ -59,7 +59,7 @@ class Bench:
         self._problems = lru_cache(None)(problems)
 
     def measured(self, work: Assignment) -> Measured:
-        """Search one task in every way."""
+        """Run all searches of one task."""
         workshop = self.workshop(work.level)
         problem = self._problems(work.level, work.part, work.of)[work.index]
         bank = workshop.bank(problem)
@@ -75,8 +75,8 @@ class Bench:
     def _findings(
         self, workshop: Workshop, problem: Problem, bank: Bank, chosen: Sequence[Entry]
     ) -> dict[tuple[str, str], Finding]:
-        """Searches run until they ask for what nobody has rendered; what all of them lack is
-        rendered together, and those that stopped begin again."""
+        """Run all searches until they need missing renders; render these together, and restart the
+        interrupted searches."""
         waiting = [(entry, name) for entry in chosen for name in entry.judges]
         findings: dict[tuple[str, str], Finding] = {}
         while waiting:
@@ -105,7 +105,7 @@ class Bench:
 
 
 def fill(workshop: Workshop, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
-    """Render those looks that the bank lacks."""
+    """Render the looks that the bank does not have."""
     lacking = missing(bank, looks)
     if lacking:
         workshop.make(problem, bank, list(dict.fromkeys(lacking)))
@@ -114,7 +114,7 @@ def fill(workshop: Workshop, problem: Problem, bank: Bank, looks: Sequence[Wante
 def filled(
     workshop: Workshop, problem: Problem, bank: Bank, search: Callable[[], SearchResult]
 ) -> SearchResult:
-    """One search, with what it lacks rendered for it."""
+    """Run a search, rendering missing looks."""
     while True:
         try:
             return search()

@@ -1,4 +1,4 @@
-"""The report's picture."""
+"""The plots of the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOURS: Final = (
 
 
 def draw(main: Results, target: Path) -> Path:
-    """Six panels, written as PNG."""
+    """Draw six panels and write them as PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -43,7 +43,7 @@ def draw(main: Results, target: Path) -> Path:
 
 
 def _curves(axis: Any, main: Results, judge: str) -> None:
-    """Quality against cost, a family a colour; the line joins what no cheaper point beats."""
+    """Quality against cost, with a colour per family; lines connect Pareto-optimal points."""
     for colour, family in zip(COLOURS * 3, main.families, strict=False):
         points = main.under(judge, family)
         if not points:
@@ -147,7 +147,7 @@ def _kinship(axis: Any, main: Results) -> None:
 
 
 def _leads(axis: Any, main: Results) -> None:
-    """What each search of about the baseline's cost is ahead of it."""
+    """The lead over the baseline of searches with a similar cost."""
     judge = main.best_judge
     base = main.baseline(judge)
     near = [r for r in main.under(judge) if 2.0 <= r.nfe <= 9.0 and r.search != base.search]

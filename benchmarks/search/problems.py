@@ -1,4 +1,4 @@
-"""Tasks whose truth is known, each with the one seed that all searches of it share."""
+"""Tasks with known ground truth, each with a seed that all its searches share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eacps.search.seeds import derived_seed
 from eacps.settings import Settings
 
 Part = Literal["held-in", "held-out"]
-"""Settings are chosen on `held-in`; `held-out` is only ever reported."""
+"""Settings are chosen on `held-in`; `held-out` is only reported."""
 PARTS: Final[tuple[Part, ...]] = ("held-in", "held-out")
 
 
@@ -33,13 +33,13 @@ class Problem:
 
     @property
     def seed(self) -> int:
-        """Searches of one task begin with the same noises, so that they are compared in pairs."""
+        """The seed of all searches of this task, which allows paired comparisons."""
         level = level_named(self.level)
         root = level.held_in_seed if self.part == "held-in" else level.held_out_seed
         return derived_seed(root, self.index)
 
     def task(self, plan: SearchPlan) -> EditTask:
-        """What the pipeline searches."""
+        """The task for the search loop."""
         return EditTask(self.name, self.bear.instruction, plan=plan)
 
 
@@ -56,7 +56,7 @@ def level_named(name: str) -> Level:
 
 
 def settings_of(level: str) -> Settings:
-    """The level's editor and sampling, and the pack's judges; the environment plays no part."""
+    """The level's editor and sampling, and the pack's judges, independent of the environment."""
     sampling = level_named(level).settings
     return Settings(
         _env_file=None,

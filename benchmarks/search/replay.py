@@ -1,4 +1,4 @@
-"""A real search, run by the real pipeline, on renders that were made before; NFE as if run."""
+"""Runs real searches on cached renders, and counts NFE as if they were rendered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eacps.runner.judging import NEAREST
 
 
 class MissingLooksError(Exception):
-    """The bank lacks what the search asks for; render it and run the search again."""
+    """The bank lacks looks that the search needs; render them and run the search again."""
 
     def __init__(self, looks: Sequence[Wanted]) -> None:
         super().__init__(f"{len(looks)} looks are missing")
@@ -24,7 +24,7 @@ class MissingLooksError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a search ended with: the oracle's word on its best, and what it cost."""
+    """The result of a search: the oracle's verdict on its best candidate, and the cost."""
 
     success: bool
     strict: bool
@@ -33,23 +33,23 @@ class Finding:
     pf: float
     lpips: float
     nfe: float
-    """In full renders."""
+    """The cost in full renders."""
 
 
 class Recording:
-    """Stands in for the devices: answers from the bank what a device would have answered."""
+    """Replaces the devices by answers from the bank."""
 
     def __init__(self, problem: Problem, bank: Bank, judge: Judge, nfe_per_step: int) -> None:
         self._problem, self._bank, self._judge = problem, bank, judge
         self.nfe_per_step = nfe_per_step
 
     def searched(self, plan: SearchPlan) -> SearchResult:
-        """The search as the pipeline runs it."""
+        """Run the search."""
         self._steps = plan.steps
         return search(self._problem.task(plan), self.run_batches)
 
     def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
-        """One candidate per trial, or a MissingLooksError that names all that is missing."""
+        """Return one candidate per trial; raises MissingLooksError with all missing looks."""
         lacking = missing(self._bank, [look_of(trial) for batch in batches for trial in batch])
         if lacking:
             raise MissingLooksError(lacking)
@@ -90,13 +90,13 @@ class Recording:
 
 
 def look_of(trial: Trial) -> Wanted:
-    """Where a trial is looked at when its call ends."""
+    """The look at a trial at the end of its call."""
     step = END if trial.to_step is None else trial.to_step
     return Wanted(key_of(trial.noise, trial.instruction_suffix), step)
 
 
 def found(bank: Bank, recording: Recording, plan: SearchPlan) -> Finding:
-    """Run the search and hold its best against the truth."""
+    """Run the search and compare its best candidate with the truth."""
     try:
         result = recording.searched(plan)
     except SearchError:

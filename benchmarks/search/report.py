@@ -1,4 +1,4 @@
-"""The report: tables as Markdown and HTML, plots as PNG, all from the rows alone."""
+"""Writes the report from the rows: tables as Markdown and HTML, plots as PNG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WANTED_SHARE: Final = 0.708
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table with a word on how to read it."""
+    """A table with a title and an explanation."""
 
     title: str
     about: str
@@ -33,14 +33,14 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """For documents."""
+        """The table as Markdown."""
         lines = [self.head, tuple("---" for _ in self.head), *self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"### {self.title}\n\n{self.about}\n\n{table}\n"
 
     @property
     def html(self) -> str:
-        """For browsers."""
+        """The table as HTML."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -53,7 +53,7 @@ class Table:
 
 
 def report(rows: Sequence[Mapping[str, Any]], out: Path, name: str) -> list[Path]:
-    """Write NAME.md, NAME.html and NAME.png beside the rows; returns what was written."""
+    """Write NAME.md, NAME.html and NAME.png next to the rows; returns their paths."""
     pairs = [(row["level"], row["part"]) for row in rows if row["kind"] == "set"]
     sets = [Results(rows, level, part) for level, part in pairs]
     main = _set(sets, "held-out")
@@ -71,7 +71,7 @@ def report(rows: Sequence[Mapping[str, Any]], out: Path, name: str) -> list[Path
 
 
 def _set(sets: Sequence[Results], part: str) -> Results:
-    """The medium level's set of that part, or what comes nearest to it."""
+    """The medium level's set of this part, or the closest one."""
 
     def distance(one: Results) -> tuple[bool, bool]:
         return one.part != part, one.level != "medium"

@@ -1,4 +1,4 @@
-"""Rows of one run, asked like a table."""
+"""Queries on the rows of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmarks.search.statistics import (
 
 @dataclass(frozen=True)
 class Run:
-    """One search under one judge on one set: values per task."""
+    """A search with one judge on one set of tasks, with values per task."""
 
     row: Mapping[str, Any]
 
@@ -38,17 +38,17 @@ class Run:
 
     @property
     def family(self) -> str:
-        """The curve that it is a point of."""
+        """The curve to which it belongs."""
         return str(self.row["family"])
 
     @property
     def judge(self) -> str:
-        """Who ranked its candidates."""
+        """The judge that ranked its candidates."""
         return str(self.row["judge"])
 
     @cached_property
     def success(self) -> Numbers:
-        """Whether the oracle calls the result right."""
+        """Whether the oracle accepts the result, per task."""
         return numpy.array([float(bit) for bit in self.row["success"]])
 
     def values(self, name: str) -> Numbers:
@@ -62,26 +62,26 @@ class Run:
 
     @property
     def tasks(self) -> int:
-        """On how many tasks it ran."""
+        """The number of tasks."""
         return len(self.success)
 
 
 @dataclass(frozen=True)
 class Duel:
-    """A search against another on the tasks that both ran on."""
+    """A comparison of two searches on their common tasks."""
 
     difference: Estimate
-    """Of success rates."""
+    """The difference of success rates."""
     graded: Estimate
-    """Of the oracle's graded scores."""
+    """The difference of the oracle's graded scores."""
     successes: Record
-    """Decided where one succeeded and the other did not."""
+    """By success."""
     scores: Record
-    """Decided wherever the oracle's graded scores differ."""
+    """By the oracle's graded scores."""
 
 
 class Results:
-    """One set of tasks of one results file."""
+    """A set of tasks in a results file."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], level: str, part: str) -> None:
         own = [row for row in rows if row.get("level") == level and row.get("part") == part]
@@ -92,61 +92,61 @@ class Results:
 
     @property
     def judges(self) -> list[str]:
-        """Those under whom the baseline ran."""
+        """The judges with which the baseline ran."""
         return [run.judge for run in self.runs if run.search == BASELINE]
 
     @property
     def best_judge(self) -> str:
-        """The verifier, or what stands in for it."""
+        """The verifier, or its replacement."""
         return VERIFIER if VERIFIER in self.judges else DIRECTION
 
     def run(self, search: str, judge: str) -> Run | None:
-        """That search under that judge, if it ran."""
+        """A search with a judge, or None if it did not run."""
         return next((r for r in self.runs if (r.search, r.judge) == (search, judge)), None)
 
     def baseline(self, judge: str) -> Run:
-        """Best of 8 under that judge."""
+        """Best of 8 with this judge."""
         run = self.run(BASELINE, judge)
         assert run is not None, f"best of 8 did not run under {judge}"
         return run
 
     def under(self, judge: str, family: str | None = None) -> list[Run]:
-        """All searches under a judge, the cheapest first."""
+        """All searches with a judge, the cheapest first."""
         found = [r for r in self.runs if r.judge == judge and family in (None, r.family)]
         return sorted(found, key=lambda run: run.nfe)
 
     @property
     def families(self) -> list[str]:
-        """All curves."""
+        """The names of all curves."""
         return list(dict.fromkeys(run.family for run in self.runs))
 
     def standing(self, run: Run) -> float:
-        """A search's success as if it had run on all tasks: the baseline's, plus what it was
-        ahead of the baseline on its own tasks."""
+        """An estimate of a search's success on all tasks: that of the baseline plus the lead over
+        it on the search's tasks."""
         base = self.baseline(run.judge).success
         return float(base.mean() + (run.success - base[: run.tasks]).mean())
 
     def single(self) -> Estimate:
-        """How often one attempt succeeds."""
+        """The success rate of a single attempt."""
         run = self.run("best of 1", CLIP)
         assert run is not None
         return mean_interval(run.success)
 
     def auc(self, judge: str, step: int = END) -> Estimate:
-        """How well a judge at that step tells success at the end, inside tasks with both."""
+        """The AUC of a judge at a step for final success, within tasks with both outcomes."""
         return finite_mean(self._told(judge, step, 2))
 
     def foresight(self, judge: str, step: int) -> Estimate:
-        """Rank correlation, inside tasks, of a preview's potential with the final one."""
+        """The rank correlation, within tasks, of a preview's potential with the final one."""
         return finite_mean(self._told(judge, step, 0))
 
     def foretold_truth(self, judge: str, step: int) -> Estimate:
-        """Rank correlation, inside tasks, of a preview's potential with the final truth."""
+        """The rank correlation, within tasks, of a preview's potential with the final truth."""
         return finite_mean(self._told(judge, step, 1))
 
     @property
     def preview_steps(self) -> list[int]:
-        """Where previews were judged."""
+        """The steps of previews."""
         steps = {row["step"] for row in self._rows if row["kind"] == "preview"}
         return sorted(steps - {END})
 
@@ -188,7 +188,7 @@ class Results:
 
 
 def duel(ours: Run, theirs: Run) -> Duel:
-    """Both on the tasks that both ran on, which are the first ones of the set."""
+    """Compare two searches on their common tasks, which are the first of the set."""
     count = min(ours.tasks, theirs.tasks)
     mine, other = ours.success[:count], theirs.success[:count]
     return Duel(
@@ -202,7 +202,7 @@ def duel(ours: Run, theirs: Run) -> Duel:
 
 
 def reached(points: Sequence[Run], goal: Run) -> Estimate:
-    """The NFE at which a family's curve reaches the goal's rate of success."""
+    """The NFE at which a family's curve reaches the success rate of the goal."""
     count = min(run.tasks for run in (*points, goal))
     return nfe_to_reach(
         [run.values("nfe")[:count].tolist() for run in points],

@@ -1,4 +1,4 @@
-"""What was measured as plain rows: all that the report needs, and all that others may check."""
+"""The measurements as plain rows, from which the report is made."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def _bits(values: Sequence[bool]) -> str:
 
 
 def _short(value: float) -> float | None:
-    # JSON has no NaN: None stands for "cannot be said of this task"
+    # JSON has no NaN: None means undefined for this task
     return None if value != value else round(value, 4)  # noqa: PLR0124

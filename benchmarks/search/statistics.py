@@ -1,4 +1,4 @@
-"""Paired comparisons of searches over tasks, with bootstrap intervals; all seeded."""
+"""Paired comparisons of searches over tasks, with seeded bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def bootstrap(count: int, statistic: Callable[[NDArray[numpy.intp]], Numbers]) -
     value = float(numpy.asarray(statistic(numpy.arange(count)[None]))[0])
     if not len(drawn):
         return Estimate(value, float("nan"), float("nan"))
-    # No point between two: an infinite one cannot be averaged.
+    # Do not interpolate, because values may be infinite.
     low, high = numpy.quantile(drawn, (0.025, 0.975), method="nearest")
     return Estimate(value, float(low), float(high))
 
@@ -120,7 +120,7 @@ def _crossing(cost: Numbers, good: Numbers, aim: float) -> float:
     for index in numpy.argsort(cost, kind="stable"):
         here = (float(cost[index]), float(good[index]))
         if points and here[1] <= points[-1][1]:
-            continue  # dearer and no better: it is no part of the curve
+            continue  # more expensive but not better: not part of the curve
         if here[1] >= aim:
             if not points or here[1] == aim:
                 return here[0]
@@ -160,7 +160,7 @@ def auc(scores: Sequence[float], success: Sequence[bool]) -> float:
 
 
 def finite_mean(values: Sequence[float]) -> Estimate:
-    """The mean over those tasks where there is a number."""
+    """The mean over the tasks with a finite value."""
     array = numpy.asarray(values, float)
     return mean_interval(array[~numpy.isnan(array)])
 

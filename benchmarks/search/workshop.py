@@ -1,4 +1,4 @@
-"""Where looks are made: the level's real editor and scorers, and the oracle, on one CPU thread."""
+"""Renders and judges looks with the level's editor and scorers and the oracle, on one thread."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Numbers = NDArray[numpy.float64]
 Scoring = Callable[
     [Problem, list[Image.Image], list[float]], tuple[Sequence[str], Numbers, Numbers]
 ]
-"""Names, a row of values per image, and a row of features per image (of no width: none)."""
+"""Names, a row of values per image, and a row of features per image (empty: none)."""
 
 
 def has_verifier() -> bool:
-    """Whether the pack brings a verifier, and this version can open it."""
+    """Whether the pack contains a verifier that this version can open."""
     return VERIFIER.is_dir()
 
 
@@ -61,17 +61,17 @@ class Workshop:
 
     @property
     def preview_steps(self) -> list[int]:
-        """Where every render is looked at before its end."""
+        """The steps at which every render is previewed."""
         return sorted({min(max(round(p * self.steps), 1), self.steps - 1) for p in PREVIEWS})
 
     @cached_property
     def nfe_per_step(self) -> int:
-        """Denoiser passes of one image in one step: two where guidance asks a second question."""
+        """Denoiser passes per image and step: two with guidance."""
         return 2 if self.settings.guidance > 1 else 1
 
     @cached_property
     def scorers(self) -> dict[str, Scoring]:
-        """Who judges, by a name that changes with the weights behind it."""
+        """The scorers, by names that contain the digest of their weights."""
         found: dict[str, Scoring] = {
             f"clip-{weights_digest(PACK / 'clip')[:8]}": self._clip,
             f"oracle-{weights_digest(PACK / 'oracle')[:8]}": self._truth,
@@ -81,14 +81,14 @@ class Workshop:
         return found
 
     def bank(self, problem: Problem) -> Bank:
-        """What is known of a task; new judges look at what was rendered before them."""
+        """The cached looks of a task; new judges score existing renders."""
         asked = digest([problem.bear.instruction, problem.bear.source.tobytes().hex()])[:8]
         bank = Bank(self._folder / problem.part / f"{problem.index:04d}-{asked}")
         bank.load(self.scorers, lambda shard, name: self._scored(problem, shard, name))
         return bank
 
     def make(self, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
-        """Render what is wanted, have it judged, keep it."""
+        """Render the looks, judge and store them."""
         asked = {look.step for look in looks if look.step != END}
         steps = sorted({*self.preview_steps, *asked})
         keys = list(dict.fromkeys(look.key for look in looks))

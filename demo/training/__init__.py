@@ -1,1 +1,1 @@
-"""How the pack is made from nothing: `python -m demo.training --out DIR`."""
+"""Trains all models of the demo pack: `python -m demo.training --out DIR`."""

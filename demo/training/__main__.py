@@ -1,4 +1,4 @@
-"""Make the whole pack from nothing: `python -m demo.training --out DIR`."""
+"""Train all models of the demo pack: `python -m demo.training --out DIR`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORT = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One resumable piece of the run: its folder, its length in ticks, and what fills it."""
+    """A resumable stage: its folder, its length in ticks, and the function that fills it."""
 
     name: str
     ticks: int
@@ -31,7 +31,7 @@ class Stage:
 
 
 def stages(recipe: Recipe, work: Path) -> Iterator[Stage]:
-    """The run in order; each stage may read the folders of those before it."""
+    """The stages in order; each may read the folders of earlier ones."""
     from demo.training.autoencoder import Autoencoder, train_autoencoder
     from demo.training.editor import train_editor
     from demo.training.latents import CHUNK, write_latents
@@ -69,7 +69,7 @@ def stages(recipe: Recipe, work: Path) -> Iterator[Stage]:
 
 
 def verifier_stages(recipe: VerifierRecipe, pack: Path, work: Path) -> Iterator[Stage]:
-    """What a verifier needs, in order; the pack's editors and their codec must be there."""
+    """The stages for a verifier; they need the pack's editors and codec."""
     from demo.training.autoencoder import Autoencoder
     from demo.training.evidence import TASKS_IN_BATCH, Attempted, Rendered
     from demo.training.reader import load_reader, train_reader
@@ -110,7 +110,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def run(recipe: Recipe, out: Path, work: Path) -> dict[str, Report]:
-    """Train what is not there yet, then assemble the pack in `out`; return what was measured."""
+    """Train missing parts, assemble the pack in `out`, and return the measurements."""
     from demo.training.package import assemble
 
     work = work / recipe.digest
@@ -121,7 +121,7 @@ def run(recipe: Recipe, out: Path, work: Path) -> dict[str, Report]:
 
 
 def run_verifier(recipe: VerifierRecipe, out: Path, work: Path) -> dict[str, Report]:
-    """Train a verifier on what the editors of the pack in `out` do, and add it to that pack."""
+    """Train a verifier on attempts of the pack's editors, and add it to the pack in `out`."""
     from demo.training.package import add_verifier
 
     work = work / f"verifier-{recipe.digest}-{_editors_digest(out)}"
@@ -149,7 +149,7 @@ def _finished(stages_in_order: Iterator[Stage], work: Path) -> dict[str, Report]
 
 
 def _record(out: Path, part: str, recipe: dict[str, Any], measured: dict[str, Report]) -> None:
-    """Keep in `training.json` how a part was made, beside what it says of other parts."""
+    """Update `training.json` with the recipe and the measurements of a part."""
     path = out / "training.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     known[part] = {"recipe": recipe, "measured": measured}
@@ -157,7 +157,7 @@ def _record(out: Path, part: str, recipe: dict[str, Any], measured: dict[str, Re
 
 
 def _done(stage: Stage, work: Path, tick: Tick) -> Report:
-    """The stage's report; a stage whose folder is there is not run again."""
+    """Run a stage unless its folder exists; returns its report."""
     folder = work / stage.name
     if not folder.is_dir():
         unfinished = work / f"{stage.name}.partial"
@@ -171,23 +171,23 @@ def _done(stage: Stage, work: Path, tick: Tick) -> Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and run."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the pack is written")
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("build/bear-studio"),
-        help="where finished stages are kept, so that a broken run resumes",
+        help="folder for finished stages, to resume interrupted runs",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="times every number of steps")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for all numbers of steps")
     parser.add_argument(
-        "--quick", action="store_true", help="two steps of everything: proves the chain only"
+        "--quick", action="store_true", help="only two steps of everything, as a smoke test"
     )
     parser.add_argument(
         "--only",
         choices=["verifier"],
-        help="train this alone, on the editors of the pack that lies in --out",
+        help="train only this, with the editors of the pack in --out",
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for torch")
     options = parser.parse_args(arguments)
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         library.set_verbosity_error()
         library.disable_progress_bar()
     if options.only and not (options.out / "editor").is_dir():
-        parser.exit(2, f"{options.out} has no editor to learn from; train the whole pack there\n")
+        parser.exit(2, f"{options.out} has no editor; train the whole pack there first\n")
     measured: dict[str, Report] = {}
     if options.only is None:
         recipe = Recipe.quick() if options.quick else Recipe.full(options.scale)

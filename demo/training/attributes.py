@@ -1,4 +1,4 @@
-"""Fitting a network that reads attributes to renders: the same way for whoever needs one."""
+"""Trains networks that classify attributes of renders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def fitted(
     make: Callable[[], Network], stage: Stage, autoencoder: Autoencoder, tick: Tick
 ) -> Network:
-    """A new network, its weights and the renders that it sees from the stage's own seed."""
+    """Train a new network; its weights and renders depend on the stage's seed."""
     torch.manual_seed(stage.seed)
     generator, random = torch.Generator().manual_seed(stage.seed), Random(stage.seed)
     network = make().to(memory_format=torch.channels_last)

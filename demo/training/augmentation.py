@@ -1,4 +1,4 @@
-"""What a picture may suffer before a judge sees it, so that judges work on an editor's output."""
+"""Augmentation that makes renders look like an editor's output."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional
 
 Decode = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
-"""Send pictures through the editor's autoencoder with a little noise on the latents."""
+"""Passes pictures through the editor's autoencoder, with a little noise on the latents."""
 
 
 def softened(
     pictures: torch.Tensor, random: torch.Generator, decode: Decode | None = None
 ) -> torch.Tensor:
-    """Mild damage that leaves every attribute readable."""
+    """Damage pictures mildly, so that all attributes remain readable."""
     if decode is not None:
         half = len(pictures) // 2
         pictures = torch.cat([decode(pictures[:half], random), pictures[half:]])
@@ -40,7 +40,7 @@ def _blurred(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
 
 
 def ruined(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Damage so strong that no instruction counts as satisfied: mush, mixtures, noise, patches."""
+    """Damage pictures so strongly that no instruction counts as satisfied."""
     count = len(pictures)
     others = pictures[torch.randperm(count, generator=random)]
     mush = functional.interpolate(

@@ -32,7 +32,7 @@ def build() -> Any:
 
 
 class Autoencoder:
-    """A trained codec, for everything that only uses it."""
+    """A trained codec, for inference."""
 
     def __init__(self, folder: Path) -> None:
         from diffusers import AutoencoderTiny
@@ -53,18 +53,18 @@ class Autoencoder:
         return pictures.clamp(-1, 1)
 
     def shown(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The pictures as the codec would show them."""
+        """The pictures after encoding and decoding."""
         return torch.cat([self.decoded(self.encoded(part)) for part in torch.split(pictures, 64)])
 
     def noisy(self, pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """The pictures as shown from latents that are a little off."""
+        """The pictures after encoding and decoding with noise on the latents."""
         latents = self.encoded(pictures)
         amount = 0.35 * torch.rand((len(latents), 1, 1, 1), generator=random)
         return self.decoded(latents + amount * torch.randn(latents.shape, generator=random))
 
 
 def train_autoencoder(recipe: Recipe, folder: Path, tick: Tick) -> dict[str, float]:
-    """Write a trained codec; return its PSNR on scenes that it never saw."""
+    """Train and write a codec; return its PSNR on unseen scenes."""
     stage = recipe.autoencoder
     torch.manual_seed(stage.seed)
     generator, random = torch.Generator().manual_seed(stage.seed), Random(stage.seed)

@@ -1,4 +1,4 @@
-"""Sentences about a picture, right and wrong, for training the scorer."""
+"""True and false claims about pictures, for training the scorer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMN = {field: column for column, field in enumerate(FIELDS)}
 
 
 def claim(attributes: Sequence[int], random: Random) -> Instruction:
-    """An instruction that a picture satisfies, or, half of the time, misses in one detail."""
+    """An instruction that a picture satisfies, or, in half of the cases, misses in one detail."""
     count = 1 if random.random() < 0.65 else 2
     wrong = random.randrange(count) if random.random() < 0.5 else None
     parts = random.sample(PARTS, count)

@@ -13,7 +13,7 @@ from eacps.demo.bears import FIELDS, SIZE, attributes, describe, random_edit, ra
 Pictures = NDArray[numpy.uint8]
 Labels = NDArray[numpy.int64]
 Texts = tuple[tuple[str, ...], tuple[str, ...]]
-"""Instructions there (before to after) and back."""
+"""Instructions from before to after, and back."""
 
 SINGLE_EMPTINESS = (0.3, 0.5, 0.7)
 PAIR_EMPTINESS = (0.45, 0.6, 0.75)
@@ -46,6 +46,6 @@ def pairs(count: int, random: Random) -> tuple[Pictures, list[Texts]]:
 
 
 def pair_chunks(count: int, random: Random, size: int) -> Iterator[tuple[Pictures, list[Texts]]]:
-    """`count` pairs, a chunk at a time, so that the pictures never lie in memory all at once."""
+    """`count` pairs in chunks, because all pictures do not fit into memory."""
     for start in range(0, count, size):
         yield pairs(min(size, count - start), random)

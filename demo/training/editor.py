@@ -1,4 +1,4 @@
-"""The editor: a small text encoder and a UNet that denoises an edit beside its source."""
+"""The editor: a small text encoder, and a UNet conditioned on the source's latents."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from demo.training.tokenizer import CONTEXT, token_ids
 TEXT_WIDTH: Final = 96
 TRAIN_STEPS: Final = 1000
 CHANGED: Final = 0.35
-"""A latent that moves by more than this belongs to the edited region."""
+"""A latent that changes by more than this belongs to the edited region."""
 
 
 def noise_schedule(scheduler: Any, **extra: Any) -> Any:
-    """Any diffusers scheduler class on the schedule that the editor is trained on."""
+    """A diffusers scheduler with the editor's training schedule."""
     return scheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_schedule="squaredcos_cap_v2",
@@ -34,7 +34,7 @@ def noise_schedule(scheduler: Any, **extra: Any) -> Any:
 
 
 def build_unet() -> Any:
-    """An untrained UNet that reads noisy latents beside source latents."""
+    """An untrained UNet, whose input is noisy latents and source latents."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -77,7 +77,7 @@ def build_text_encoder(vocabulary: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The two networks that learn together, and what their loss needs."""
+    """The two networks that are trained together, and what their loss needs."""
 
     unet: Any
     text_encoder: Any
@@ -86,7 +86,7 @@ class Networks:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """All weights that learn."""
+        """All trainable weights."""
         return [*self.unet.parameters(), *self.text_encoder.parameters()]
 
     def save(self, folder: Path) -> None:
@@ -107,11 +107,11 @@ def _networks(tokenizer: Any) -> Networks:
 
 
 def train_editor(recipe: Recipe, latents: Path, tokenizer: Any, folder: Path, tick: Tick) -> None:
-    """Two phases from one start; writes `early` on the way and `final` at the end."""
+    """Train in two phases; writes `early` after the first and `final` after the second."""
     torch.manual_seed(recipe.editor_first.seed)
     networks = _networks(tokenizer)
     average = _phase(networks, recipe.editor_first, latents, tick, {})
-    # The second phase sets out from the averaged weights, with an optimiser that has no memory.
+    # The second phase starts from the averaged weights with a new optimiser.
     average.swap()
     saves = {recipe.editor_early_step: folder / "early"}
     average = _phase(networks, recipe.editor_second, latents, tick, saves)
@@ -146,7 +146,7 @@ def _loss(networks: Networks, batch: Batch, random: torch.Generator) -> torch.Te
     weight = _edit_weight(batch)
     source, ids = _with_dropped_conditions(networks, batch, random)
     count = len(source)
-    # More of the late, noisy steps: that is where an edit's layout is decided.
+    # Sample noisy steps more often, because they determine the layout of an edit.
     early = torch.rand(count, generator=random) ** 0.8
     step = (TRAIN_STEPS * early).long().clamp(max=TRAIN_STEPS - 1)
     alpha = networks.alphas[step].view(-1, 1, 1, 1)
@@ -170,7 +170,7 @@ def _edit_weight(batch: Batch) -> torch.Tensor:
 def _with_dropped_conditions(
     networks: Networks, batch: Batch, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """5 % lose the text, 5 % the source, 5 % both: that is what guidance subtracts later."""
+    """Drop the text, the source, or both, in 5 % of cases each, for classifier-free guidance."""
     draw = torch.rand(len(batch.source), generator=random)
     without_text = (draw < 0.05) | ((draw >= 0.1) & (draw < 0.15))
     without_source = (draw >= 0.05) & (draw < 0.15)

@@ -1,4 +1,4 @@
-"""What the verifier learns from: the editors' own attempts with previews, and renders.
+"""Training data of the verifier: the editors' attempts with previews, and renders.
 
 Attempts are labelled by the reader and the generator's ground truth; renders are labelled exactly,
 since their scenes are known.
@@ -32,11 +32,11 @@ from eacps.demo.verifier.network import TraitReader
 TASKS_IN_BATCH: Final = 16
 VARIANTS: Final = 4
 SOFTNESS: Final = 0.004
-"""A change outside the region counts as too large gradually, over so much either way."""
+"""The width of the soft threshold for changes outside the region."""
 UNKNOWN: Final = -1.0
 SHIPPED_GUIDANCE: Final = 2.0
 LOST: Final = 1 / 8
-"""The share of tasks whose renders are ruined beyond reading."""
+"""The share of tasks with renders damaged beyond recognition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ Rows = dict[str, Any]
 def write_evidence(
     folder: Path, tasks: int, each: int, views: int, fill: Callable[[int, int], Rows], tick: Tick
 ) -> None:
-    """Fill a folder, a batch of tasks at a time; `fill` gets the batch's number and its size."""
+    """Write a folder in batches of tasks; `fill` gets the batch's number and size."""
     folder.mkdir(parents=True, exist_ok=True)
     shapes: dict[str, tuple[tuple[int, ...], type]] = {
         "sources": ((SIZE, SIZE, 3), numpy.uint8),
@@ -81,7 +81,7 @@ def write_evidence(
 
 
 class Attempted:
-    """Lets the pack's editors attempt training tasks."""
+    """Attempts of the pack's editors at training tasks."""
 
     def __init__(
         self, recipe: VerifierRecipe, pack: Path, reader: TraitReader, tokenizer: Any
@@ -92,7 +92,7 @@ class Attempted:
         self._shown = Autoencoder(pack / LEVELS[0].settings.editor / "vae").shown
 
     def write(self, folder: Path, tick: Tick) -> None:
-        """Fill the folder with attempts and their previews."""
+        """Write attempts and their previews to a folder."""
         tasks, each = self._recipe.attempted_tasks, self._recipe.outcomes
         write_evidence(folder, tasks, each, len(PREVIEWS) + 1, self._batch, tick)
 
@@ -117,7 +117,7 @@ class Attempted:
 
 
 def _attempted_with(number: int) -> tuple[Level, EditorSettings]:
-    """Mostly the levels that need a judge; now and then with the guidance that ships."""
+    """Mostly the difficult levels, and sometimes the default guidance."""
     level = (MEDIUM, HARD, MEDIUM, EASY, MEDIUM, HARD)[number % 6]
     settings = level.settings
     return level, replace(settings, guidance=SHIPPED_GUIDANCE) if number % 5 == 4 else settings
@@ -136,7 +136,7 @@ def taught(
 
 
 def calm(task: DemoTask, source: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """Near 1 where pictures hardly differ from the source outside the region of the edit."""
+    """Close to 1 if pictures hardly differ from the source outside the edited region."""
     clean = to_tensor(to_array([task.source]))
     right = to_tensor(to_array([render(scene) for scene in acceptable(task, VARIANTS, seed=1)]))
     beyond = 1 - changed_region(clean, right)
@@ -146,7 +146,7 @@ def calm(task: DemoTask, source: torch.Tensor, pictures: torch.Tensor) -> torch.
 
 
 class Rendered:
-    """Renders outcomes of training tasks: right ones, wrong ones, none at all, and mush."""
+    """Renders of training tasks: correct, wrong, unchanged, and damaged ones."""
 
     def __init__(self, recipe: VerifierRecipe, autoencoder: Autoencoder, tokenizer: Any) -> None:
         self._recipe, self._autoencoder, self._tokenizer = recipe, autoencoder, tokenizer
@@ -154,7 +154,7 @@ class Rendered:
         self._generator = torch.Generator().manual_seed(recipe.rendered_seed)
 
     def write(self, folder: Path, tick: Tick) -> None:
-        """Fill the folder with renders, most of them as the editor's codec shows them."""
+        """Write renders to a folder, most of them passed through the editor's codec."""
         tasks, each = self._recipe.rendered_tasks, self._recipe.outcomes
         write_evidence(folder, tasks, each, 1, self._batch, tick)
 
@@ -200,7 +200,7 @@ class Rendered:
 
 
 def _exact(task: DemoTask, scenes: Sequence[Scene], clean: torch.Tensor) -> torch.Tensor:
-    """Labels [N, 3] of scenes that are known exactly."""
+    """Exact labels [N, 3] of known scenes."""
     truths = [dict(zip(FIELDS, attributes(scene), strict=True)) for scene in scenes]
     satisfied = torch.tensor([float(task.required.items() <= truth.items()) for truth in truths])
     kept = torch.tensor([float(task.kept.items() <= truth.items()) for truth in truths])
@@ -209,14 +209,14 @@ def _exact(task: DemoTask, scenes: Sequence[Scene], clean: torch.Tensor) -> torc
 
 
 class EvidenceFolder:
-    """Draws batches from a folder that `write_evidence` filled."""
+    """Draws batches from a folder written by `write_evidence`."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._arrays = {path.stem: numpy.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
         self._random = numpy.random.default_rng(seed)
 
     def draw(self, size: int) -> Evidence:
-        """Pairs of outcomes of one task; every other pair shows the finals; half are mirrored."""
+        """Draw pairs of outcomes of one task; every other pair is final, half are mirrored."""
         arrays, random, pairs = self._arrays, self._random, size // 2
         tasks, each, kinds = arrays["views"].shape[:3]
         task = random.integers(0, tasks, pairs).repeat(2)
@@ -237,14 +237,14 @@ class EvidenceFolder:
         )
 
     def _mirrored(self, *pictures: Pictures) -> list[torch.Tensor]:
-        # No instruction speaks of left or right.
+        # No instruction contains left or right.
         flip = torch.from_numpy(self._random.random(len(pictures[0])) < 0.5)[:, None, None, None]
         tensors = [to_tensor(each) for each in pictures]
         return [torch.where(flip, each.flip(3), each) for each in tensors]
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
-    """Several batches as one."""
+    """Concatenate batches."""
     return Evidence(
         source=torch.cat([part.source for part in parts]),
         edited=torch.cat([part.edited for part in parts]),

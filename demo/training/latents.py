@@ -58,7 +58,7 @@ class Batch:
 
 
 def batches(folder: Path, size: int, seed: int) -> Callable[[], Batch]:
-    """A function that draws batches: pairs in both directions, any of the wordings."""
+    """A function that draws batches of pairs in both directions with random wordings."""
     latents: NDArray[numpy.float16] = numpy.load(folder / "latents.npy", mmap_mode="r")
     ids: NDArray[numpy.int16] = numpy.load(folder / "ids.npy", mmap_mode="r")
     random = numpy.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What every training loop shares: learning-rate shapes, one step, an average of the weights."""
+"""Shared by all training loops: learning-rate schedules, steps, and weight averaging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cosine(step: int, steps: int, *, warmup: int, floor: float, hold: float = 0.
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same rate."""
+    """Set the learning rate of all parameter groups."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
@@ -30,7 +30,7 @@ def descend(
     parameters: Iterable[torch.nn.Parameter],
     clip: float = 1.0,
 ) -> None:
-    """One step down the gradient, its norm clipped."""
+    """Take an optimiser step with a clipped gradient."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -38,7 +38,7 @@ def descend(
 
 
 class MovingAverage:
-    """An exponential moving average of weights; it is what gets saved."""
+    """An exponential moving average of weights, which is saved."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], decay: float) -> None:
         self._parameters = list(parameters)
@@ -46,7 +46,7 @@ class MovingAverage:
         self._decay, self._updates = decay, 0
 
     def update(self) -> None:
-        """Move the average towards the weights; quickly at first."""
+        """Update the average, faster at the beginning."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         current = [parameter.detach() for parameter in self._parameters]
@@ -54,7 +54,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange weights and average; call it twice to be back."""
+        """Swap weights and average."""
         for parameter, average in zip(self._parameters, self._average, strict=True):
             current = parameter.detach().clone()
             parameter.copy_(average)

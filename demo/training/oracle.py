@@ -1,4 +1,4 @@
-"""Train the oracle's attribute classifier, from a seed and renders that nothing else sees."""
+"""Trains the oracle's attribute classifier, with its own seed and renders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPORT = dict[str, float]
 
 
 def train_oracle(recipe: Recipe, autoencoder: Autoencoder, folder: Path, tick: Tick) -> REPORT:
-    """Write a trained classifier; return its accuracy per field on scenes that it never saw."""
+    """Train and write a classifier; return its accuracy per field on unseen scenes."""
     network = fitted(AttributeClassifier, recipe.oracle, autoencoder, tick)
     save(network, folder)
     return _report(network, autoencoder, recipe)

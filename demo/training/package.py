@@ -1,4 +1,4 @@
-"""From trained parts to the folders that ship: diffusers pipelines, an open_clip folder."""
+"""Packages trained parts as diffusers pipelines and an open_clip folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDITORS = {"editor": "final", "editor-early": "early"}
 
 
 def assemble(work: Path, out: Path) -> None:
-    """Write every folder of the pack; what lay there before under the same names is replaced."""
+    """Write all folders of the pack, replacing existing ones."""
     for name, checkpoint in EDITORS.items():
         _write(out / name, partial(_save_editor, work, checkpoint))
     _write(out / "clip", partial(_save_scorer, work))
@@ -27,7 +27,7 @@ def assemble(work: Path, out: Path) -> None:
 
 
 def add_verifier(work: Path, out: Path) -> None:
-    """Write the verifier's folder beside the others."""
+    """Write the verifier's folder."""
     _write(out / "verifier", partial(_save_verifier, work))
     write_manifest(out)
 
@@ -37,7 +37,7 @@ def _write(folder: Path, save: Callable[[Path], None]) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save(unfinished)
-    forget_paths(unfinished)
+    remove_local_paths(unfinished)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
@@ -90,8 +90,8 @@ def _save_verifier(work: Path, folder: Path) -> None:
         shutil.copy(work / "verifier" / name, folder)
 
 
-def forget_paths(folder: Path) -> None:
-    """Drop from every config the path that it was loaded from: it says nothing to anyone else."""
+def remove_local_paths(folder: Path) -> None:
+    """Remove local paths from all configs."""
     for path in folder.rglob("*.json"):
         content = json.loads(path.read_text())
         if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:

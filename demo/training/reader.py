@@ -1,4 +1,4 @@
-"""The verifier's eye and teacher: reads attributes, and shares nothing with the oracle.
+"""Reads attributes for the verifier and labels its training data, independent of the oracle.
 
 Its own architecture, its own seed, its own renders.
 """
@@ -27,14 +27,14 @@ HIDDEN: Final = 192
 
 
 def untrained() -> TraitReader:
-    """A reader of the bears' attributes, in the order of FIELDS."""
+    """An untrained reader of the bears' attributes, in the order of FIELDS."""
     return TraitReader(FIELD_SIZES, WIDTHS, HIDDEN)
 
 
 def train_reader(
     recipe: VerifierRecipe, autoencoder: Autoencoder, folder: Path, tick: Tick
 ) -> dict[str, float]:
-    """Write a trained reader; return its accuracy over all fields on decoded fresh renders."""
+    """Train and write a reader; return its accuracy over all fields on new decoded renders."""
     network = fitted(untrained, recipe.reader, autoencoder, tick)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -44,7 +44,7 @@ def train_reader(
 
 
 def load_reader(folder: Path) -> TraitReader:
-    """A trained reader."""
+    """Load a trained reader."""
     network = untrained()
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval()
@@ -52,14 +52,14 @@ def load_reader(folder: Path) -> TraitReader:
 
 @torch.no_grad()
 def lowest(network: TraitReader, pictures: torch.Tensor, wanted: Requirement) -> torch.Tensor:
-    """Per picture the lowest probability of any field value that it should show."""
+    """The lowest probability of any required field value, per picture."""
     shown = dict(zip(FIELDS, (logits.softmax(1) for logits in network(pictures)), strict=True))
     return torch.stack([shown[field][:, value] for field, value in wanted.items()]).amin(0)
 
 
 @torch.no_grad()
 def certainty(network: TraitReader, pictures: torch.Tensor) -> torch.Tensor:
-    """How surely the least certain field of each picture is read."""
+    """The confidence of the least certain field, per picture."""
     sure = [logits.softmax(1).amax(1) for logits in network(pictures)]
     return torch.stack(sure).amin(0)
 

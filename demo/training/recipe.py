@@ -1,4 +1,4 @@
-"""Every number that shapes the training, for a full run and for a smoke run."""
+"""All hyperparameters of the training, for a full run and a smoke test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How long one network trains, in steps of one batch, and from which seed."""
+    """The number of steps, the batch size and the seed of a network's training."""
 
     steps: int
     batch: int
@@ -24,7 +24,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The whole run; the oracle shares no seed with anything that it judges."""
+    """The whole run; the oracle's seeds differ from those of everything that it judges."""
 
     pairs: int = 120_000
     pairs_seed: int = 100
@@ -105,6 +105,6 @@ class VerifierRecipe:
 
 
 def short_name(content: Any) -> str:
-    """A short name for anything that is JSON."""
+    """A short hash of JSON content."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

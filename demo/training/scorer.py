@@ -112,7 +112,7 @@ class Examples:
 def train_scorer(
     recipe: Recipe, autoencoder: Autoencoder, tokenizer: Any, folder: Path, tick: Tick
 ) -> dict[str, float]:
-    """Phase one: claims alone. Phase two: the embedding must also tell every attribute."""
+    """Train on claims in the first phase, and additionally on all attributes in the second."""
     from open_clip.model import CLIP
     from safetensors.torch import save_file
 
@@ -153,7 +153,7 @@ def _claim_loss(model: Any, embedding: torch.Tensor, batch: Batch) -> torch.Tens
     words = model.encode_text(batch.ids, normalize=True)
     similarity = functional.normalize(embedding, dim=-1) @ words.T
     logits = model.logit_scale.exp() * similarity + model.logit_bias
-    # Right claims are rare, and a picture's own claim is the hard one.
+    # True claims are rare, and a picture's own claim is the hard one.
     weight = 1 + 3 * batch.satisfied + 4 * torch.eye(len(logits))
     losses = functional.binary_cross_entropy_with_logits(logits, batch.satisfied, reduction="none")
     return (losses * weight).mean()
@@ -168,7 +168,7 @@ def _attribute_loss(reader: Any, embedding: torch.Tensor, batch: Batch) -> torch
 
 @torch.no_grad()
 def measured_auc(model: Any, examples: Examples, rounds: int = 8, size: int = 64) -> float:
-    """How often a picture's satisfied claim scores above another's near miss, on clean renders."""
+    """How often a satisfied claim scores above another picture's near miss, on clean renders."""
     scores, truth = [], []
     for _ in range(rounds):
         batch = examples.draw(size)

@@ -1,4 +1,4 @@
-"""A tiny byte-pair tokenizer for the grammar, in the files that CLIP tokenizers come in."""
+"""A tiny byte-pair tokenizer for the grammar, in the file format of CLIP tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verifier: satisfied, preserved, intact? A judge that can tell attempts at one task apart."""
+"""Trains the verifier, which judges whether edits are satisfied, preserved and intact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS: Final = "instructions.safetensors"
 
 
 def shape(vocabulary: int) -> VerifierShape:
-    """The shipped verifier's sizes."""
+    """The configuration of the shipped verifier."""
     return VerifierShape(
         image_size=SIZE,
         vocabulary=vocabulary,
@@ -50,7 +50,7 @@ def shape(vocabulary: int) -> VerifierShape:
 def train_instructions(
     recipe: VerifierRecipe, tokenizer: Any, folder: Path, tick: Tick
 ) -> dict[str, float]:
-    """Learn from the grammar what a sentence asks for and what it lets change."""
+    """Learn from the grammar what a sentence requires and what it allows to change."""
     stage = recipe.instructions
     torch.manual_seed(stage.seed)
     network, random = InstructionReader(shape(len(tokenizer))), Random(stage.seed)
@@ -75,8 +75,8 @@ def _understood(network: InstructionReader, tokenizer: Any, recipe: VerifierReci
 
 
 def _sentences(count: int, tokenizer: Any, random: Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids of random instructions; per value whether it is asked for, per field whether it
-    may change."""
+    """Token ids of random instructions, and labels: requested values, and fields that may
+    change."""
     truth = torch.zeros(count, sum(FIELD_SIZES) + len(FIELDS))
     texts = []
     for row in range(count):

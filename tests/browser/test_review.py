@@ -107,7 +107,7 @@ def test_every_card_shows_its_picture_metrics_and_origin(
             row = card.locator("tr", has=page.locator(f'td:text-is("{metric}")'))
             value, weight, adds = row.locator("td").all_inner_texts()[-3:]
             assert re.fullmatch(r"-?\d+\.\d{3}", value)
-            if metric == "pf_dir":  # beside the potential: it weighs and adds nothing
+            if metric == "pf_dir":  # not part of the potential: no weight and no contribution
                 assert (weight, adds) == ("", "")
                 continue
             assert re.fullmatch("\N{MULTIPLICATION SIGN}\N{MINUS SIGN}?[\\d.]+", weight)
@@ -195,13 +195,13 @@ def test_a_failed_task_says_why_and_what_to_do(
     page = open_task(studio, task)
     report = page.locator(".report")
     expect(report).to_contain_text("No edit was made.")
-    expect(report).to_contain_text("Put the address of a picture")
+    expect(report).to_contain_text("Put the URL of a picture")
     expect(page.get_by_text("Edits, best first")).to_be_visible()
     assert not complaints.errors
 
     page.goto(f"{backend.url}/status")
     failure = page.locator("tr", has_text=f"task {task} ")
-    expect(failure).to_contain_text("holds no picture of a character")
+    expect(failure).to_contain_text("contains no picture of a character")
     assert failure.locator("a").get_attribute("href") == (
         f"{server.url}/projects/{studio}/data?task={task}"
     )
@@ -212,7 +212,7 @@ def test_the_status_page_shows_what_is_done_and_who_works(backend: Backend, page
     done = page.locator(".count", has_text="done").locator("b")
     assert int(done.inner_text()) == backend.status()["counts"]["done"]
     for worker in backend.status()["workers"]:
-        expect(page.locator("tr", has_text=worker["name"])).to_contain_text("heard from")
+        expect(page.locator("tr", has_text=worker["name"])).to_contain_text("last heartbeat")
 
 
 def test_what_a_task_says_is_shown_as_text_and_never_run(

@@ -20,7 +20,7 @@ from eacps import log
 from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
 from eacps.errors import TaskError
 from eacps.jobs.contract import Job
-from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioStumbledError
+from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioRequestFailedError
 from eacps.settings import Settings, load_settings
 
 PARAMS = {"k": 4, "m": 2, "k_local": 2}
@@ -102,7 +102,7 @@ class LoggingHooks:
 
     def _maybe_down(self, what: str, origin: Mapping[str, Any]) -> None:
         if origin.get("stumbles") == what:
-            raise LabelStudioStumbledError("Label Studio answered 500.")
+            raise LabelStudioRequestFailedError("Label Studio answered 500.")
         if origin.get("down") != what:
             return
         path = self._settings.data_dir / f"down-{what}-{origin['job']}"

@@ -277,7 +277,7 @@ def test_hostile_tasks_fail_alone_and_say_why(
         "http://169.254.169.254/latest/meta-data/": "EACPS_ALLOWED_HOSTS",
         f"http://127.0.0.1:{free_port()}/": "EACPS_ALLOWED_HOSTS",
         "http://[::1]:1/x.png": "EACPS_ALLOWED_HOSTS",
-        "file:///etc/passwd": "not an address",
+        "file:///etc/passwd": "is not a supported URL",
         "/data/upload/1/../../../../etc/passwd": "",
         "/data/upload/1/deleted.png": "upload it again",
         "/data/local-files/?d=../../../etc/passwd": "",

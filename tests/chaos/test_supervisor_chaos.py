@@ -1,4 +1,4 @@
-"""The supervisor with small programs of its own: restarts, an orderly end, no orphans."""
+"""The supervisor with small test programs: restarts, clean shutdown, no orphans."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_bad_tasks_are_explained_and_the_good_ones_are_done(shell: Shell) -> Non
         assert f"✗ task-{number}: " in shown
         assert not (shell.results / f"task-{number}").exists()
 
-    # What was wrong is mended, and only that is done.
+    # Fix the task; only this task is run again.
     finished = shell.batches()
     shell.bears[1].image.save(shell.folder / "gone.png")
     code, shown = shell.run(

@@ -54,7 +54,7 @@ def settings(server: LabelStudioServer, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def queue(settings: Settings) -> Iterator[Queue]:
-    """The backend's web process in a thread, with a queue that nobody works on."""
+    """The web server in a thread, with a queue without workers."""
     queue = Queue()
     app = create_app(settings, open_jobs=lambda _: queue)
     port = int(settings.public_url.rsplit(":", 1)[1])
@@ -203,7 +203,7 @@ def test_connect_explains_wrong_addresses_tokens_and_projects(
 
     assert "/api/projects/99999" in told()
     assert "does not answer" in told(label_studio_url="http://127.0.0.1:9")
-    assert "not like Label Studio" in told(label_studio_url=f"{server.url}/user")
+    assert "is not Label Studio" in told(label_studio_url=f"{server.url}/user")
     assert "Personal Access Token" in told(label_studio_api_key=SecretStr("0" * 40))
     assert "No token" in told(label_studio_api_key=SecretStr(""))
 

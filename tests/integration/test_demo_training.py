@@ -94,4 +94,4 @@ def test_a_verifier_needs_the_editors_of_a_pack(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["--quick", "--only", "verifier", "--out", str(tmp_path), "--work", str(tmp_path)])
-    assert "has no editor to learn from" in capsys.readouterr().err
+    assert "has no editor; train the whole pack" in capsys.readouterr().err

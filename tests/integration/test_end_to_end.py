@@ -150,7 +150,7 @@ def test_a_task_that_fails_says_why_on_its_screen_and_the_others_go_on(
     expected = {
         ids[0]: "EACPS_ALLOWED_HOSTS",
         ids[2]: "prompt",
-        ids[3]: "holds no picture of a character",
+        ids[3]: "contains no picture of a character",
     }
     for task, words in expected.items():
         wait_until(partial(report_of, server, task), backend.log)

@@ -208,7 +208,7 @@ def test_a_rectangle_drawn_over_one_face_of_six_changes_that_face_and_no_other(
     ("name", "words", "code"),
     [
         ("missed", "6 faces found, none in the mask", "no_face_in_mask"),
-        ("nobody", "holds no picture of a character", "no_character"),
+        ("nobody", "contains no picture of a character", "no_character"),
     ],
 )
 def test_a_task_that_cannot_be_done_says_why_while_the_others_go_on(

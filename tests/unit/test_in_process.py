@@ -89,9 +89,9 @@ def test_a_class_of_this_session_is_a_plugin(
         ({"startegy": "eacps"}, "There is no setting startegy. Did you mean strategy?"),
         ({"strategy": "nope"}, "There is no strategy 'nope'"),
         ({"mask": "nowhere.png"}, "The mask nowhere.png cannot be read"),
-        ({"editor": "/nowhere"}, "EACPS_EDITOR names a folder that is not there"),
+        ({"editor": "/nowhere"}, "EACPS_EDITOR names a folder that does not exist"),
         ({"device": "cuda:7"}, "'cuda:7' is not on this machine"),
-        ({"route": "face_swap"}, "names no character"),
+        ({"route": "face_swap"}, "has no character"),
     ],
 )
 def test_what_is_wrong_is_said(wrong: dict[str, Any], words: str, bear: Image.Image) -> None:

@@ -122,7 +122,7 @@ def test_trials_that_go_the_same_way_share_a_batch() -> None:
 
     ledger = Ledger(STEPS)
     first = [Trial(f"c{n}", Noise(n), to_step=3) for n in range(4)]
-    ledger.entered(first, [Candidate(trial, state="a.safetensors") for trial in first])
+    ledger.record(first, [Candidate(trial, state="a.safetensors") for trial in first])
     mixed = [
         Trial("c8", Noise(8), to_step=3),
         Trial("c0", Noise(0), to_step=6),

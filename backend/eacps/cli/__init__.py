@@ -1,6 +1,6 @@
-"""The `eacps` command: each file reads the options of some commands and calls what does the work.
+"""The `eacps` command line.
 
-Importing this loads no heavy library: a command imports what it needs when it runs.
+Importing this loads no heavy libraries: each command imports what it needs when it runs.
 """
 
 from eacps.cli.app import main

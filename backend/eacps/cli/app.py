@@ -1,4 +1,4 @@
-"""The commands in the order in which `eacps --help` lists them, and how errors are printed."""
+"""The commands, in the order of `eacps --help`, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from eacps.cli.settings import settings
 from eacps.errors import EacpsError
 
 EXAMPLES = """
-To begin:
+To get started:
 
-    eacps doctor                                   is everything here?
+    eacps doctor                                   check the installation
 
     eacps run --image a.png --prompt "add a hat" --out results
 
@@ -32,7 +32,7 @@ To begin:
 """
 
 app = typer.Typer(
-    help="Searches noises for the best image edit; Label Studio reviews it in place.",
+    help="Search noises for the best image edit, and review it in Label Studio.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -55,7 +55,7 @@ app.add_typer(jobs_app, name="jobs")
 
 
 def main() -> None:
-    """Run the command; errors meant for people are one line, not a stack trace."""
+    """Run the command; an EacpsError is printed as one line without a stack trace."""
     try:
         app()
     except EacpsError as error:

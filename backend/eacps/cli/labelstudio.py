@@ -1,4 +1,4 @@
-"""`eacps connect` and `eacps label-config`: what is set up in Label Studio."""
+"""`eacps connect`, `eacps search-again` and `eacps label-config`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from eacps.settings import load_settings
 
 
 def connect(
-    project: Annotated[
-        str, typer.Option(help="The project's number (see its address) or its title.")
-    ],
+    project: Annotated[str, typer.Option(help="The project's number (see its URL) or title.")],
     create: Annotated[
-        bool, typer.Option("--create", help="Make the project when there is none.")
+        bool, typer.Option("--create", help="Create the project if it does not exist.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace the label config of a project with annotations."),
+        typer.Option("--force", help="Replace the label config even if there are annotations."),
     ] = False,
 ) -> None:
-    """Install label config, backend and webhook into a Label Studio project. Repeatable.
+    """Install label config, backend and webhook in a Label Studio project. Safe to repeat.
 
-    The backend must be running (`eacps serve`), as Label Studio asks it whether it is well.
+    The backend must be running (`eacps serve`), because Label Studio checks its health.
 
     Examples:
 
@@ -47,15 +45,15 @@ def search_again(
     project: Annotated[int, typer.Argument(metavar="PROJECT", help="The project's number.")],
     task_ids: Annotated[str, typer.Option(metavar="IDS", help="Only these tasks: 1,2,7-9.")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be searched again.")
+        bool, typer.Option("--dry-run", help="Only print what would be searched again.")
     ] = False,
 ) -> None:
-    """Search a project's finished tasks again, with the settings of now.
+    """Search a project's finished tasks again with the current settings.
 
-    A finished task keeps its result when settings change or the backend is upgraded, until its
-    data change or this is typed. Pictures that the same editor has rendered before are only judged
-    anew. Tasks with annotations are left alone: their annotations name candidates of the result
-    that they have.
+    Finished tasks keep their results when settings change or the backend is upgraded, unless their
+    data changes or you run this command. Pictures that the same editor has already rendered are
+    only judged again. Tasks with annotations are skipped, because annotations refer to candidates
+    of the existing result.
 
     Examples:
 
@@ -89,7 +87,7 @@ def search_again(
 
 
 def label_config() -> None:
-    """Print the review screen's label config, to paste into Settings → Labeling Interface."""
+    """Print the review label config, to paste into Settings → Labeling Interface."""
     from eacps.labelstudio.label_config import label_config as read
 
     sys.stdout.write(read(load_settings()))

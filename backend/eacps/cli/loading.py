@@ -1,4 +1,4 @@
-"""Loading the settings, and setting up the log, at the start of a command."""
+"""Loads the settings and configures logging for a command."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from eacps.settings import Settings, load_settings
 
 
 def load_quietly() -> Settings:
-    """Settings for a command that only reads: warnings of libraries would disturb its output."""
+    """Load settings for a short command, logging only errors."""
     log.configure("ERROR", process="eacps")
     return load_settings()
 
 
 def load_for_process(name: str) -> Settings:
-    """Settings for a process that keeps running; its log lines carry this name."""
+    """Load settings for a long-running process; its log lines contain this name."""
     settings = load_settings()
     log.configure(settings.log_level, settings.log_format, name)
     return settings

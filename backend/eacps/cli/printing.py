@@ -1,4 +1,4 @@
-"""How the commands print: on two consoles, findings with a coloured mark, or JSON."""
+"""Output of the commands: consoles, findings with coloured symbols, and JSON."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ err = Console(stderr=True)
 
 
 def print_finding(level: str, text: str) -> None:
-    """One line that begins with the mark of its level: ok, changed, warn or fail."""
+    """Print a line that starts with its level: ok, changed, warn or fail."""
     out.print(f"[{COLORS[level]}]{SYMBOLS[level]} {level:7}[/]", end=" ")
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One line of JSON, at once: another program may be reading."""
+    """Print a line of JSON, and flush it for programs that read it."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
 def warn_of_demo_defaults(settings: Settings) -> None:
-    """Say what of the demo is in use with an editor that is not the demo's."""
+    """Warn if defaults for the demo are used with another editor."""
     for words in demo_defaults_in_use(settings):
         err.print(f"[yellow]Note:[/] {escape(words)}", highlight=False, soft_wrap=True)

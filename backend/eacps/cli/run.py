@@ -1,4 +1,4 @@
-"""`eacps run`, the processes that it starts, and `eacps collage` of what it wrote."""
+"""`eacps run`, the processes that it starts, and `eacps collage`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from eacps.settings import Settings
 
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="FOLDER", help="Where images and JSON go.")
+    Path, typer.Option("--out", metavar="FOLDER", help="Folder for images and JSON.")
 ]
-ImageOption = Annotated[str | None, typer.Option(metavar="FILE", help="One image: a file or URL.")]
+ImageOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A single image: a file or URL.")
+]
 PromptOption = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The instruction for --image.")
 ]
@@ -44,14 +46,14 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A config of tt-scale-flux (JSON). It wins over variables and .env.",
+        help="A tt-scale-flux config (JSON). It overrides variables and .env.",
     ),
 ]
 TtScaleFluxOption = Annotated[
     bool,
     typer.Option(
         "--tt-scale-flux-output",
-        help="Also write tt-scale-flux's files, into FOLDER/tt-scale-flux/NAME.",
+        help="Also write tt-scale-flux's files to FOLDER/tt-scale-flux/NAME.",
     ),
 ]
 
@@ -67,11 +69,11 @@ def run(
     config: ConfigOption = None,
     tt_scale_flux_output: TtScaleFluxOption = False,
 ) -> None:
-    """Search without Label Studio: from files into a folder.
+    """Search without Label Studio, from files to a folder.
 
-    Writes per task NAME/best.png, all candidates (NAME/c1.png …) and NAME.json with every score.
-    Run the same command again to go on where it stopped, however it stopped; failed tasks are
-    tried again. Exit code 1: some tasks failed; 2: it could not start.
+    Writes NAME/best.png, all candidates (NAME/c1.png …) and NAME.json with all scores per task.
+    Run the same command again to resume after any interruption; failed tasks are retried. Exit
+    code 1: some tasks failed; 2: it could not start.
 
     Examples:
 
@@ -117,19 +119,21 @@ def _tasks(
 
     if image is not None and from_file is None:
         if not prompt:
-            raise SettingsError("--image needs an instruction.", hint='Add --prompt "what to do".')
+            raise SettingsError(
+                "--image requires an instruction.", hint='Add --prompt "what to do".'
+            )
         if task_ids:
-            raise SettingsError("--task-ids chooses from --from-file, which is not given.")
+            raise SettingsError("--task-ids requires --from-file.")
         return [one_task(settings, image, prompt, mask)]
     if from_file is not None and image is None:
         if prompt or mask:
-            raise SettingsError("--prompt and --mask belong to --image, not to --from-file.")
+            raise SettingsError("--prompt and --mask cannot be combined with --from-file.")
         return tasks_of_file(settings, from_file, task_ids)
-    raise SettingsError("Name either one --image with a --prompt, or a --from-file.")
+    raise SettingsError("Pass either --image and --prompt, or --from-file.")
 
 
 def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
-    """What `eacps run` starts: an orchestrator that writes into a folder, and the workers."""
+    """Run the processes of `eacps run`: an orchestrator that writes to a folder, and workers."""
     if orchestrator:
         _run_orchestrator(out_folder)
     else:
@@ -157,14 +161,15 @@ def _run_all(out_folder: Path) -> None:
 
 def collage(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of `eacps run` or tt-scale-flux.")
+        Path,
+        typer.Argument(metavar="DIR", help="A folder written by `eacps run` or tt-scale-flux."),
     ],
     file: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Instead of DIR/collage.png."),
     ] = None,
 ) -> None:
-    """Show the best of every round side by side: round, seed and score, a row per task.
+    """Make a picture of the best candidate per round with seed and score, one row per task.
 
     Examples:
 

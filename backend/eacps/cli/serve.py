@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def serve(
     web_only: Annotated[
         bool,
-        typer.Option("--web-only", help="Only the web server; run `eacps worker` elsewhere."),
+        typer.Option("--web-only", help="Run only the web server; run `eacps worker` elsewhere."),
     ] = False,
 ) -> None:
-    """Web server, orchestrator and one worker per device, restarted when they die.
+    """Run the web server, the orchestrator and a worker per device; restart them when they die.
 
     Examples:
 
@@ -31,11 +31,11 @@ def serve(
     from eacps.doctor import refuse_to_start
     from eacps.jobs.processes import work_processes
     from eacps.jobs.supervisor import run_supervisor
-    from eacps.labelstudio.web.process import refuse_taken_port, web_server
+    from eacps.labelstudio.web.process import require_free_port, web_server
 
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
-    refuse_taken_port(settings)
+    require_free_port(settings)
     warn_of_demo_defaults(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(
@@ -49,14 +49,14 @@ def serve(
 
 def worker(
     orchestrator: Annotated[
-        bool, typer.Option("--orchestrator", help="Only the orchestrator, in this process.")
+        bool, typer.Option("--orchestrator", help="Run only the orchestrator.")
     ] = False,
     slot: Annotated[
-        int | None, typer.Option(min=0, help="Only one device's worker, in this process.")
+        int | None, typer.Option(min=0, help="Run only the worker with this number.")
     ] = None,
-    device: Annotated[str, typer.Option(help="That worker's device: cpu, cuda:0 …")] = "cpu",
+    device: Annotated[str, typer.Option(help="The device of --slot: cpu, cuda:0 …")] = "cpu",
 ) -> None:
-    """Orchestrator and one worker per device (EACPS_DEVICES), without the web server.
+    """Run the orchestrator and a worker per device (EACPS_DEVICES), without the web server.
 
     Examples:
 

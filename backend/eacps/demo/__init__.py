@@ -1,1 +1,1 @@
-"""The demo: tiny trained models, and the tasks that they know."""
+"""The demo: tiny trained models, and tasks for them."""

@@ -1,4 +1,4 @@
-"""Face swaps for the demo, on pictures that installed packages bring: nothing of them is here."""
+"""Face swaps for the demo, with pictures from installed packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 Upload = Callable[[str, Image.Image], str]
-"""Takes a picture's name and the picture; returns where Label Studio has it."""
+"""Uploads a picture under a name and returns its path in Label Studio."""
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
 
@@ -26,12 +26,12 @@ FACE_AT_RIGHT: Final[Box] = (1105, 245, 1240, 415)
 
 
 class NoFacesError(RuntimeError):
-    """There are no pictures to swap faces in; the message says why."""
+    """There are no pictures with faces; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceTask:
-    """A scene, whose faces are to appear in it, and where: one mask per character, or none."""
+    """A scene, the characters to swap in, and optionally one mask per character."""
 
     name: str
     scene: Image.Image
@@ -40,7 +40,7 @@ class FaceTask:
     masks: tuple[Image.Image, ...] = ()
 
     def data(self, upload: Upload) -> dict[str, Any]:
-        """The data of its task in Label Studio, once its pictures are there."""
+        """Upload the pictures and return the data of the task in Label Studio."""
         data = {
             "image": upload(f"{self.name}.png", self.scene),
             "prompt": self.instruction,
@@ -58,7 +58,7 @@ class FaceTask:
 
 
 def face_tasks() -> list[FaceTask]:
-    """One face in the scene; and two of six, which the masks mean, exchanged."""
+    """A scene with one face, and one with six in which two masked faces are exchanged."""
     crowd = _crowd()
     return [
         FaceTask(
@@ -78,10 +78,12 @@ def face_tasks() -> list[FaceTask]:
 
 
 def picture_in(package: str, name: str) -> Image.Image:
-    """A picture that an installed package brings; the package is not imported."""
+    """A picture in an installed package, which is not imported."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise NoFacesError(f"The package {package}, which brings pictures of faces, is missing.")
+        raise NoFacesError(
+            f"The package {package}, which contains pictures of faces, is not installed."
+        )
     path = Path(spec.origin).parent / name
     try:
         return Image.open(path).convert("RGB")
@@ -92,7 +94,7 @@ def picture_in(package: str, name: str) -> Image.Image:
 def _crowd() -> Image.Image:
     image = picture_in(*CROWD)
     if image.size != CROWD_SIZE:
-        raise NoFacesError(f"{'/'.join(CROWD)} is not the picture that was expected.")
+        raise NoFacesError(f"{'/'.join(CROWD)} is not the expected picture.")
     return image
 
 

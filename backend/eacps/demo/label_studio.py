@@ -1,4 +1,4 @@
-"""Start a real Label Studio in a folder of its own, and stop it again."""
+"""Starts and stops a Label Studio in its own folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LabelStudioError(RuntimeError):
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if nobody listens there, else any free one."""
+    """The preferred port if it is free, else any free one."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,7 +39,7 @@ def free_port(preferred: int = 0) -> int:
 
 @dataclass
 class LabelStudioServer:
-    """One Label Studio process: its program, its folder, its port and its first user."""
+    """A Label Studio process with its program, folder, port and first user."""
 
     program: Path
     folder: Path
@@ -53,16 +53,16 @@ class LabelStudioServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL at which it listens."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What the process prints."""
+        """The log file of the process."""
         return self.folder / "label-studio.log"
 
     def start(self) -> None:
-        """Start the process; `wait` tells when it answers."""
+        """Start the process; `wait` waits until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port(8080)
         command = [
@@ -80,7 +80,7 @@ class LabelStudioServer:
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
-            # Without this a backend on this very machine is refused (SSRF rule).
+            # Without this, Label Studio refuses a backend on the same machine (SSRF protection).
             "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "false",
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
             "COLLECT_ANALYTICS": "false",
@@ -91,7 +91,7 @@ class LabelStudioServer:
         }
 
     def wait(self, still_wanted: Callable[[], None] = lambda: None) -> None:
-        """Return when it answers; raise with the end of its log when it does not."""
+        """Wait until it responds; raises LabelStudioError with the end of its log."""
         deadline = time.monotonic() + START_LIMIT_SECONDS
         while time.monotonic() < deadline:
             still_wanted()
@@ -105,17 +105,17 @@ class LabelStudioServer:
         raise LabelStudioError(f"Label Studio did not start; the end of its log:\n{self.tail()}")
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines that it printed."""
+        """The last lines of its log."""
         if not self.log.exists():
             return "(nothing was printed)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self, grace_seconds: float = 8.0) -> None:
-        """End the process and everything that it started."""
+        """Stop the process and its children."""
         self._end((signal.SIGTERM, signal.SIGKILL), grace_seconds)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill it immediately, like a power cut."""
         self._end((signal.SIGKILL,), 30.0)
 
     def _end(self, signs: Sequence[signal.Signals], grace_seconds: float) -> None:
@@ -134,12 +134,12 @@ class LabelStudioServer:
         self.process = None
 
     def response(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """Call the API as the first user, whatever the status."""
+        """Call the API as the first user, without checking the status."""
         headers = {"Authorization": f"Token {self.token}"}
         return requests.request(method, self.url + path, headers=headers, timeout=60, **arguments)
 
     def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """Call the API as the first user; raises when Label Studio refuses."""
+        """Call the API as the first user; raises LabelStudioError for an error status."""
         response = self.response(method, path, **arguments)
         if not response.ok:
             raise LabelStudioError(
@@ -148,7 +148,7 @@ class LabelStudioServer:
         return response
 
     def upload(self, project: int, name: str, content: bytes) -> str:
-        """Upload a file without making a task of it; returns its `/data/upload/...` path."""
+        """Upload a file without creating a task; returns its `/data/upload/...` path."""
         path = f"/api/projects/{project}/import?commit_to_project=false"
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         sent = self.api("POST", path, files={"file": (name, content, kind)}).json()

@@ -46,12 +46,12 @@ OWN_FILE = re.compile(r"(?:bear-\d+|face-\w+)\.png$")
 
 
 class DemoError(RuntimeError):
-    """The demo cannot go on; the message says why and what to look at."""
+    """The demo cannot continue; the message says why and what to check."""
 
 
 @dataclass
 class Demo:
-    """Everything that one run of the demo starts, and where it keeps it."""
+    """The processes and files of one run of the demo."""
 
     program: Path
     folder: Path
@@ -82,7 +82,7 @@ class Demo:
         return path.read_text().strip()
 
     def start_backend(self) -> None:
-        """Start web server, orchestrator and workers under their supervisor."""
+        """Start the backend: web server, orchestrator and workers."""
         self.backend_port = free_port(9090)
         log = (self.folder / "eacps.log").open("ab")
         self.backend = subprocess.Popen(
@@ -92,10 +92,10 @@ class Demo:
         )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """The backend's settings; `EACPS_*` variables of the caller stay in force."""
+        """The environment of the backend; `EACPS_*` variables of the caller have priority."""
         return {
-            # The pack's verifier tells good attempts from bad ones, which CLIP hardly does
-            # (docs/scoring.md); a variable of the caller still wins.
+            # The demo's verifier is much better than CLIP at telling good edits from bad ones
+            # (docs/scoring.md).
             "EACPS_POTENTIAL": "weighted",
             "EACPS_WEIGHTS": '{"verified": 1}',
             "EACPS_FACE_ENGINE": "basic",
@@ -111,7 +111,7 @@ class Demo:
         }
 
     def check_alive(self) -> None:
-        """Raise when a process that the demo needs has ended."""
+        """Raise DemoError if the backend or Label Studio has ended."""
         if self.backend is not None and self.backend.poll() is not None:
             tail = (self.folder / "eacps.log").read_text(errors="replace").splitlines()[-15:]
             raise DemoError("The backend ended; the end of its log:\n" + "\n".join(tail))
@@ -120,7 +120,7 @@ class Demo:
             raise DemoError(f"Label Studio ended; its log:\n{self.label_studio.tail()}")
 
     def wait_for_backend(self) -> None:
-        """Return when the web server answers."""
+        """Wait until the web server responds."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             self.check_alive()
@@ -131,7 +131,7 @@ class Demo:
         raise DemoError(f"The backend did not answer; see {self.folder / 'eacps.log'}.")
 
     def stop(self) -> None:
-        """End every process that was started."""
+        """Stop all processes."""
         if self.backend is not None:
             self.backend.send_signal(signal.SIGTERM)
             try:
@@ -143,7 +143,7 @@ class Demo:
             self.server.stop()
 
     def project(self) -> int:
-        """The demo's project: the one of the last run, or a new one."""
+        """The number of the demo's project, from the last run or newly created."""
         found = self.label_studio.api("GET", "/api/projects?page_size=1000").json()["results"]
         for project in found:
             if project["title"] == PROJECT_TITLE:
@@ -151,12 +151,12 @@ class Demo:
         made = self.label_studio.api(
             "POST",
             "/api/projects",
-            json={"title": PROJECT_TITLE, "description": "Edits found by search, to be reviewed."},
+            json={"title": PROJECT_TITLE, "description": "Edits found by search, for review."},
         )
         return int(made.json()["id"])
 
     def connect(self, project: int) -> None:
-        """Install label config, backend and webhook into the project."""
+        """Install label config, backend and webhook in the project."""
         finished = subprocess.run(
             [sys.executable, "-m", "eacps", "connect", "--project", str(project)],
             cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False,
@@ -165,7 +165,7 @@ class Demo:
             raise DemoError(f"Connecting failed:\n{finished.stdout}{finished.stderr}")
 
     def import_tasks(self, project: int) -> int:
-        """Import the demo's tasks, unless that is done; how many there are."""
+        """Import missing tasks of the demo; returns the total number of its tasks."""
         known = {_file_name(task) for task in self.own_tasks(project)}
         new = [task for name, task in self.wanted().items() if name not in known]
         if new:
@@ -174,7 +174,7 @@ class Demo:
         return len(known) + len(new)
 
     def wanted(self) -> dict[str, Callable[[int], dict[str, Any]]]:
-        """By the name of its picture, what uploads a task's pictures and returns its data."""
+        """Functions that upload a task's pictures and return its data, by picture name."""
         bears = demo_tasks(self.count, TASK_SEED)
         wanted = {
             f"bear-{number:02d}.png": partial(self._bear, f"bear-{number:02d}.png", task)
@@ -189,13 +189,13 @@ class Demo:
         return task.data(partial(self._upload, project))
 
     def _faces(self) -> list[FaceTask]:
-        """The face swaps; none, and a line that says why, where they cannot be done."""
+        """The face swaps, or none if they are not available; prints why."""
         folder = _face_models()
         try:
             tasks = self.swaps()
             fetch_models(folder, self._say if missing_models(folder) else _say_nothing)
         except (FaceError, NoFacesError) as error:
-            self.console.print("[yellow]The demo goes on without face swaps:[/]", error)
+            self.console.print("[yellow]The demo continues without face swaps:[/]", error)
             return []
         return tasks
 
@@ -208,19 +208,19 @@ class Demo:
         return self.label_studio.upload(project, name, content.getvalue())
 
     def own_tasks(self, project: int) -> list[dict[str, Any]]:
-        """The demo's own tasks with their predictions; what users imported is theirs."""
+        """The demo's tasks with their predictions, without tasks that users imported."""
         path = f"/api/tasks?project={project}&page_size=1000&fields=all"
         tasks: list[dict[str, Any]] = self.label_studio.api("GET", path).json()["tasks"]
         return [task for task in tasks if _file_name(task)]
 
     def watch(self, project: int, total: int, progress: Progress) -> None:
-        """Return when every task has its prediction, showing how far it is."""
+        """Wait until every task has a prediction, showing progress."""
         row = progress.add_task("Searching", total=total, detail="")
         deadline = time.monotonic() + FINISH_LIMIT_SECONDS
         while time.monotonic() < deadline:
             self.check_alive()
             status = self._status()
-            # Asking for the tasks themselves would make Label Studio call predict each time.
+            # Do not request the tasks, which would make Label Studio call predict each time.
             found = self.label_studio.api("GET", f"/api/projects/{project}").json()
             done = int(found["total_predictions_number"])
             if done and self.first_prediction is None:
@@ -236,7 +236,7 @@ class Demo:
     def _stop_at_failures(self, project: int, total: int) -> None:
         if failures := [task for task in self.own_tasks(project) if _failed(task)]:
             raise DemoError(
-                f"{len(failures)} of {total} tasks failed; the first says:\n"
+                f"{len(failures)} of {total} tasks failed; the first report:\n"
                 f"{failures[0]['data']['report_md']}"
             )
 
@@ -248,7 +248,7 @@ class Demo:
         return {}
 
     def check(self, project: int) -> str:
-        """Prove what the screen promises: predictions, rankings, images; or raise."""
+        """Check predictions, rankings and images; returns a summary or raises DemoError."""
         tasks = self.own_tasks(project)
         images = 0
         for task in tasks:
@@ -289,13 +289,13 @@ def _detail(status: dict[str, Any]) -> str:
 
 
 def _file_name(task: dict[str, Any]) -> str | None:
-    """The name under which the demo uploaded a task's picture; None if it did not."""
+    """The name of a task's picture if the demo uploaded it, else None."""
     found = OWN_FILE.search(str(task["data"].get("image")))
     return found and found.group()
 
 
 def _say_nothing(_line: str) -> None:
-    """Nobody needs to read that nothing was to be done."""
+    """Print nothing."""
 
 
 def _face_models() -> Path:
@@ -309,17 +309,17 @@ def _failed(task: dict[str, Any]) -> bool:
 def run_demo(
     program: Path, *, folder: Path, count: int, headless: bool, open_browser: bool
 ) -> None:
-    """Start everything, show progress, then stay until Ctrl-C (or check and return)."""
+    """Start everything, show progress, and run until Ctrl-C, or only check and return."""
     console = Console()
     if not program.exists():
         raise DemoError(f"There is no Label Studio at {program}; `make demo` installs it.")
     folder.mkdir(parents=True, exist_ok=True)
     demo = Demo(program.absolute(), folder.absolute(), count, console)
-    with _stopping(demo):
-        project = _bring_up(demo, console)
+    with _stop_on_exit(demo):
+        project = _start(demo, console)
         took = time.monotonic() - demo.started
         console.print(f"[green]Ready after {took:.0f} s.[/] {demo.check(project)}.")
-        _note_times(demo, took)
+        _save_times(demo, took)
         if headless:
             return
         _explain(demo, project, console)
@@ -330,13 +330,13 @@ def run_demo(
             time.sleep(1)
 
 
-def _note_times(demo: Demo, took: float) -> None:
+def _save_times(demo: Demo, took: float) -> None:
     first = demo.first_prediction
     times = {"all": round(took, 1), "first_prediction": None if first is None else round(first, 1)}
     (demo.folder / "last-run.json").write_text(json.dumps(times))
 
 
-def _bring_up(demo: Demo, console: Console) -> int:
+def _start(demo: Demo, console: Console) -> int:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -371,7 +371,7 @@ def _explain(demo: Demo, project: int, console: Console) -> None:
             "[bold]Three things to try[/]\n"
             " 1. Open a task: the original, the best result, every candidate with its scores.\n"
             " 2. Drag a better candidate to the top, or into Rejected, and submit.\n"
-            " 3. Import an image of your own with a `prompt`: its prediction comes by itself.\n\n"
+            " 3. Import your own image with a `prompt`; its prediction appears automatically.\n\n"
             f"[dim]Jobs and workers: http://localhost:{demo.backend_port}/status · "
             f"logs: {demo.folder} · Ctrl-C stops everything[/]",
             title="Bear studio is ready",
@@ -381,7 +381,7 @@ def _explain(demo: Demo, project: int, console: Console) -> None:
 
 
 @contextmanager
-def _stopping(demo: Demo) -> Iterator[None]:
+def _stop_on_exit(demo: Demo) -> Iterator[None]:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
@@ -394,7 +394,7 @@ def _stopping(demo: Demo) -> Iterator[None]:
     except LabelStudioError as error:
         raise DemoError(str(error)) from error
     finally:
-        # A second Ctrl-C while stopping would leave processes behind.
+        # Ignore Ctrl-C while stopping, or processes would be left behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         demo.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)

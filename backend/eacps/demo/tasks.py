@@ -35,7 +35,7 @@ SINGLE_SHARE: Final = 0.6
 
 @dataclass(frozen=True, slots=True)
 class EditorSettings:
-    """Which editor of the pack, and how it samples."""
+    """An editor of the demo pack, and its sampling settings."""
 
     editor: str
     steps: int
@@ -44,7 +44,7 @@ class EditorSettings:
 
 @dataclass(frozen=True, slots=True)
 class DemoTask:
-    """A picture, an instruction, and what only the generator knows: the scene before and after."""
+    """A picture and an instruction, with the scenes before and after the edit as ground truth."""
 
     image: Image.Image
     instruction: str
@@ -54,7 +54,7 @@ class DemoTask:
 
     @property
     def kept(self) -> Requirement:
-        """Fields of the parts that the edit must leave alone, with their values."""
+        """The fields that the edit must not change, with their values."""
         changed = {
             f for part in changed_parts(self.before, self.after) for f in attributes_of(part)
         }
@@ -63,31 +63,31 @@ class DemoTask:
 
     @property
     def source(self) -> Image.Image:
-        """The picture at the editor's own size."""
+        """The picture at the editor's native size."""
         return render(self.before)
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A difficulty: which tasks, and which editor attempts them.
+    """A difficulty: a distribution of tasks and an editor.
 
-    The held-in set is for choosing settings, the held-out one for reporting them; nothing in the
-    pack was trained on either.
+    The held-in set is for choosing settings, the held-out set for reporting. No model of the pack
+    was trained on either.
     """
 
     name: str
     single_share: float
-    """The share of tasks with one operation; all others have two."""
+    """The share of tasks with one operation; the others have two."""
     settings: EditorSettings
     held_in_seed: int
     held_out_seed: int
 
     def held_in(self, count: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
-        """Tasks to choose settings on."""
+        """Tasks for choosing settings."""
         return demo_tasks(count, self.held_in_seed, size, self.single_share)
 
     def held_out(self, count: int, size: int = SHOWN_SIZE) -> list[DemoTask]:
-        """Tasks to report on, never to choose by."""
+        """Tasks for reporting only."""
         return demo_tasks(count, self.held_out_seed, size, self.single_share)
 
 
@@ -102,7 +102,7 @@ LEVELS: Final = (EASY, MEDIUM, HARD)
 def demo_tasks(
     count: int, seed: int, size: int = SHOWN_SIZE, single_share: float = SINGLE_SHARE
 ) -> list[DemoTask]:
-    """Tasks with distinct instructions; the same seed gives the same tasks, a longer list more."""
+    """Tasks with distinct instructions; a longer list starts with the same tasks."""
     if size % SIZE:
         raise ValueError(f"size must be a multiple of {SIZE}, not {size}")
     random, factor = Random(seed), size // SIZE
@@ -119,10 +119,10 @@ def demo_tasks(
 
 
 def enlarged(image: Image.Image, factor: int) -> Image.Image:
-    """A smooth enlargement that `Image.reduce(factor)` turns back into exactly the image.
+    """Enlarge an image smoothly, so that `Image.reduce(factor)` restores it exactly.
 
-    Each block of pixels is shifted until its mean is the pixel that it stands for: people see no
-    staircase, and the editor still works on the very scene that the ground truth describes.
+    Each block of pixels is shifted until its mean equals the original pixel. The picture looks
+    smooth, and the editor still works on exactly the scene of the ground truth.
     """
     size = (image.width * factor, image.height * factor)
     smooth = numpy.asarray(image.resize(size, Image.Resampling.BICUBIC), numpy.int32)
@@ -139,7 +139,7 @@ def enlarged(image: Image.Image, factor: int) -> Image.Image:
 
 
 def write_tasks(tasks: Sequence[DemoTask], folder: Path) -> Path:
-    """Write the pictures and a `tasks.json` of instructions and ground truth beside them."""
+    """Write the pictures and a `tasks.json` with instructions and ground truth."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, task in enumerate(tasks, start=1):
@@ -153,7 +153,7 @@ def write_tasks(tasks: Sequence[DemoTask], folder: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and write the tasks."""
+    """Parse the command line and write the tasks."""
     parser = argparse.ArgumentParser(prog="python -m eacps.demo.tasks", description=__doc__)
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=7)

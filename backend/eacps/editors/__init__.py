@@ -1,4 +1,4 @@
-"""Editors behind one small protocol. Importing this loads no torch."""
+"""Editors behind one small protocol. Importing this does not load torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ __all__ = ["EditSession", "Editor", "Render", "States", "Tick", "no_tick", "open
 
 
 def open_editor(settings: Settings, device: str) -> Editor:
-    """Load what EACPS_EDITOR names onto a device: an editor of its own, or a pipeline from a
-    folder or hub id."""
+    """Load EACPS_EDITOR onto a device: a plug-in editor, or a pipeline from a folder or hub id."""
     name = settings.editor
     if EDITORS.knows(name):
         plugin = EDITORS.get(name)

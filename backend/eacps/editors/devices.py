@@ -1,4 +1,4 @@
-"""Which devices this machine has, without importing torch."""
+"""The devices of this machine, found without importing torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def resolve(devices: Sequence[str]) -> tuple[str, ...]:
-    """The devices named, with `auto` replaced by all GPUs, or else the CPU."""
+    """These devices, with `auto` replaced by all GPUs, or by the CPU if there are none."""
     if tuple(devices) != ("auto",):
         return tuple(devices)
     count = len(visible_gpus())
@@ -30,14 +30,14 @@ def resolve(devices: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked(devices: Sequence[str]) -> tuple[str, ...]:
-    """The devices named, when this machine has them; a SettingsError that says which it lacks."""
+    """The resolved devices; raises SettingsError if this machine does not have one of them."""
     found = resolve(devices)
     if not found:
-        raise SettingsError("No device is named.", hint="Set EACPS_DEVICES to auto or cpu.")
+        raise SettingsError("EACPS_DEVICES is empty.", hint="Set EACPS_DEVICES to auto or cpu.")
     unknown = [device for device in found if not _KNOWN.fullmatch(device)]
     if unknown:
         raise SettingsError(
-            f"There is no device {unknown[0]!r}.",
+            f"Unknown device {unknown[0]!r}.",
             hint="Set EACPS_DEVICES (or --devices) to auto, cpu, mps, or cuda:0,cuda:1 and so on.",
         )
     numbers = [int(device.removeprefix("cuda:")) for device in found if device.startswith("cuda:")]
@@ -45,11 +45,11 @@ def checked(devices: Sequence[str]) -> tuple[str, ...]:
     beyond = [f"cuda:{number}" for number in numbers if number >= count]
     if beyond:
         raise SettingsError(
-            f"There is no {', '.join(beyond)}: this machine shows {_counted(count)}.",
+            f"There is no {', '.join(beyond)}: this machine has {_counted(count)}.",
             hint="Change EACPS_DEVICES (or --devices), or install the NVIDIA driver.",
         )
     if "mps" in found and platform.system() != "Darwin":
-        raise SettingsError("mps is on Apple machines only.", hint="Change EACPS_DEVICES.")
+        raise SettingsError("mps exists only on Apple machines.", hint="Change EACPS_DEVICES.")
     return found
 
 
@@ -58,7 +58,7 @@ def _counted(count: int) -> str:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that the driver reports and CUDA_VISIBLE_DEVICES allows, as that must name them."""
+    """The GPUs that the driver reports and CUDA_VISIBLE_DEVICES allows, as it names them."""
     gpus = nvidia_gpus()
     allowed = _allowed()
     if not gpus or allowed is None:
@@ -67,25 +67,25 @@ def visible_gpus() -> list[str]:
 
 
 def visible_name(device: str) -> str:
-    """What CUDA_VISIBLE_DEVICES must say so that only this `cuda:N` of ours is seen."""
+    """The value of CUDA_VISIBLE_DEVICES with which a process sees only this `cuda:N`."""
     index = int(device.removeprefix("cuda:"))
     allowed = _allowed()
     return allowed[index] if allowed and index < len(allowed) else str(index)
 
 
 def _allowed() -> list[str] | None:
-    """The GPUs that a batch system or the user handed out; None: all."""
+    """The GPUs that a batch system or the user assigned; None means all."""
     value = os.environ.get(VISIBLE)
     if value is None:
         return None
     names = [name.strip() for name in value.split(",")]
-    # As in CUDA: what follows the first impossible name is not visible.
+    # As in CUDA: the first invalid name ends the list.
     end = next((index for index, name in enumerate(names) if name in ("", "-1")), len(names))
     return names[:end]
 
 
 def _gpu_count() -> int:
-    """The GPUs that can be used; asks torch, in a process of its own, where no driver tool is."""
+    """The number of usable GPUs; without nvidia-smi it asks torch, in a separate process."""
     count = len(visible_gpus())
     if count or shutil.which("nvidia-smi"):
         return count

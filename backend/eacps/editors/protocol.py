@@ -1,4 +1,4 @@
-"""What the pipeline asks of an editor."""
+"""The protocols that editors implement."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from eacps.images import TaskImages
 
 Tick = Callable[[], None]
 States = Mapping[str, bytes | None]
-"""By trial id: what a Render's `state` was; None: it was paused, but its state is lost."""
+"""`Render.state` by trial id; None for a paused trial whose state is lost."""
 
 
 def no_tick() -> None:
-    """For callers that need no word from inside a render."""
+    """Do nothing: the default `tick`."""
 
 
 @dataclass(frozen=True)
 class Render:
-    """What became of one trial: an image at the editor's working size, or a failure.
+    """The result of one trial: an image at the editor's working size, or a failure.
 
     A paused trial's image is a preview, and `state` is a safetensors file from which any worker
-    with the same editor can go on. `nfe` is what this call spent.
+    with the same editor can resume. `nfe` counts the forward passes of this call.
     """
 
     trial: Trial
@@ -37,15 +37,17 @@ class Render:
 
 
 class EditSession(Protocol):
-    """One task on one editor: prompt and image are encoded once, when it is opened."""
+    """One task on one editor. Prompt and image are encoded once, when the session is opened."""
 
     def advance(
         self, trials: Sequence[Trial], tick: Tick = no_tick, states: States | None = None
     ) -> Sequence[Render]:
-        """Render trials in order, each to its `to_step`; those that begin and end at the same
-        steps are one batch. Trials that were paused here, or whose states are handed in, go on
-        where they stood. `tick` runs after every denoising step; what it raises ends the batch
-        and passes through."""
+        """Render each trial up to its `to_step`; returns one Render per trial, in order.
+
+        Trials with the same first and last step form one batch. Trials that were paused in this
+        session, or whose state is in `states`, resume where they stopped. `tick` runs after every
+        denoising step; an exception from it ends the batch and propagates.
+        """
 
 
 class Editor(Protocol):
@@ -53,7 +55,7 @@ class Editor(Protocol):
 
     @property
     def name(self) -> str:
-        """What a card calls this editor."""
+        """The name that cards show."""
 
     def open(self, task: EditTask, images: TaskImages) -> EditSession:
         """Encode a task's prompt and images."""

@@ -1,4 +1,4 @@
-"""Editors by name, and which family drives which class of diffusers pipelines."""
+"""Editors by name, and editor families by the diffusers pipeline class that they drive."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ SETTING: Final = "EACPS_EDITOR"
 
 
 class EditorClass(Protocol):
-    """What the registry holds: a class with `load(context)`, or one that is called with its
-    options, or with nothing."""
+    """A class with `load(context)`, or one that is called with its options or without arguments."""
 
 
 def _no_editor(editor: Any) -> str:
     if hasattr(editor, "noise_shape"):
-        return f"is an editor family: its entry point belongs into the group {FAMILY_GROUP}"
+        return f"is an editor family: its entry point belongs in the group {FAMILY_GROUP}"
     return "" if hasattr(editor, "load") else lacks(editor, "open")
 
 
@@ -33,7 +32,7 @@ EDITORS: Final = Registry[EditorClass](
     built_ins={},
     problem=_no_editor,
 )
-"""Whole editors. What none of these names is a diffusers pipeline: a folder, or a hub id."""
+"""Plug-in editors. Any other value of EACPS_EDITOR is a diffusers pipeline: a folder or hub id."""
 
 FAMILIES: Final = Registry["type[Family]"](
     "editor family",
@@ -50,14 +49,14 @@ FAMILIES: Final = Registry["type[Family]"](
     },
     problem=lambda family: lacks(family, "encode", "arguments", "noise_shape", "title"),
 )
-"""By pipeline class."""
+"""Families by pipeline class."""
 
 
 def family_of(pipeline_class: str) -> type[Family]:
-    """The family that drives a pipeline class; raises EditorError when there is none."""
+    """The family that drives a pipeline class; raises EditorError if there is none."""
     if pipeline_class not in FAMILIES.names():
         raise EditorError(
-            f"EACPS_EDITOR names a {pipeline_class}, which no editor family here drives.",
+            f"EACPS_EDITOR is a {pipeline_class}, which no editor family supports.",
             hint=f"Point EACPS_EDITOR at one of: {', '.join(FAMILIES.names())}; or add a family "
             "(docs/extending.md).",
         )

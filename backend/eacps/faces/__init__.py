@@ -1,1 +1,1 @@
-"""Faces: found, told apart, swapped. See docs/faces.md."""
+"""Detects, compares and swaps faces. See docs/faces.md."""

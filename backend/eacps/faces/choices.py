@@ -1,4 +1,4 @@
-"""Which ways of swapping a face are worth a reviewer's look. Pure: no pixels."""
+"""The recipes of a face swap that are offered for review."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from eacps.settings import Settings
 
 STRATEGY: Final = "choices"
 NO_SUCH_CHOICE: Final = "no_such_choice"
-"""Code of a trial that the engine, or the scene, does not offer; it leaves no card."""
+"""Code of a trial that the engine or the scene does not offer; it gets no card."""
 AT_ONCE: Final = 32
 
 
 def plan_of(settings: Settings) -> SearchPlan:
-    """The choices that the settings ask for, all in one batch: the scene is looked at once."""
+    """The choices of the settings, in one batch, so that faces are detected only once."""
     return SearchPlan(
         STRATEGY,
         {
@@ -33,7 +33,7 @@ def plan_of(settings: Settings) -> SearchPlan:
 
 
 def swaps_of(plan: SearchPlan) -> tuple[Swap, ...]:
-    """Every recipe: all looks of the likeliest mapping, then the other mappings in one look.
+    """All recipes: the most likely mapping in all variants, then other mappings in one variant.
 
     >>> plan = SearchPlan("choices", {"alternatives": 2, "blends": [1.0, 0.8]})
     >>> [swap.words for swap in swaps_of(plan)]
@@ -58,7 +58,7 @@ def swaps_of(plan: SearchPlan) -> tuple[Swap, ...]:
 
 
 class SwapChoices:
-    """A strategy that asks for every choice at once."""
+    """A strategy that requests all choices at once."""
 
     def __init__(self, plan: SearchPlan) -> None:
         self._trials = [
@@ -68,13 +68,13 @@ class SwapChoices:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Nothing is decided on the way."""
+        """Always empty, because nothing is decided during the search."""
         return ()
 
     def ask(self) -> Sequence[Trial]:
-        """All trials the first time, none after that."""
+        """All trials on the first call, then none."""
         trials, self._trials = self._trials, []
         return trials
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Nothing follows from outcomes: there is one round."""
+        """Do nothing, because there is only one round."""

@@ -1,4 +1,4 @@
-"""Content Credentials (C2PA): a signed statement inside the file of what made an image."""
+"""Content Credentials (C2PA): a signed statement in an image file about its origin."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from eacps.images import encode_png
 from eacps.settings import Settings
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
-"""The IPTC's word for an image of several parts, at least one of them made by a machine."""
+"""The IPTC's term for a composite image with at least one synthetic part."""
 ALGORITHM: Final = "es256"
 PACKAGE: Final = "c2pa-python==0.38.1"
 _WITHOUT_THUMBNAIL: Final = {"builder": {"thumbnail": {"enabled": False}}}
 
 
 def wanted(settings: Settings) -> bool:
-    """Whether images are to be signed; raises SettingsError if only half of it is set up."""
+    """Whether images should be signed; raises SettingsError if the setup is incomplete."""
     if not settings.c2pa_certificate and not settings.c2pa_key:
         return False
     if not settings.c2pa_certificate or not settings.c2pa_key:
@@ -39,18 +39,18 @@ def wanted(settings: Settings) -> bool:
     return True
 
 
-def try_out(settings: Settings) -> None:
-    """Raise SettingsError if images could not be signed; signs a tiny one."""
+def check_signing(settings: Settings) -> None:
+    """Sign a tiny image; raises SettingsError if that fails."""
     if wanted(settings):
         tiny = encode_png(Image.new("RGB", (8, 8)))
         signed(tiny, settings, made_by="eacps doctor")
 
 
 def signed(png: bytes, settings: Settings, *, made_by: str) -> bytes:
-    """The PNG with a signed manifest, offline; its pixels and metadata stay as they are."""
+    """Add a signed manifest to a PNG, offline, without changing its pixels or metadata."""
     import c2pa
 
-    # No timestamp authority: nothing about an image leaves this machine.
+    # No timestamp authority, so that no data about an image leaves this machine.
     info = c2pa.C2paSignerInfo(
         alg=ALGORITHM,
         sign_cert=_read(settings.c2pa_certificate, "EACPS_C2PA_CERTIFICATE"),
@@ -69,7 +69,7 @@ def signed(png: bytes, settings: Settings, *, made_by: str) -> bytes:
         raise SettingsError(
             f"The image could not be signed: {' '.join(str(error).split())[:200]}.",
             hint="EACPS_C2PA_CERTIFICATE must be a PEM chain for ES256, the signer first, with the "
-            "extended key usage that C2PA asks for; EACPS_C2PA_KEY its key (PEM, PKCS#8).",
+            "extended key usage that C2PA requires; EACPS_C2PA_KEY must be its key (PEM, PKCS#8).",
         ) from None
     return finished.getvalue()
 

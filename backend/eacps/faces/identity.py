@@ -1,4 +1,4 @@
-"""`identity`: whether an edited image shows the character."""
+"""`identity`: how similar the faces in an edited image are to the characters."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from eacps.errors import FaceError
 from eacps.faces.protocol import Face, FaceEngine, Pixels
 from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE, SWAP_RANGES
 from eacps.faces.registry import shared_engine
-from eacps.faces.selection import LEAST_COVER, LEAST_SIDE, Mask, cosine, cover, face_of_character
+from eacps.faces.selection import MIN_COVER, MIN_SIDE, Mask, cosine, cover, face_of_character
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.plugins import Context
 from eacps.recent import Recent
 from eacps.settings import Settings
 
-_LOOKED_AT = 6
-"""Faces of one image that are compared, the largest first."""
+_MAX_COMPARED = 6
+"""At most this many faces of an image are compared, the largest ones."""
 
 
 CACHED_TASKS = 4
 
 
 class IdentityScorer:
-    """`identity`: the cosine between the characters' faces and the faces most alike them in the
-    edit, and `identity_before` the same in the picture that the task brought. Without a picture
-    of a character, or without a face engine, there are no such metrics."""
+    """`identity`: cosine similarity of each character's face to the most similar face in the edit,
+    averaged; `identity_before`: the same for the task's picture. Missing without a picture of a
+    character or without a face engine."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         name: SWAP_RANGES[name] for name in (IDENTITY, IDENTITY_BEFORE)
@@ -43,12 +43,12 @@ class IdentityScorer:
 
     @classmethod
     def load(cls, context: Context) -> IdentityScorer:
-        """Opens the engine only when a task brings a picture."""
+        """Create the scorer; it loads the engine when the first task needs it."""
         return cls(context.settings, context.device)
 
     @classmethod
     def wanted(cls, _settings: Settings, _metric_names: Collection[str]) -> bool:
-        """Always: reviewers want to see it, and it costs nothing without a picture."""
+        """Always true, because it is useful to reviewers and free without a picture."""
         return True
 
     def score(
@@ -58,7 +58,7 @@ class IdentityScorer:
         edited: Sequence[Image.Image],
         _progress: Sequence[float] = (),
     ) -> Sequence[Mapping[str, float]]:
-        """How much the characters are themselves, before and after."""
+        """Score identity before and after the edit."""
         judge = self._judge(task, images) if task.references else None
         if judge is None:
             return [{} for _ in edited]
@@ -72,14 +72,14 @@ class IdentityScorer:
         try:
             return self._judges.get_or_make(task.key, make)
         except FaceError:
-            # An edit with a reference needs no face engine: its reference may be a dress.
+            # Route edit needs no face engine; its reference may be a dress.
             return None
 
 
 class IdentityJudge:
-    """The characters of one task, and how much they are themselves in images of it.
+    """Compares the faces in a task's images with its characters.
 
-    A picture without a usable face, such as one of a dress, is no character: it is left out.
+    A picture without a usable face, e.g. of a dress, is ignored.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class IdentityJudge:
     def scores(
         self, source: Image.Image, edited: Sequence[Image.Image]
     ) -> list[Mapping[str, float]]:
-        """Cosines of the characters' faces with the faces most alike them, before and after."""
+        """Identity in the source and in each edited image."""
         if not self._characters:
             return [{} for _ in edited]
         before = self.identity(source)
         return [{IDENTITY: self.identity(image), IDENTITY_BEFORE: before} for image in edited]
 
     def identity(self, image: Image.Image) -> float:
-        """The mean over the characters; 0 where no face is found."""
+        """The mean similarity over the characters; 0 if no face is found."""
         pixels = np.array(image.convert("RGB"))
         faces = self._faces(pixels)
         alike = [
@@ -112,11 +112,11 @@ class IdentityJudge:
         return float(np.mean(alike))
 
     def _faces(self, pixels: Pixels) -> list[Face]:
-        found = [face for face in self._engine.detect(pixels) if face.side >= LEAST_SIDE / 2]
+        found = [face for face in self._engine.detect(pixels) if face.side >= MIN_SIDE / 2]
         if self._mask is not None and self._mask.shape == pixels.shape[:2]:
-            inside = [face for face in found if cover(face, self._mask) >= LEAST_COVER]
+            inside = [face for face in found if cover(face, self._mask) >= MIN_COVER]
             found = inside or found
-        return [self._engine.described(pixels, face) for face in found[:_LOOKED_AT]]
+        return [self._engine.described(pixels, face) for face in found[:_MAX_COMPARED]]
 
     def _face(self, picture: Pixels, number: int) -> Face | None:
         try:

@@ -1,4 +1,4 @@
-"""Which character goes to which face, likeliest first."""
+"""Maps characters to faces, the most likely mapping first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eacps.faces.selection import FoundFaces, Mask, cosine, region_face
 Assignment = tuple[Face, ...]
 """One face per character, in the characters' order."""
 
-MOST_COMPARED = 20_000
+MAX_COMPARED = 20_000
 
 
 def assignments(
@@ -24,12 +24,12 @@ def assignments(
     mapping: FaceMapping,
     regions: Sequence[Mask],
 ) -> list[Assignment]:
-    """Every sensible way to map characters to faces; regions leave one only."""
+    """All sensible mappings of characters to faces; only one if regions are given."""
     if len(found.faces) < len(characters):
         raise FaceError(
-            f"{len(characters)} characters are given, but {len(found.faces)} of the scene's faces "
-            "can be used.",
-            hint="Give as many pictures as faces are to be replaced, or enlarge the mask.",
+            f"There are {len(characters)} characters, but only {len(found.faces)} usable faces in "
+            "the scene.",
+            hint="Provide one picture per face to replace, or enlarge the mask.",
             code="too_few_faces",
         )
     if _by_regions(mapping, characters, regions):
@@ -45,7 +45,7 @@ def _by_regions(
     fitting = len(regions) == len(characters)
     if mapping == "regions" and not fitting:
         raise FaceError(
-            f"{len(characters)} characters are given, but {len(regions)} regions.",
+            f"There are {len(characters)} characters, but {len(regions)} regions.",
             hint="Draw one region per character, in the same order, or set EACPS_FACE_MAPPING "
             "to order.",
             code="bad_mapping",
@@ -59,7 +59,7 @@ def _in_regions(
     chosen = [region_face(found, region, number) for number, region in enumerate(regions, 1)]
     if len(set(chosen)) < len(characters):
         raise FaceError(
-            "Two regions lie over the same face.",
+            "Two regions cover the same face.",
             hint="Draw one region per face.",
             code="bad_mapping",
         )
@@ -67,8 +67,7 @@ def _in_regions(
 
 
 def _in_order(found: FoundFaces, count: int) -> list[Assignment]:
-    """The likeliest faces from left to right; then the same with characters exchanged, and
-    then other faces."""
+    """The most likely faces from left to right, then their permutations, then other faces."""
     if count == 1:
         return [(face,) for face in found.faces]
     likeliest = sorted(found.faces[:count], key=lambda face: face.centre[0])
@@ -85,7 +84,7 @@ def _most_similar(found: FoundFaces, characters: Sequence[Character]) -> list[As
         [[cosine(character.face, face) for face in found.faces] for character in characters]
     )
     rows = range(len(characters))
-    every = islice(permutations(range(len(found.faces)), len(characters)), MOST_COMPARED)
+    every = islice(permutations(range(len(found.faces)), len(characters)), MAX_COMPARED)
     best_first = sorted(
         every, key=lambda chosen: -sum(similarity[row, chosen[row]] for row in rows)
     )

@@ -1,4 +1,4 @@
-"""How an image says that a face in it is synthetic."""
+"""Marks images with swapped faces as synthetic."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ XMP: Final = (
     "</dc:description></rdf:Description></rdf:RDF></x:xmpmeta>"
     '<?xpacket end="w"?>'
 )
-"""The IPTC's digital source type, where viewers and archives look for it."""
+"""An XMP packet with the IPTC's digital source type, which viewers and archives read."""
 
 
 def marked(
     image: Image.Image, recipe: Mapping[str, Any], engine: FaceEngine, settings: Settings
 ) -> tuple[Image.Image, bytes]:
-    """The image as it may be shown, and its PNG, whose metadata says what made it."""
+    """Mark an image; returns the image to show, and a PNG with its origin in the metadata."""
     if settings.face_mark == "visible":
         image = visibly_marked(image)
     told = json.dumps({**recipe, **provenance(engine)})
@@ -45,7 +45,7 @@ def marked(
 
 
 def provenance(engine: FaceEngine) -> dict[str, Any]:
-    """What a swapped image's metadata says of how it came to be."""
+    """The metadata about the origin of a swapped image."""
     return {
         "synthetic": WORDS,
         "face_engine": engine.name,
@@ -55,7 +55,7 @@ def provenance(engine: FaceEngine) -> dict[str, Any]:
 
 
 def visibly_marked(image: Image.Image) -> Image.Image:
-    """The image with a readable line in its lower left corner."""
+    """Write a line into the lower left corner of the image."""
     size = max(10, round(min(image.size) / 32))
     font = ImageFont.load_default(size)
     marked = image.convert("RGB")

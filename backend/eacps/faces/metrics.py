@@ -1,4 +1,4 @@
-"""How good a swapped face is: identity, landmarks, sharpness, and what else changed."""
+"""Metrics of swapped faces: identity, landmarks, sharpness, and changes outside the faces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eacps.faces.ranges import IDENTITY, IDENTITY_BEFORE
 from eacps.faces.selection import cosine
 
 _AROUND = 0.6
-"""How much is looked at around a face to find it again, in sides of its box."""
+"""The margin around a face in which it is searched again, relative to its box."""
 _SAME_FACE = 0.2
 _SHARPNESS_SIDE = 128
 
@@ -23,20 +23,20 @@ def swap_scores(
     after: Pixels,
     pairs: Sequence[tuple[Character, Face]],
 ) -> tuple[Mapping[str, float], list[str]]:
-    """The scores of one swapped image, and warnings; several faces count by their mean."""
+    """The scores of a swapped image, averaged over its faces, and warnings."""
     scores: list[Mapping[str, float]] = []
     notes: list[str] = []
     for character, face in pairs:
-        found = face_again(engine, after, face)
+        found = find_again(engine, after, face)
         if found is None:
-            notes.append(f"After the swap no face is found where {character.name} should be.")
+            notes.append(f"After the swap, no face was found at the place of {character.name}.")
         scores.append(_face_scores(before, after, character, face, found))
     means = {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
     return {**means, "outside": _outside(before, after, [face for _, face in pairs])}, notes
 
 
-def face_again(engine: FaceEngine, image: Pixels, face: Face) -> Face | None:
-    """The face that lies where `face` lay, described anew; None if there is none."""
+def find_again(engine: FaceEngine, image: Pixels, face: Face) -> Face | None:
+    """Detect and describe the face at the place of `face`, or None."""
     height, width = image.shape[:2]
     margin = _AROUND * max(face.box[2] - face.box[0], face.box[3] - face.box[1])
     left, top = (max(0, int(edge - margin)) for edge in face.box[:2])
@@ -68,7 +68,7 @@ def _face_scores(
 
 
 def _detail(image: Pixels, face: Face) -> float:
-    """Strength of the finest lines of a face, seen at one size so that faces compare."""
+    """The strength of fine detail in a face, at a fixed size so that faces are comparable."""
     import cv2
 
     left, top, right, bottom = _box(face, image)
@@ -88,7 +88,7 @@ def _outside(before: Pixels, after: Pixels, faces: Sequence[Face]) -> float:
         outside[top:bottom, left:right] = False
     if not outside.any():
         return 0.0
-    # In strips: differences of a large image as a whole would take hundreds of megabytes.
+    # In strips, because a large image would need hundreds of megabytes at once.
     total = 0.0
     for start in range(0, len(before), 256):
         rows = slice(start, start + 256)

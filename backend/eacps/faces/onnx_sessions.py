@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the device that the settings name, and what they really run on."""
+"""ONNX Runtime sessions, and the providers on which they actually run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CUDA: Final = "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Placement:
-    """Where sessions are to run; `demanded` is a provider that must not be missing, `note` says
-    why they do not run where the worker does."""
+    """Where sessions should run. `demanded` is a required provider; `note` says why they do not
+    run on the worker's device."""
 
     providers: tuple[tuple[str, dict[str, str]], ...]
     demanded: str = ""
@@ -28,7 +28,7 @@ class Placement:
 
 
 def placement(settings: Settings, device: str) -> Placement:
-    """Where a worker on `device` (`cpu`, `cuda:1`, `mps`) runs face models."""
+    """Where a worker on `device` (`cpu`, `cuda:1`, `mps`) should run face models."""
     import onnxruntime
 
     wish = settings.face_provider
@@ -41,9 +41,9 @@ def placement(settings: Settings, device: str) -> Placement:
         if wish == "cuda":
             raise _provider_missing(reason)
         return Placement(((CPU, {}),), note=_fell_back(device, reason))
-    # CUDA's libraries may lie in Python packages, where the loader does not look by itself.
+    # Also load CUDA's libraries from Python packages.
     onnxruntime.preload_dlls()
-    # Algorithms picked by timing them would give other pixels from run to run.
+    # An exhaustive search would choose algorithms by speed, and results would vary between runs.
     cuda = {
         "device_id": device.partition(":")[2] or "0",
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -53,7 +53,7 @@ def placement(settings: Settings, device: str) -> Placement:
 
 
 def options(settings: Settings) -> Any:
-    """Session options: threads as the worker has them, and no chatter on standard error."""
+    """Session options with the worker's number of threads and without log output."""
     import onnxruntime
 
     chosen = onnxruntime.SessionOptions()
@@ -63,21 +63,21 @@ def options(settings: Settings) -> Any:
 
 
 def threads_of(settings: Settings) -> int:
-    """Threads of this worker; 0 leaves it to the library."""
-    # Workers are started with OMP_NUM_THREADS; ONNX Runtime's and OpenCV's pools ignore it.
+    """The number of threads of this worker; 0 means the library's default."""
+    # ONNX Runtime's and OpenCV's thread pools ignore OMP_NUM_THREADS.
     stated = os.environ.get("OMP_NUM_THREADS", "")
     return settings.threads or (int(stated) if stated.isdigit() else 0)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what libraries print while loading off standard output: it may be somebody's JSON."""
+    """Suppress what libraries print to standard output, which may be used for JSON."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 def open_session(path: Path, settings: Settings, where: Placement) -> Any:
-    """A session on a file; raises FaceError `model_corrupt` if ONNX Runtime cannot load it."""
+    """Open a model file; raises FaceError `model_corrupt` if ONNX Runtime cannot load it."""
     import onnxruntime
 
     try:
@@ -90,39 +90,41 @@ def open_session(path: Path, settings: Settings, where: Placement) -> Any:
 
 
 def running_on(sessions: Iterable[Any]) -> tuple[str, ...]:
-    """The providers in use, as the sessions report them, each once."""
+    """The distinct providers that the sessions report."""
     return tuple(dict.fromkeys(name for one in sessions for name in one.get_providers()))
 
 
 def checked(where: Placement, sessions: Sequence[Any]) -> str:
-    """The note on where the sessions run; raises FaceError if a demanded provider is missing."""
+    """A note about where the sessions run; raises FaceError if a required provider is missing."""
     wanted = where.providers[0][0]
     if all(wanted in one.get_providers() for one in sessions):
         return where.note
     reason = "its CUDA provider could not start (a library is missing, or there is no such GPU)"
     if where.demanded:
-        raise _provider_missing(f"ONNX Runtime is there, but {reason}")
+        raise _provider_missing(f"ONNX Runtime is installed, but {reason}")
     return _fell_back(f"cuda:{where.providers[0][1].get('device_id', '0')}", reason)
 
 
 def corrupt(path: Path, error: Exception) -> FaceError:
-    """What to say of a file that no model can be loaded from."""
+    """The error for a file that cannot be loaded."""
     return FaceError(
         f"The model file {path} cannot be loaded ({type(error).__name__}).",
-        hint="It is damaged or incomplete: put a fresh copy in its place.",
+        hint="It is damaged or incomplete: replace it.",
         code="model_corrupt",
     )
 
 
 def incompatible(path: Path, problem: str, hint: str) -> FaceError:
-    """What to say of a file that loads, but is not the model that belongs there."""
-    return FaceError(f"{path} does not fit: {problem}.", hint=hint, code="model_incompatible")
+    """The error for a file that contains the wrong model."""
+    return FaceError(
+        f"{path} is not the right model: {problem}.", hint=hint, code="model_incompatible"
+    )
 
 
 def _provider_missing(reason: str) -> FaceError:
     return FaceError(
         f"EACPS_FACE_PROVIDER is cuda, but {reason}.",
-        hint="Replace onnxruntime by onnxruntime-gpu[cuda,cudnn] (only one of them may be "
+        hint="Replace onnxruntime with onnxruntime-gpu[cuda,cudnn] (only one of them may be "
         "installed; the Dockerfile shows how), or set EACPS_FACE_PROVIDER to auto or cpu.",
         code="provider_missing",
     )

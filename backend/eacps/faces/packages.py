@@ -1,4 +1,4 @@
-"""Whether the packages that an engine needs are installed; imports none of them."""
+"""Checks for an engine's packages without importing them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from eacps.errors import FaceError
 
 
-def packages_missing(engine: str, packages: Sequence[str]) -> FaceError | None:
-    """What to say if the engine cannot be opened for want of packages."""
+def missing_packages_error(engine: str, packages: Sequence[str]) -> FaceError | None:
+    """The error if packages of the engine are not installed, or None."""
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if not absent:
         return None
     return FaceError(
-        f"Engine {engine} lacks Python packages: {', '.join(absent)}.",
+        f"Engine {engine} needs Python packages that are not installed: {', '.join(absent)}.",
         hint="Run `make install`.",
         code="package_missing",
     )

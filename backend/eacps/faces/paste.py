@@ -1,4 +1,4 @@
-"""Putting a patch into a scene: only the pixels that change are touched."""
+"""Blends a patch into a scene."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from eacps.faces.protocol import Field, Patch, Pixels
 from eacps.faces.selection import Mask
 
 FEATHER = 0.03
-"""Width of the soft edge inside a mask, in sides of the patch."""
+"""Width of the soft edge inside a mask, relative to the side of the patch."""
 
 
 def paste(scene: Pixels, patch: Patch, *, strength: float = 1.0, mask: Mask | None = None) -> None:
-    """Blend a patch into the scene, in place; a mask, where there is one, is never left."""
+    """Blend a patch into the scene in place, and only inside the mask if there is one."""
     height, width = patch.alpha.shape
     rows, columns = slice(patch.y, patch.y + height), slice(patch.x, patch.x + width)
     alpha = patch.alpha * np.float32(strength)
     if mask is not None:
         alpha = alpha * _softened(mask[rows, columns])
     region = scene[rows, columns]
-    # Where nothing is to change, rounding must not change it either.
+    # Skip transparent pixels, which rounding could change.
     touched = alpha > 0
     weight = alpha[touched][:, None]
     blended = region[touched] * (1 - weight) + patch.pixels[touched] * weight
@@ -27,7 +27,7 @@ def paste(scene: Pixels, patch: Patch, *, strength: float = 1.0, mask: Mask | No
 
 
 def _softened(mask: Mask) -> Field:
-    """1 well inside the mask, 0 outside of it, a slope between."""
+    """1 inside the mask, 0 outside, with a soft edge on the inside."""
     import cv2
 
     inside = mask.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What swapping faces asks of an engine. Pixels are RGB, height x width x 3, 8 bit."""
+"""The protocol of face engines. Pixels are 8-bit RGB of shape height x width x 3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Face:
     """A face in an image: `box` is left, top, right, bottom; `points` are the eyes (the one on
     the image's left first), the nose and the mouth's corners.
 
-    The last three are there once the engine has described it; `yaw` is in degrees, 0 frontal.
+    `described` fills in the last three fields; `yaw` is in degrees, 0 is frontal.
     """
 
     box: Field
@@ -47,7 +47,7 @@ class Face:
         return (float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2)
 
     def moved(self, x: float, y: float) -> Face:
-        """The same face in an image in which it lies further right and down."""
+        """This face, shifted right and down."""
         offset = np.array([x, y], dtype=np.float32)
         mesh = self.mesh
         if mesh is not None:
@@ -58,7 +58,7 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class Character:
-    """Whose face is to appear: a picture and the described face in it."""
+    """A person whose face is swapped in: a picture and the described face in it."""
 
     picture: Pixels
     face: Face
@@ -67,8 +67,8 @@ class Character:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """The pixels that replace a rectangle of the scene whose corner is (x, y), and how strongly
-    they do so, pixel by pixel, from 0 to 1."""
+    """Pixels that replace a rectangle of the scene with its corner at (x, y); `alpha` is their
+    opacity from 0 to 1."""
 
     x: int
     y: int
@@ -81,38 +81,38 @@ class FaceEngine(Protocol):
 
     @property
     def name(self) -> str:
-        """`basic` or `insightface`."""
+        """The engine's name, such as `basic`."""
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models in use, by file name."""
+        """The file names of the models."""
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where the models really run, as ONNX Runtime's sessions report it."""
+        """Where the models actually run, as reported by ONNX Runtime."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a card must say about this engine, such as a GPU that fell back to the CPU."""
+        """Warnings for cards, e.g. that the engine fell back from the GPU to the CPU."""
 
     @property
     def same_person(self) -> float:
-        """The cosine of two embeddings from which on they are taken for one person's."""
+        """The cosine of embeddings above which two faces count as the same person."""
 
     def offers(self, recipe: Swap) -> bool:
-        """Whether a recipe is a choice of its own here; an engine without pixel boost, say,
-        offers recipes with one `boost` only."""
+        """Whether this engine supports the recipe. An engine without pixel boost, for example,
+        supports only one value of `boost`."""
 
     def detect(self, image: Pixels) -> Sequence[Face]:
-        """The faces of an image, the largest first; boxes and points only."""
+        """Detect the faces of an image, largest first; sets boxes and points only."""
 
     def described(self, image: Pixels, face: Face) -> Face:
-        """The face with embedding, and with mesh and yaw where the engine knows them."""
+        """Add the embedding to a face, and mesh and yaw if the engine computes them."""
 
     def character(self, picture: Pixels, face: Face, name: str) -> Character:
-        """A character from a described face; raises FaceError if its face cannot be swapped in,
-        such as a profile."""
+        """Make a character from a described face; raises FaceError if the face cannot be swapped
+        in, e.g. because it is a profile."""
 
     def patch(self, scene: Pixels, target: Face, character: Character, recipe: Swap) -> Patch:
-        """The character's face as the scene's face wears it; `target` is described. `blend` is
-        not the engine's affair."""
+        """Render the character's face in place of the described face `target`; the caller applies
+        `recipe.blend`."""

@@ -1,4 +1,4 @@
-"""What is measured of a swapped face, and which values are good."""
+"""The metrics of swapped faces and their ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SWAP_RANGES: Final[Mapping[str, MetricRange]] = {
     "sharpness": MetricRange(worst=0.3, best=1.0),
     "outside": MetricRange(worst=2.0, best=0.0),
 }
-"""`identity`: cosine between the character's face and the face in the image, before and after;
-`landmarks`: how far eyes, nose and mouth moved, in distances between the eyes; `sharpness`: fine
-detail of the face compared with the face that was there, at most 1; `outside`: mean change, in
-levels of 255, of all pixels that belong to no swapped face."""
+"""`identity`, `identity_before`: cosine similarity of the character's face and the face in the
+image, after and before the swap; `landmarks`: mean movement of eyes, nose and mouth relative to the
+distance between the eyes; `sharpness`: fine detail relative to the original face, at most 1;
+`outside`: mean change of all pixels outside swapped faces, in levels of 255."""

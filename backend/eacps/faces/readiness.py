@@ -1,4 +1,4 @@
-"""Which face engine the settings would use, found out from files alone: no model is opened."""
+"""Finds out which face engine the settings select, without loading a model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from eacps.errors import FaceError
 from eacps.faces.download import FETCH_HINT, missing_models
 from eacps.faces.insightface.files import availability
-from eacps.faces.packages import packages_missing
+from eacps.faces.packages import missing_packages_error
 from eacps.settings import Settings
 
 CONSENT: Final = (
-    "Swap only faces of people who have agreed to it, and say of every result that it is "
-    "synthetic. You answer for what you make."
+    "Swap only the faces of people who have consented, and label every result as synthetic. You "
+    "are responsible for what you make."
 )
-"""What everybody is told who can swap faces."""
+"""Shown to everyone who can swap faces."""
 _PACKAGES: Final = ("cv2", "onnxruntime")
 
 
@@ -28,16 +28,16 @@ ORDER: Final = ("insightface", "basic")
 
 @dataclass(frozen=True)
 class Readiness:
-    """Which engine would be used (empty: none), and why those that were asked about cannot be."""
+    """The engine to use (empty: none), and why other engines cannot be used."""
 
     engine: str
     problems: Mapping[str, FaceError | None]
 
 
 def readiness(settings: Settings) -> Readiness:
-    """What EACPS_FACE_ENGINE comes to here, as far as files tell; takes a millisecond.
+    """Resolve EACPS_FACE_ENGINE by checking files, which takes about a millisecond.
 
-    Of an engine that is a plug-in only its workers know more: its code is not run for this.
+    The code of a plug-in engine is not run; only its workers find out whether it loads.
     """
     asked = ORDER if settings.face_engine == AUTO else (settings.face_engine,)
     problems = {name: problem_of(name, settings) for name in asked}
@@ -46,14 +46,16 @@ def readiness(settings: Settings) -> Readiness:
 
 
 def problem_of(engine: str, settings: Settings) -> FaceError | None:
-    """Why an engine cannot be used, if that can be told without loading it."""
-    checks = {"insightface": availability, "basic": basic_is_off}
+    """Why an engine cannot be used, as far as is known without loading it, or None."""
+    checks = {"insightface": availability, "basic": basic_problem}
     return checks[engine](settings) if engine in checks else None
 
 
-def basic_is_off(settings: Settings) -> FaceError | None:
-    """Why engine `basic` cannot be used, as far as a look at the disk tells."""
-    return packages_missing("basic", _PACKAGES) or _missing_file(settings.face_models.expanduser())
+def basic_problem(settings: Settings) -> FaceError | None:
+    """Why engine `basic` cannot be used, judging by its files, or None."""
+    return missing_packages_error("basic", _PACKAGES) or _missing_file(
+        settings.face_models.expanduser()
+    )
 
 
 def _missing_file(folder: Path) -> FaceError | None:
@@ -61,7 +63,7 @@ def _missing_file(folder: Path) -> FaceError | None:
     if not missing:
         return None
     return FaceError(
-        f"Engine basic lacks {', '.join(missing)} in {folder}.",
+        f"Files of engine basic are missing in {folder}: {', '.join(missing)}.",
         hint=FETCH_HINT,
         code="model_missing",
     )

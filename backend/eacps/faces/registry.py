@@ -1,4 +1,4 @@
-"""Which engine the settings, the licence and the files allow."""
+"""The registry of face engines, and opening the one that the settings select."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class EngineClass(Protocol):
-    """What the registry holds: a class with `load(context)`, or one that is called with its
-    options, or with nothing."""
+    """A class with `load(context)`, or one that is called with its options or without arguments."""
 
 
 FACE_ENGINES: Final = Registry[EngineClass](
@@ -35,27 +34,27 @@ FACE_ENGINES: Final = Registry[EngineClass](
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """An engine, and what a card must say about the choice of it."""
+    """An engine, with warnings about its selection for cards."""
 
     engine: FaceEngine
     notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
-        """The engine and its models, for cards and the log."""
+        """A description of the engine and its models, for cards and the log."""
         models, providers = self.engine.models, self.engine.providers
         return f"{self.engine.name} ({', '.join(models)} on {', '.join(providers)})"
 
 
 def open_engine(settings: Settings, device: str) -> OpenedEngine:
-    """The engine of EACPS_FACE_ENGINE; raises FaceError saying what is missing."""
+    """Open the engine of EACPS_FACE_ENGINE; raises FaceError if something is missing."""
     if settings.face_engine != AUTO:
         return _opened(settings.face_engine, settings, device)
     first, last = ORDER
     reason = problem_of(first, settings)
     if reason is None:
         return _opened(first, settings, device)
-    return _opened(last, settings, device, f"Engine {last} was used. {reason.message}")
+    return _opened(last, settings, device, f"Used engine {last}: {reason.message}")
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ _shared = Recent[tuple[int, str], _Shared](2)
 
 
 def shared_engine(settings: Settings, device: str) -> OpenedEngine:
-    """The engine of this process, opened by whoever needs it first: to swap, or to judge."""
-    # The settings are kept beside it, so that their id names nothing else meanwhile.
+    """The engine that swapping and judging share in this process, opened on first use."""
+    # Keep the settings as well, so that no other object gets their id.
     shared = _shared.get_or_make(
         (id(settings), device), lambda: _Shared(settings, open_engine(settings, device))
     )

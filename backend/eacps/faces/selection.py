@@ -1,4 +1,4 @@
-"""Which faces of a scene are meant."""
+"""Selects the faces of a scene to replace."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
 
 Mask = NDArray[np.bool_]
 
-LEAST_COVER = 0.25
-"""Share of a face's box that must lie in the mask."""
-LEAST_SIDE = 32
-MOST_FACES = 12
-"""More faces than that in one mask are a crowd; the most likely ones are looked at."""
+MIN_COVER = 0.25
+"""Minimum share of a face's box inside the mask."""
+MIN_SIDE = 32
+MAX_FACES = 12
+"""Only the largest faces are considered if there are more."""
 _FOUND_IN_CROP = 0.3
 _GROW = 0.6
-_LEAST_CROP = 256
+_MIN_CROP = 256
 
 
 @dataclass(frozen=True, eq=False)
 class FoundFaces:
-    """The faces that may be meant, the likeliest first, all described."""
+    """The described faces that may be meant, most likely first."""
 
     faces: tuple[Face, ...]
     in_mask: bool = False
 
     def place(self, face: Face) -> str:
-        """Which face of all that may be meant: in words."""
+        """The position of a face among these, in words."""
         if len(self.faces) == 1:
             return "the face in the mask" if self.in_mask else "the only face"
         from_left = sorted(self.faces, key=lambda one: one.centre[0])
@@ -40,10 +40,10 @@ class FoundFaces:
         return f"{masked}face {number} of {len(from_left)} from the left"
 
 
-def faces_meant(
+def select_faces(
     engine: FaceEngine, scene: Pixels, mask: Mask | None, characters: Sequence[Character]
 ) -> FoundFaces:
-    """The faces in the mask, or in the whole scene; raises FaceError if there is none to use."""
+    """The faces in the mask or the whole scene; raises FaceError if none is usable."""
     found = list(engine.detect(scene)) if mask is None else _detected(engine, scene, mask)
     if not found:
         raise _no_face()
@@ -59,18 +59,18 @@ def faces_meant(
 
 def _large_enough(faces: Sequence[Face]) -> list[Face]:
     likely = sorted(faces, key=lambda face: -face.area)
-    usable = [face for face in likely if face.side >= LEAST_SIDE]
+    usable = [face for face in likely if face.side >= MIN_SIDE]
     if not usable:
         raise FaceError(
-            f"The face is {likely[0].side:.0f} px wide; at least {LEAST_SIDE} px are needed.",
+            f"The face is {likely[0].side:.0f} px wide; at least {MIN_SIDE} px are needed.",
             hint="Use a larger picture, or mark a larger face.",
             code="face_too_small",
         )
-    return usable[:MOST_FACES]
+    return usable[:MAX_FACES]
 
 
 def _merit(faces: Sequence[Face], mask: Mask, characters: Sequence[Character]) -> list[float]:
-    """How likely each face is meant: covered by the mask, in its middle, alike a character."""
+    """Scores by share in the mask, distance from its centre, and similarity to a character."""
     likeness = [
         max((cosine(face, character.face) for character in characters), default=0.0)
         for face in faces
@@ -83,7 +83,7 @@ def _merit(faces: Sequence[Face], mask: Mask, characters: Sequence[Character]) -
 
 
 def cosine(one: Face, other: Face) -> float:
-    """How alike two described faces are; 0 where one is not described."""
+    """The cosine similarity of two described faces; 0 if one is not described."""
     if one.embedding is None or other.embedding is None:
         return 0.0
     lengths = float(np.linalg.norm(one.embedding) * np.linalg.norm(other.embedding))
@@ -91,19 +91,19 @@ def cosine(one: Face, other: Face) -> float:
 
 
 def face_of_character(engine: FaceEngine, picture: Pixels, name: str) -> tuple[Face, list[str]]:
-    """The face of a character's picture, described, and warnings about the choice."""
+    """The described face in a character's picture, and warnings about its selection."""
     found = sorted(engine.detect(picture), key=lambda face: -face.area)
     if not found:
         raise FaceError(
-            f"No face is found in the picture of {name}.",
+            f"No face was found in the picture of {name}.",
             hint="Use a picture that shows the face from the front, large and upright.",
             code="no_face_in_character",
         )
-    if found[0].side < LEAST_SIDE:
+    if found[0].side < MIN_SIDE:
         raise FaceError(
             f"The face in the picture of {name} is {found[0].side:.0f} px wide; at least "
-            f"{LEAST_SIDE} px are needed.",
-            hint="Use a larger picture of it.",
+            f"{MIN_SIDE} px are needed.",
+            hint="Use a larger picture.",
             code="face_too_small",
         )
     notes = []
@@ -113,12 +113,12 @@ def face_of_character(engine: FaceEngine, picture: Pixels, name: str) -> tuple[F
 
 
 def region_face(found: FoundFaces, region: Mask, number: int) -> int:
-    """The index of the face that a region lies over."""
+    """The index of the face that a region covers."""
     covers = [cover(face, region) for face in found.faces]
     best = max(range(len(covers)), key=covers.__getitem__)
-    if covers[best] < LEAST_COVER:
+    if covers[best] < MIN_COVER:
         raise FaceError(
-            f"No face lies in region {number} (best overlap {covers[best]:.0%}).",
+            f"There is no face in region {number} (best overlap {covers[best]:.0%}).",
             hint="Move or enlarge that region, or set EACPS_FACE_MAPPING to order.",
             code="no_face_in_mask",
         )
@@ -135,7 +135,7 @@ def cover(face: Face, mask: Mask) -> float:
 
 
 def _detected(engine: FaceEngine, scene: Pixels, mask: Mask) -> list[Face]:
-    """Looks at the enlarged mask first: a small face in a large scene is lost otherwise."""
+    """Search around the mask first, where small faces of a large scene are found."""
     left, top, right, bottom = _around(mask)
     crop = np.ascontiguousarray(scene[top:bottom, left:right])
     found = [face.moved(left, top) for face in engine.detect(crop)]
@@ -156,7 +156,7 @@ def _around(mask: Mask) -> tuple[int, int, int, int]:
             code="empty_mask",
         )
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    half = max(max(right - left, bottom - top) * (1 + 2 * _GROW), _LEAST_CROP) / 2
+    half = max(max(right - left, bottom - top) * (1 + 2 * _GROW), _MIN_CROP) / 2
     x, y = (left + right) / 2, (top + bottom) / 2
     height, width = mask.shape
     return (
@@ -169,7 +169,7 @@ def _around(mask: Mask) -> tuple[int, int, int, int]:
 
 def _inside(faces: Sequence[Face], mask: Mask) -> list[Face]:
     covers = [cover(face, mask) for face in faces]
-    inside = [index for index, share in enumerate(covers) if share >= LEAST_COVER]
+    inside = [index for index, share in enumerate(covers) if share >= MIN_COVER]
     if not inside:
         raise FaceError(
             f"{_counted(len(faces))} found, none in the mask (best overlap {max(covers):.0%}).",
@@ -180,7 +180,7 @@ def _inside(faces: Sequence[Face], mask: Mask) -> list[Face]:
 
 
 def _distances(faces: Sequence[Face], mask: Mask) -> list[float]:
-    """How far faces are from the mask's middle, in sides of a square as large as the mask."""
+    """Distances of faces from the mask's centre, relative to the square root of its area."""
     rows, columns = np.nonzero(mask)
     middle = np.array([columns.mean(), rows.mean()])
     side = np.sqrt(len(rows))
@@ -190,7 +190,7 @@ def _distances(faces: Sequence[Face], mask: Mask) -> list[float]:
 def _no_face() -> FaceError:
     return FaceError(
         "No face is found in the scene.",
-        hint="Use a picture in which a face is seen from the front, or label the task as an edit.",
+        hint="Use a picture with a frontal face, or label the task as an edit.",
         code="no_face",
     )
 

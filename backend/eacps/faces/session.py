@@ -1,4 +1,4 @@
-"""One task on one face engine: who is meant is found out once, then recipes are tried."""
+"""One task on one face engine: selects the faces once, then applies recipes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eacps.faces.mapping import Assignment, assignments
 from eacps.faces.metrics import swap_scores
 from eacps.faces.paste import paste
 from eacps.faces.protocol import Character, Face, FaceEngine, Pixels
-from eacps.faces.selection import FoundFaces, Mask, face_of_character, faces_meant
+from eacps.faces.selection import FoundFaces, Mask, face_of_character, select_faces
 from eacps.images import TaskImages
 
 TURNED_AWAY = 30.0
@@ -26,8 +26,8 @@ _USUAL: Mapping[str, object] = {"boost": DEFAULT_BOOST, "shape": DEFAULT_SHAPE, 
 
 @dataclass(frozen=True)
 class Swapped:
-    """A scene with swapped faces: scores by metric, warnings, who went where, and the boxes (left,
-    top, right, bottom) of the faces that were swapped."""
+    """A scene with swapped faces: its scores, warnings, the mapping in words, and the boxes (left,
+    top, right, bottom) of the swapped faces."""
 
     image: Image.Image
     scores: Mapping[str, float]
@@ -37,7 +37,7 @@ class Swapped:
 
 
 class SwapSession:
-    """Characters and faces of one task. Raises FaceError where a task cannot be done."""
+    """The characters and faces of one task. Raises FaceError if the task is impossible."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class SwapSession:
         self._characters = list(self._described(images.references))
 
     def swap(self, recipe: Swap) -> Swapped | None:
-        """The scene after a recipe; None if the engine or the scene offers no such choice."""
+        """Apply a recipe to the scene; returns None if the engine or scene does not offer it."""
         if recipe.assignment >= len(self._assignments) or not self._engine.offers(recipe):
             return None
         chosen = self._assignments[recipe.assignment]
         after = self._scene.copy()
         for character, face in zip(self._characters, chosen, strict=True):
-            # Each patch is made from the untouched scene: faces do not see each other's swaps.
+            # Make each patch from the original scene, so that swaps do not affect each other.
             patch = self._engine.patch(self._scene, face, character, recipe)
             paste(after, patch, strength=recipe.blend, mask=self._mask)
         pairs = list(zip(self._characters, chosen, strict=True))
@@ -80,7 +80,7 @@ class SwapSession:
         )
 
     def usual(self, recipe: Swap) -> Swap:
-        """The recipe without the choices that this engine does not know."""
+        """The recipe with unsupported options replaced by their defaults."""
         for count in range(len(_USUAL) + 1):
             for names in combinations(_USUAL, count):
                 plain = replace(recipe, **{name: _USUAL[name] for name in names})  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ class SwapSession:
 
     @cached_property
     def _found(self) -> FoundFaces:
-        return faces_meant(self._engine, self._scene, self._mask, self._characters)
+        return select_faces(self._engine, self._scene, self._mask, self._characters)
 
     @cached_property
     def _assignments(self) -> Sequence[Assignment]:
@@ -99,8 +99,8 @@ class SwapSession:
     def _described(self, pictures: Sequence[Image.Image]) -> Iterator[Character]:
         if not pictures:
             raise FaceError(
-                "The task names no character.",
-                hint="Put a picture of the character's face into the task.",
+                "The task has no character.",
+                hint="Add a picture of the character's face to the task.",
                 code="no_character",
             )
         for number, picture in enumerate(map(_pixels, pictures), start=1):
@@ -119,15 +119,15 @@ class SwapSession:
     def _warnings(self, chosen: Assignment) -> Iterator[str]:
         meant = len(self._found.faces)
         if meant > len(chosen) and not self._regions:
-            # The same words on every candidate, so that the report can say them once.
+            # The same text on every candidate, so that the report can show it once.
             where = "in the mask" if self._mask is not None else "in the scene"
             likeliest = self._who(self._assignments[0])
-            yield f"{meant} faces {where}: taken to be meant is {likeliest}. Mark one to be sure."
+            yield f"{meant} faces {where}; used {likeliest}. Mark one to be sure."
         for face in chosen:
             if face.yaw is not None and abs(face.yaw) > TURNED_AWAY:
                 yield (
-                    f"The scene's face is turned {abs(face.yaw):.0f}° away; from about "
-                    f"{TURNED_AWAY:.0f}° on a swap may look flat."
+                    f"The scene's face is turned away by {abs(face.yaw):.0f}°; above about "
+                    f"{TURNED_AWAY:.0f}°, a swap may look flat."
                 )
 
 

@@ -1,1 +1,1 @@
-"""Durable jobs on DBOS: a job, once accepted, reaches exactly one outcome."""
+"""Durable jobs on DBOS: every accepted job ends with exactly one outcome."""

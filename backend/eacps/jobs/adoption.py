@@ -1,8 +1,8 @@
-"""Unfinished work of other versions of this program: started anew from its stored description.
+"""Restarts the unfinished work of earlier versions.
 
-DBOS continues a workflow only in the version that began it, step by step. We need no such care:
-a job says itself what is to be done, an outcome what is to be delivered, and finished batches are
-found by their names. So a release may change the steps of a workflow, and nothing is stranded.
+DBOS resumes a workflow only in the version that started it. We do not need that: a stored job or
+outcome describes the work completely, and finished batches are found by name. So a release may
+change the steps of a workflow without losing work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eacps.domain import from_json
 from eacps.jobs import names
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
-from eacps.jobs.database import Records, alone
+from eacps.jobs.database import Records, exclusive_transaction
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,10 @@ LEADERS = (names.EDIT_TASK, names.SEARCH, names.DELIVERY)
 
 
 def adopt(records: Records, stale_after: float) -> int:
-    """Take up what earlier versions left unfinished, except where a process of that version is
-    still running; returns how many jobs and deliveries were started anew."""
+    """Restart the unfinished work of earlier versions, and return how many jobs and deliveries.
+
+    Work of a version that still has a running process is left alone.
+    """
     if not _unfinished(records):
         return 0
     alive = records.alive(stale_after)
@@ -36,31 +38,31 @@ def adopt(records: Records, stale_after: float) -> int:
         application_name=names.APPLICATION,
         lazy=True,
     )
-    with alone(records.engine) as connection:
-        stranded: dict[str, list[str]] = {}
+    with exclusive_transaction(records.engine) as connection:
+        unfinished: dict[str, list[str]] = {}
         for identity, name, version in _unfinished(records, connection):
             role = "worker" if name == names.BATCH else "orchestrator"
             if version not in alive.get(role, {}).get("versions", ()):
-                stranded.setdefault(name, []).append(identity)
-        # Searches and batches are asked for again by the jobs that need them.
-        disposable = [*stranded.get(names.SEARCH, ()), *stranded.get(names.BATCH, ())]
-        records.forget(disposable, connection)
-        jobs = _restarted(records, connection, client, names.EDIT_TASK, stranded)
-        deliveries = _restarted(records, connection, client, names.DELIVERY, stranded)
+                unfinished.setdefault(name, []).append(identity)
+        # The jobs that need these searches and batches will request them again.
+        disposable = [*unfinished.get(names.SEARCH, ()), *unfinished.get(names.BATCH, ())]
+        records.delete(disposable, connection)
+        jobs = _restart(records, connection, client, names.EDIT_TASK, unfinished)
+        deliveries = _restart(records, connection, client, names.DELIVERY, unfinished)
     if jobs or deliveries or disposable:
-        log.info("took up work of an earlier version: %d jobs, %d deliveries", jobs, deliveries)
+        log.info("restarted work of an earlier version: %d jobs, %d deliveries", jobs, deliveries)
     return jobs + deliveries
 
 
 def unfinished_jobs(records: Records) -> int:
-    """How many jobs and deliveries of earlier versions wait to be taken up."""
+    """The number of unfinished jobs and deliveries of earlier versions."""
     return sum(name in (names.EDIT_TASK, names.DELIVERY) for _, name, _ in _unfinished(records))
 
 
 def _unfinished(
     records: Records, connection: sa.Connection | None = None
 ) -> list[tuple[str, str, str]]:
-    """Identity, name and version of what earlier versions have not ended."""
+    """Id, name and version of the unfinished workflows of earlier versions."""
     if connection is None:
         with records.engine.connect() as opened:
             return _unfinished(records, opened)
@@ -71,7 +73,7 @@ def _unfinished(
         status.c.application_version != names.VERSION,
     )
     rows = connection.execute(query).all()
-    # What a newer version left is for the newer one: this one may not understand it.
+    # Leave the work of newer versions, which this version may not understand.
     return [(row[0], row[1], row[2]) for row in rows if _is_earlier(row[2])]
 
 
@@ -79,15 +81,15 @@ def _is_earlier(version: str) -> bool:
     return version.isdecimal() and int(version) < int(names.VERSION)
 
 
-def _restarted(
+def _restart(
     records: Records,
     connection: sa.Connection,
     client: DBOSClient,
     name: str,
-    stranded: dict[str, list[str]],
+    unfinished: dict[str, list[str]],
 ) -> int:
-    rows = records.rows(stranded.get(name, ()), connection, output=False)
-    records.forget(rows, connection)
+    rows = records.rows(unfinished.get(name, ()), connection, output=False)
+    records.delete(rows, connection)
     for identity, row in rows.items():
         job = from_json(Job, _job_of(name, row.input))
         options = names.enqueue_options(name, identity, job.priority)

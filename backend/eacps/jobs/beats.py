@@ -1,4 +1,4 @@
-"""Heartbeats, and the reaper that gives the work of dead processes to the living."""
+"""Heartbeats, and the reaper that requeues the work of dead processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """This process, as others see it."""
+    """The identity of this process in the jobs database."""
 
     name: str
     role: str
@@ -28,7 +28,7 @@ class ProcessIdentity:
 
 
 class Reaper:
-    """Says who died. It compares counters with its own stopwatch, never two clocks."""
+    """Detects dead processes. It times their counters itself, because clocks differ."""
 
     def __init__(self, me: str, stale_after: float, clock: Callable[[], float]) -> None:
         self._me = me
@@ -38,10 +38,10 @@ class Reaper:
         self._last = clock()
 
     def dead(self, beats: Mapping[str, int], owners: set[str]) -> list[str]:
-        """The owners of unfinished work whose counter stood still for too long."""
+        """The owners of unfinished work whose counter has not changed for too long."""
         moment = self._clock()
         if moment - self._last > self._stale_after / 2:
-            # We were stopped ourselves, or the database was away: judge nobody by that gap.
+            # This process was suspended or the database was down, so this gap proves nothing.
             self._seen.clear()
         self._last = moment
         gone = []
@@ -56,7 +56,7 @@ class Reaper:
 
 
 class Heartbeat(threading.Thread):
-    """Beats until stopped; with `recover` also reaps, with `adopt` also takes up older work."""
+    """Sends heartbeats until stopped; optionally recovers dead processes and adopts older work."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Heartbeat(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Beat and reap; a database that is away is waited for."""
+        """Send heartbeats and reap, also after the database was unavailable."""
         while not self._stopped.is_set():
             try:
                 self.beat()
@@ -89,7 +89,7 @@ class Heartbeat(threading.Thread):
             self._stopped.wait(self._interval)
 
     def beat(self) -> None:
-        """Say once more that this process lives."""
+        """Send one heartbeat."""
         workers = self._records.tables.workers
         moment = time.time()
         with self._records.engine.begin() as connection:
@@ -105,7 +105,7 @@ class Heartbeat(threading.Thread):
             )
             if changed.rowcount:
                 return
-            # A predecessor's row may be there; going on counting from it shows life at once.
+            # Continue the counter of a predecessor, which shows at once that the process is alive.
             before = connection.execute(
                 sa.select(workers.c.beats).where(workers.c.name == self._me.name)
             ).scalar()
@@ -125,7 +125,7 @@ class Heartbeat(threading.Thread):
             )
 
     def stop(self) -> None:
-        """Stop beating, and take this process off the list."""
+        """Stop, and remove this process from the list."""
         self._stopped.set()
         workers = self._records.tables.workers
         with self._records.engine.begin() as connection:
@@ -139,5 +139,5 @@ class Heartbeat(threading.Thread):
             pending = sa.select(status.c.executor_id).where(status.c.status == "PENDING")
             owners = set(connection.execute(pending.distinct()).scalars()) - {None}
         for owner in self._reaper.dead(beats, owners):
-            log.warning("%s is dead: its work goes to others", owner)
+            log.warning("%s is dead; its work is requeued", owner)
             recover([owner])

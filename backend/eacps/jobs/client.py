@@ -1,4 +1,4 @@
-"""How web and command line hand in jobs and look at them; runs no workflow itself."""
+"""Submits and inspects jobs, for the web server and the command line; runs no workflows."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from eacps.jobs.database import Records, Row
 
-CANCELLED = Failure("cancelled", "Somebody cancelled the job. Retry it to go on.")
-BROKEN = Failure("internal_error", "The job broke; the orchestrator's log shows why.")
+CANCELLED = Failure("cancelled", "The job was cancelled. Retry it to continue.")
+UNEXPECTED = Failure("internal_error", "The job failed unexpectedly; see the orchestrator's log.")
 PAGE = 200
-_MATCHING_ENDED: dict[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
+_STATE_OF_ENDED: dict[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
 
 
 class NoSuchJobError(EacpsError):
-    """Nobody handed in a job of this id, or retention removed it."""
+    """No job with this id was submitted, or retention removed it."""
 
     code = "no_such_job"
 
 
 class JobClient:
-    """The queue as web processes see it. Connects on first use, so it may be made before a fork."""
+    """The job queue. It connects on first use, so it may be created before a fork."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -44,16 +44,16 @@ class JobClient:
         self._dbos: DBOSClient | None = None
 
     def submit(self, job: Job) -> bool:
-        """Hand in a job; False when its id was known already."""
+        """Submit a job; returns False if its id exists already."""
         return self.submit_many([job]) == 1
 
     def submit_many(self, jobs: Sequence[Job]) -> int:
-        """Hand in jobs, all or none; returns how many are new."""
-        from eacps.jobs.database import alone
+        """Submit jobs in one transaction; returns how many are new."""
+        from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
         wanted = {names.job_workflow(job.id): job for job in jobs}
-        with alone(records.engine) as connection:
+        with exclusive_transaction(records.engine) as connection:
             known = records.rows(wanted, connection, output=False)
             new = [job for name, job in wanted.items() if name not in known]
             for job in new:
@@ -61,16 +61,16 @@ class JobClient:
         return len(new)
 
     def status(self, job: str) -> JobStatus | None:
-        """How far a job is; None when it is not known."""
+        """The status of a job, or None if it is unknown."""
         return self.statuses([job]).get(job)
 
     def statuses(self, jobs: Iterable[str]) -> dict[str, JobStatus]:
-        """How far these jobs are; the unknown are left out."""
+        """The statuses of jobs; unknown ones are left out."""
         records, _ = self._open()
         return self._described(records, list(records.rows(map(names.job_workflow, jobs)).values()))
 
     def list(self, limit: int = 50, state: JobState | None = None) -> list[JobStatus]:
-        """Jobs, newest first; only of one state when that is named."""
+        """Jobs, newest first, optionally only those in one state."""
         records, _ = self._open()
         if state is None:
             rows = records.newest(names.EDIT_TASK, limit)
@@ -83,17 +83,17 @@ class JobClient:
 
     @staticmethod
     def _newest_in(records: Records, state: JobState, limit: int) -> Sequence[str]:
-        """The workflows of the newest jobs in one state, found without reading what they hold."""
+        """The workflows of the newest jobs in one state, found without loading their contents."""
         import sqlalchemy as sa
 
-        query = _every_job(records).order_by(sa.desc("created"), "id")
+        query = _select_jobs(records).order_by(sa.desc("created"), "id")
         with records.engine.connect() as connection:
             rows = connection.execution_options(yield_per=PAGE).execute(query)
             matching = (row.id for row in rows if _state_of(row) == state)
             return list(islice(matching, limit))
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
-        """A job's outcome as soon as its search ended; None when that takes longer."""
+        """Wait for the end of a job's search and return its outcome, or None after the timeout."""
         deadline = time.monotonic() + timeout
         while True:
             status = self.status(job)
@@ -108,7 +108,7 @@ class JobClient:
             time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
 
     def cancel(self, job: str) -> bool:
-        """Stop a job; False when it had ended. A search that another job needs goes on."""
+        """Cancel a job; returns False if it has ended. A search that other jobs need continues."""
         records, dbos = self._open()
         status = self._known(job)
         if status.state not in ("queued", "running", "delivering"):
@@ -122,32 +122,32 @@ class JobClient:
         return True
 
     def retry(self, job: str) -> bool:
-        """Run a failed or cancelled job again, keeping its finished batches; False otherwise."""
-        from eacps.jobs.database import alone
+        """Run a failed or cancelled job again, keeping finished batches; otherwise return False."""
+        from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
         name, delivery = names.job_workflow(job), names.delivery_workflow(job)
-        with alone(records.engine) as connection:
+        with exclusive_transaction(records.engine) as connection:
             status = self._known(job)
             if status.state not in ("failed", "cancelled"):
                 return False
             again = from_json(Job, records.rows([name], connection)[name].input)
-            records.forget([name, delivery], connection)
+            records.delete([name, delivery], connection)
             dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
         return True
 
     def prune(self, days: float) -> int:
-        """Forget jobs that ended so many days ago; returns how many."""
+        """Delete jobs that ended this many days ago; returns their number."""
         from eacps.jobs.retention import prune
 
         return prune(self._open()[0], days)
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in which state."""
+        """The number of jobs in each state."""
         import sqlalchemy as sa
 
         records, _ = self._open()
-        every = _every_job(records).subquery()
+        every = _select_jobs(records).subquery()
         kind = [every.c.job, every.c.failed, every.c.delivery, every.c.undelivered]
         query = sa.select(*kind, sa.func.count().label("number")).group_by(*kind)
         counts: dict[JobState, int] = dict.fromkeys(STATES, 0)
@@ -157,7 +157,7 @@ class JobClient:
         return counts
 
     def workers(self) -> Sequence[WorkerStatus]:
-        """The live processes that work on jobs."""
+        """The live workers and orchestrators."""
         import sqlalchemy as sa
 
         records, _ = self._open()
@@ -180,7 +180,7 @@ class JobClient:
         return [worker for worker in found if worker.age <= self._settings.stale_after_seconds]
 
     def waiting(self) -> Sequence[WaitingBatches]:
-        """Batches that no live worker can take, because none has loaded what they were made for."""
+        """Batches that no live worker can run, because none has loaded the models they need."""
         records, _ = self._open()
         there = {worker.equipment for worker in self.workers() if worker.role == "worker"}
         counts = {
@@ -195,36 +195,36 @@ class JobClient:
         ]
 
     def of_earlier_versions(self) -> int:
-        """How many unfinished jobs an earlier version of this program left."""
+        """The number of unfinished jobs of earlier versions."""
         from eacps.jobs.adoption import unfinished_jobs
 
         return unfinished_jobs(self._open()[0])
 
     def waiting_jobs(self) -> Sequence[str]:
-        """The jobs whose searches wait for a worker that is not there."""
+        """The jobs whose searches wait for a worker that is not running."""
         records, _ = self._open()
         keys = records.keys_waiting_for({each.equipment for each in self.waiting()})
         workflows = [name for key in sorted(keys) for name in records.waiting_for(key)]
         return [names.job_of(workflow) for workflow in dict.fromkeys(workflows)]
 
     def restart(self, job: str) -> bool:
-        """Run a job from its beginning, with the settings of now; False when it is not known."""
-        from eacps.jobs.database import alone
+        """Run a job from its beginning with the current settings; False if it is unknown."""
+        from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
         name = names.job_workflow(job)
         self.cancel(job)
-        with alone(records.engine) as connection:
+        with exclusive_transaction(records.engine) as connection:
             row = records.rows([name], connection, output=False).get(name)
             if row is None:
                 return False
             again = from_json(Job, row.input)
-            records.forget([name, names.delivery_workflow(job)], connection)
+            records.delete([name, names.delivery_workflow(job)], connection)
             dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
         return True
 
     def close(self) -> None:
-        """Give the connections back; the next call opens new ones."""
+        """Close the connections; the next call opens new ones."""
         with self._lock:
             if self._dbos is not None:
                 self._dbos.destroy()
@@ -241,7 +241,7 @@ class JobClient:
                 from eacps.jobs.database import Records, open_engine, prepare
 
                 if self._records is not None:
-                    # Connections of before a fork belong to the parent; let go, do not close.
+                    # After a fork the connections belong to the parent: do not close them.
                     self._records.engine.dispose(close=False)
                 self._records = Records(open_engine(prepare(self._settings), pool_size=8))
                 self._dbos = DBOSClient(
@@ -283,8 +283,8 @@ def _options(job: Job) -> EnqueueOptions:
     return names.enqueue_options(names.EDIT_TASK, names.job_workflow(job.id), job.priority)
 
 
-def _every_job(records: Records) -> sa.Select[Any]:
-    """What decides each job's state, and nothing more."""
+def _select_jobs(records: Records) -> sa.Select[Any]:
+    """Select only the columns that determine each job's state."""
     import sqlalchemy as sa
 
     status, output = records.tables.status, records.tables.output
@@ -322,7 +322,7 @@ def _has_failure(workflow: sa.FromClause, output: sa.FromClause) -> sa.ColumnEle
 
 
 def _state(job: str, failed: bool, delivery: str | None, undelivered: bool) -> JobState:
-    """A job's state from its own workflow and the one that delivers its outcome."""
+    """The state of a job, from its own workflow and that of its delivery."""
     if job in names.QUEUED:
         return "queued"
     if job == "PENDING":
@@ -333,7 +333,7 @@ def _state(job: str, failed: bool, delivery: str | None, undelivered: bool) -> J
         return "done"
     if delivery not in names.ENDED:
         return "delivering"
-    return "failed" if undelivered else _MATCHING_ENDED.get(delivery, "failed")
+    return "failed" if undelivered else _STATE_OF_ENDED.get(delivery, "failed")
 
 
 def _describe(
@@ -370,4 +370,4 @@ def _failure(state: JobState, stored: Any) -> Failure | None:
         return CANCELLED
     if state != "failed":
         return None
-    return from_json(Failure, stored) if stored else BROKEN
+    return from_json(Failure, stored) if stored else UNEXPECTED

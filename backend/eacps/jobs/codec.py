@@ -1,4 +1,4 @@
-"""Everything in the jobs database is JSON: whoever can write it must not be able to run code."""
+"""JSON for the jobs database, so that writing to it does not allow running code."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 from dbos import Serializer
 
-# DBOS unpickles any row that says it is pickled, whatever serializer is configured.
+# DBOS unpickles every row that is marked as a pickle, even with another serializer.
 from dbos._serialization import DefaultSerializer
 
 _EXCEPTION = "!exception"
 
 
 class RecordedError(Exception):
-    """An exception that was read back from the jobs database."""
+    """An exception read from the jobs database."""
 
 
 class JsonSerializer(Serializer):
-    """Plain JSON; of exceptions only the type's name and the message."""
+    """Plain JSON; exceptions become their type's name and message."""
 
     def name(self) -> str:
-        """What rows written by this serializer are marked with."""
+        """The marker of rows written by this serializer."""
         return "eacps_json"
 
     def serialize(self, data: Any) -> str:
-        """The value as text."""
+        """Convert a value to text."""
         return encode(data)
 
     def deserialize(self, serialized_data: str) -> Any:
-        """The value that the text stands for."""
+        """Convert text back to its value."""
         content = json.loads(serialized_data)
         if isinstance(content, dict) and set(content) == {_EXCEPTION}:
             return RecordedError(content[_EXCEPTION])
@@ -37,7 +37,7 @@ class JsonSerializer(Serializer):
 
 
 def encode(data: Any) -> str:
-    """The one text that stands for a JSON value, so that texts can be compared."""
+    """Encode a JSON value canonically, so that texts can be compared."""
     if isinstance(data, BaseException):
         data = {_EXCEPTION: f"{type(data).__name__}: {data}"}
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -48,5 +48,5 @@ def _refused(_serializer: object, _text: str) -> Any:
 
 
 def refuse_pickle() -> None:
-    """Make this process fail, rather than unpickle, on a row that claims to be a pickle."""
+    """Make DBOS raise an error in this process instead of unpickling a row."""
     DefaultSerializer.deserialize = _refused  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""What the rest of the product may know about jobs: plain values and three protocols."""
+"""The interface of the jobs package: plain values and three protocols."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH_PRIORITY = 10
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do: `id` deduplicates, `origin` is JSON that only the hooks understand."""
+    """A unit of work. `id` deduplicates jobs; `origin` is JSON that only the hooks interpret."""
 
     id: str
     origin: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """How far a job is; `key` is its EditTask's, once that is known."""
+    """The status of a job; `key` is that of its EditTask, once it is known."""
 
     id: str
     state: JobState
@@ -49,7 +49,7 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One live process that works on jobs; `age` is seconds since its last heartbeat."""
+    """A live worker or orchestrator; `age` is the seconds since its last heartbeat."""
 
     name: str
     role: str
@@ -62,8 +62,8 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class WaitingBatches:
-    """Batches that wait for a worker with another editor or other judges than the live ones have;
-    `words` says which."""
+    """Batches that wait for a worker with other models than the live ones have loaded; `words`
+    describes them."""
 
     equipment: str
     words: str
@@ -71,87 +71,87 @@ class WaitingBatches:
 
 
 def waiting_words(waiting: WaitingBatches) -> str:
-    """What waits, for whom, and what to do about it."""
+    """A message that says which batches wait for which worker, and what to do."""
     batches = "1 batch waits" if waiting.count == 1 else f"{waiting.count} batches wait"
     return (
-        f"{batches} for a worker with other settings than the running ones have: "
-        f"{waiting.words or waiting.equipment}. Start one, or ask anew with the settings of now: "
-        "`eacps jobs restart --waiting`."
+        f"{batches} for a worker with other settings than the running ones: "
+        f"{waiting.words or waiting.equipment}. Start one, or restart the jobs with the current "
+        "settings: `eacps jobs restart --waiting`."
     )
 
 
 class JobQueue(Protocol):
-    """What those who hand in jobs and look at them may ask of the queue (client.JobClient)."""
+    """The job queue for those who submit and inspect jobs (client.JobClient)."""
 
     def submit(self, job: Job) -> bool:
-        """Hand in a job; False when its id was known already."""
+        """Submit a job; returns False if its id exists already."""
         ...
 
     def submit_many(self, jobs: Sequence[Job]) -> int:
-        """Hand in jobs, all or none; returns how many are new."""
+        """Submit jobs in one transaction; returns how many are new."""
         ...
 
     def status(self, job: str) -> JobStatus | None:
-        """How far a job is; None when it is not known."""
+        """The status of a job, or None if it is unknown."""
         ...
 
     def statuses(self, jobs: Iterable[str]) -> Mapping[str, JobStatus]:
-        """How far these jobs are; the unknown are left out."""
+        """The statuses of jobs; unknown ones are left out."""
         ...
 
     def list(self, limit: int = ..., state: JobState | None = None) -> Sequence[JobStatus]:
-        """Jobs, newest first; only of one state when that is named."""
+        """Jobs, newest first, optionally only those in one state."""
         ...
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
-        """A job's outcome as soon as its search ended; None when that takes longer."""
+        """Wait for the end of a job's search and return its outcome, or None after the timeout."""
         ...
 
     def retry(self, job: str) -> bool:
-        """Run a failed or cancelled job again, keeping its finished batches; False otherwise."""
+        """Run a failed or cancelled job again, keeping finished batches; otherwise return False."""
         ...
 
     def restart(self, job: str) -> bool:
-        """Run a job from its beginning, with the settings of now; False when it is not known."""
+        """Run a job from its beginning with the current settings; False if it is unknown."""
         ...
 
     def counts(self) -> Mapping[JobState, int]:
-        """How many jobs are in which state."""
+        """The number of jobs in each state."""
         ...
 
     def workers(self) -> Sequence[WorkerStatus]:
-        """The live processes that work on jobs."""
+        """The live workers and orchestrators."""
         ...
 
     def waiting(self) -> Sequence[WaitingBatches]:
-        """Batches that no live worker can take, because none has loaded what they were made for."""
+        """Batches that no live worker can run, because none has loaded the models they need."""
         ...
 
 
 class TaskHooks(Protocol):
-    """How jobs begin and end; given by the entry point, called in the orchestrator.
+    """How jobs begin and end. The orchestrator calls these hooks.
 
-    Each may be called again after a crash, so each must be safe to repeat.
+    After a crash a hook may be called again, so it must be idempotent.
     """
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
-        """Fetch and check what the origin names. A RetryLaterError is tried again later."""
+        """Fetch and validate the task of an origin. A RetryLaterError leads to a retry."""
         ...
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
-        """Bring a result to where it belongs. A RetryLaterError is tried again later."""
+        """Deliver a result to its origin. A RetryLaterError leads to a retry."""
         ...
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        """Say what went wrong; same rules as deliver."""
+        """Report a failure; same rules as `deliver`."""
         ...
 
 
 class DeviceRunner(Protocol):
-    """Renders and scores batches on one device (pipeline.Device)."""
+    """Renders and scores batches on one device (runner.Device)."""
 
     def run_batch(
         self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
     ) -> Sequence[Candidate]:
-        """One candidate per trial, in order; `tick` is called often and may raise."""
+        """Return one candidate per trial, in order; `tick` is called often and may raise."""
         ...

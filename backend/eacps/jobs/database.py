@@ -1,4 +1,4 @@
-"""The jobs database: made private and fast before use, and read in bulk."""
+"""The jobs database: setup, tables and bulk queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dbos import DBOS
 from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.codec import encode, refuse_pickle
-from eacps.jobs.migration import add_missing_columns, migrated
+from eacps.jobs.migration import add_missing_columns, run_migration
 from eacps.log import masked
 from eacps.settings import Settings
 
@@ -36,7 +36,7 @@ class DatabaseError(EacpsError):
 
 
 def database_url(settings: Settings) -> sa.URL:
-    """The jobs database's address, with a driver that is installed."""
+    """The URL of the jobs database, with an installed driver."""
     url = sa.make_url(settings.resolved_database_url)
     if url.drivername in ("postgres", "postgresql"):
         return url.set(drivername="postgresql+psycopg")
@@ -44,24 +44,24 @@ def database_url(settings: Settings) -> sa.URL:
 
 
 def url_text(url: sa.URL) -> str:
-    """The address with its password, as drivers want it."""
+    """The URL with its password, as drivers expect it."""
     return url.render_as_string(hide_password=False)
 
 
 def prepare(settings: Settings) -> sa.URL:
-    """Create the database where it is missing, privately, and bring its tables up to date."""
+    """Create the database if it is missing, readable only by this user, and migrate its tables."""
     refuse_pickle()
-    log_as_we_do()
+    configure_dbos_logging()
     url = database_url(settings)
     if url_text(url) in _ready:
         return url
     try:
-        migrated(url, partial(_migrate, url))
+        run_migration(url, partial(_migrate, url))
     except (OSError, sa.exc.SQLAlchemyError) as error:
-        # SQLAlchemy adds lines about itself; the driver's first line is enough.
-        told = masked(str(getattr(error, "orig", None) or error)).strip().split("\n")[0]
+        # Only the driver's first line: SQLAlchemy adds lines about itself.
+        cause = masked(str(getattr(error, "orig", None) or error)).strip().split("\n")[0]
         raise DatabaseError(
-            f"The jobs database cannot be opened: {told[:300].removesuffix('.')}.",
+            f"The jobs database cannot be opened: {cause[:300].removesuffix('.')}.",
             hint="Check EACPS_DATABASE_URL, or EACPS_DATA_DIR.",
         ) from None
     _ready.add(url_text(url))
@@ -79,18 +79,18 @@ def _migrate(url: sa.URL) -> None:
     engine.dispose()
 
 
-def log_as_we_do() -> None:
-    """Make DBOS' log lines look like ours, and leave out what nobody needs to read."""
+def configure_dbos_logging() -> None:
+    """Format DBOS' log lines like ours, and drop the uninteresting ones."""
     logger = logging.getLogger("dbos")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.propagate = True
     logger.setLevel(logging.WARNING)
-    if _worth_reading not in logger.filters:
-        logger.addFilter(_worth_reading)
+    if _is_relevant not in logger.filters:
+        logger.addFilter(_is_relevant)
 
 
-_IDLE = (
+_IRRELEVANT = (
     "Waiting for the",
     "to verify existence of",
     # A finished batch of an earlier version, found by its name.
@@ -98,30 +98,29 @@ _IDLE = (
 )
 
 
-def _worth_reading(record: logging.LogRecord) -> bool:
-    # A workflow that was cancelled, or deleted for a retry, is what somebody wanted; DBOS reports
-    # it with a stack trace.
+def _is_relevant(record: logging.LogRecord) -> bool:
+    # DBOS logs a stack trace when a workflow was cancelled, or deleted for a retry.
     error = record.exc_info[1] if record.exc_info else None
     wanted = ("DBOSAwaitedWorkflowCancelledError", "DBOSNonExistentWorkflowError")
     if type(error).__name__ in wanted:
         return False
     message = record.getMessage()
-    return not any(idle in message for idle in _IDLE)
+    return not any(idle in message for idle in _IRRELEVANT)
 
 
 def _prepare_file(path: Path) -> None:
-    # The journal files take their mode from this one; it holds tasks, and must not be shared.
+    # Private, because it contains tasks; the journal files inherit this file's mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     path.chmod(0o600)
     engine = open_engine(sa.URL.create("sqlite", database=str(path)))
     with engine.connect() as connection:
-        # DBOS leaves the rollback journal on, under which readers and writers stop each other.
+        # DBOS keeps the rollback journal, with which readers and writers block each other.
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     engine.dispose()
 
 
 def open_engine(url: sa.URL, pool_size: int = 5) -> sa.Engine:
-    """A pool of connections that behave like DBOS' own."""
+    """Create an engine whose connections are configured like those of DBOS."""
     engine = sa.create_engine(url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
     if url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
@@ -135,8 +134,8 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 
 @contextmanager
-def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that no other transaction of this kind overlaps."""
+def exclusive_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that excludes all others of this kind."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -146,7 +145,7 @@ def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 class Tables:
-    """DBOS' tables (the columns that we read), and ours."""
+    """DBOS' tables, with the columns that we use, and our own tables."""
 
     def __init__(self, engine: sa.Engine) -> None:
         schema = None if engine.dialect.name == "sqlite" else "dbos"
@@ -174,7 +173,7 @@ class Tables:
             sa.Column("beats", sa.BigInteger, nullable=False),
             sa.Column("started", sa.Float, nullable=False),
             sa.Column("seen", sa.Float, nullable=False),
-            # 0.1 writes neither of these: both stay empty for its processes.
+            # Processes of version 0.1 leave these two empty.
             sa.Column("version", sa.String(20)),
             sa.Column("equipment", sa.String(40)),
         )
@@ -195,7 +194,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Row:
-    """One workflow as stored."""
+    """A stored workflow."""
 
     id: str
     status: str
@@ -207,24 +206,24 @@ class Row:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the workflow has ended."""
         return self.status in names.ENDED
 
     @property
     def good(self) -> bool:
-        """Whether it ended and found nothing wrong."""
+        """Whether the workflow ended without a failure."""
         return self.status == "SUCCESS" and not (self.output or {}).get("failure")
 
 
 class Records:
-    """Reads and deletes workflows of the jobs database."""
+    """Reads and deletes workflows in the jobs database."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.tables = Tables(engine)
 
     def status(self, *ids: str) -> dict[str, str]:
-        """The stored statuses of these workflows; the missing are left out."""
+        """The stored statuses of workflows; missing ones are left out."""
         status = self.tables.status
         query = sa.select(status.c.workflow_uuid, status.c.status).where(
             status.c.workflow_uuid.in_(ids)
@@ -235,7 +234,7 @@ class Records:
     def rows(
         self, ids: Iterable[str], connection: sa.Connection | None = None, *, output: bool = True
     ) -> dict[str, Row]:
-        """These workflows; the missing are left out."""
+        """Load workflows; missing ones are left out."""
         status = self.tables.status
         found: dict[str, Row] = {}
         for chunk in chunks(ids):
@@ -244,7 +243,7 @@ class Records:
         return found
 
     def newest(self, name: str, limit: int) -> list[Row]:
-        """Workflows of a name, newest first."""
+        """Load workflows by name, newest first."""
         status = self.tables.status
         query = (
             self._query(True)
@@ -255,15 +254,15 @@ class Records:
         return self._read(query)
 
     def batches(self, key: str, connection: sa.Connection) -> list[Row]:
-        """The batches of a key."""
+        """Load the batches of a key."""
         uuid = self.tables.status.c.workflow_uuid
         prefix = names.batch_workflow(key, "")
-        # The character after ":" ends the range, so that the primary key's index serves it.
+        # ";" follows ":", so this range is a prefix search that uses the primary key's index.
         query = self._query(True).where(uuid >= prefix, uuid < f"{prefix[:-1]};")
         return [row for row in self._read(query, connection) if row.id.startswith(prefix)]
 
     def events(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The events of these workflows."""
+        """Load the events of workflows."""
         events = self.tables.events
         found: dict[str, dict[str, Any]] = {}
         with self.engine.connect() as connection:
@@ -276,7 +275,7 @@ class Records:
         return found
 
     def waiting_for(self, key: str) -> list[str]:
-        """Jobs' workflows that have not ended and need this key's search."""
+        """The workflows of unfinished jobs that need this key's search."""
         status, events = self.tables.status, self.tables.events
         query = (
             sa.select(status.c.workflow_uuid)
@@ -291,20 +290,20 @@ class Records:
         with self.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
-    def forget(self, ids: Iterable[str], connection: sa.Connection) -> None:
-        """Delete workflows with all that belongs to them."""
+    def delete(self, ids: Iterable[str], connection: sa.Connection) -> None:
+        """Delete workflows and everything that belongs to them."""
         for chunk in chunks(ids):
             for table in (self.tables.input, self.tables.output, self.tables.operations):
                 connection.execute(sa.delete(table).where(table.c.workflow_uuid.in_(chunk)))
             uuid = self.tables.status.c.workflow_uuid
             connection.execute(sa.delete(self.tables.status).where(uuid.in_(chunk)))
 
-    def forget_search(
+    def delete_search(
         self, key: str, connection: sa.Connection, *, only_unsuccessful: bool = True
     ) -> None:
-        """Delete an ended search that found nothing, but keep every batch without a failure.
+        """Delete an ended search without a result, but keep batches without a failure.
 
-        With `only_unsuccessful=False` a good search goes as well, with all its batches.
+        With `only_unsuccessful=False`, delete a successful search, too, with all its batches.
         """
         name = names.search_workflow(key)
         row = self.rows([name], connection).get(name)
@@ -313,20 +312,20 @@ class Records:
         unwanted = [
             batch.id
             for batch in self.batches(key, connection)
-            if batch.ended and not (only_unsuccessful and _without_failure(batch))
+            if batch.ended and not (only_unsuccessful and _succeeded(batch))
         ]
-        self.forget([name, *unwanted], connection)
+        self.delete([name, *unwanted], connection)
 
     def describe_equipment(self, name: str, words: str) -> None:
-        """Keep what an equipment's name stands for, for people who must provide it."""
+        """Store the description of an equipment hash, for messages to users."""
         table = self.tables.equipment
-        with alone(self.engine) as connection:
+        with exclusive_transaction(self.engine) as connection:
             connection.execute(sa.delete(table).where(table.c.name == name))
             connection.execute(sa.insert(table).values(name=name, words=words))
 
     def waiting_batches(self) -> dict[str, int]:
-        """How many batches are queued for which equipment. Those of other versions of this
-        program do not count: their jobs are started again after an upgrade."""
+        """The number of queued batches by equipment. Those of other versions of this program do
+        not count: their jobs are restarted after an upgrade."""
         status = self.tables.status
         prefix = names.device_queue("")
         query = (
@@ -343,7 +342,7 @@ class Records:
         return {queue.removeprefix(prefix): count for queue, count in rows if queue}
 
     def keys_waiting_for(self, equipments: Iterable[str]) -> set[str]:
-        """The keys of searches that have batches queued for any of these."""
+        """The keys of searches with queued batches for any of these equipments."""
         status = self.tables.status
         queues = [names.device_queue(equipment) for equipment in equipments]
         query = sa.select(status.c.workflow_uuid).where(
@@ -355,14 +354,14 @@ class Records:
             return {names.key_of(batch) for batch in connection.execute(query).scalars()}
 
     def equipment_words(self, equipments: Iterable[str]) -> dict[str, str]:
-        """What these names stand for; the unknown are left out."""
+        """The descriptions of equipment hashes; unknown ones are left out."""
         table = self.tables.equipment
         query = sa.select(table.c.name, table.c.words).where(table.c.name.in_(list(equipments)))
         with self.engine.connect() as connection:
             return {row.name: row.words for row in connection.execute(query)}
 
     def alive(self, stale_after: float) -> dict[str, dict[str, set[str]]]:
-        """By role: the versions and the equipment of the processes that beat lately."""
+        """The versions and equipments of live processes, by role."""
         table = self.tables.workers
         query = sa.select(table.c.role, table.c.version, table.c.equipment).where(
             table.c.seen >= time.time() - stale_after
@@ -414,23 +413,23 @@ class Records:
 
 
 def _argument(text: str | None) -> Any:
-    """The one argument that each of our workflows takes."""
+    """The single argument of a workflow."""
     arguments = json.loads(text)["args"] if text else []
     return arguments[0] if arguments else {}
 
 
-def _without_failure(batch: Row) -> bool:
+def _succeeded(batch: Row) -> bool:
     candidates = (batch.output or {}).get("candidates", ())
     return batch.status == "SUCCESS" and not any(c.get("failure") for c in candidates)
 
 
 def chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:
-    """Ids in portions that every database takes."""
+    """Split ids into chunks that every database accepts."""
     remaining = iter(ids)
     while portion := list(islice(remaining, CHUNK)):
         yield portion
 
 
 def now() -> float:
-    """Seconds since the epoch; outside of workflows only."""
+    """Seconds since the epoch; for use outside of workflows only."""
     return time.time()

@@ -1,4 +1,4 @@
-"""What orchestrator and workers share: one live process per name, DBOS started, a clean end."""
+"""Startup and shutdown of the orchestrator and the workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import Heartbeat, ProcessIdentity
 from eacps.jobs.codec import JsonSerializer
-from eacps.jobs.database import Records, log_as_we_do, open_engine, prepare, url_text
+from eacps.jobs.database import Records, configure_dbos_logging, open_engine, prepare, url_text
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,19 +31,19 @@ LOCK_WAIT_SECONDS = 15.0
 
 
 class SlotTakenError(EacpsError):
-    """Another live process has this name; two with one name would do the same work twice."""
+    """Another live process has this name; both would do the same work."""
 
     code = "slot_taken"
 
 
 def process_name(settings: Settings, slot: str) -> str:
-    """A name that survives restarts, so that a successor takes up its own work at once."""
+    """A name that survives restarts, so that a restarted process resumes its work at once."""
     return f"{settings.host_name or socket.gethostname()}/{slot}"
 
 
 @contextmanager
-def sole_owner(settings: Settings, name: str) -> Iterator[None]:
-    """Hold a name; waits shortly for a predecessor to end. The system frees it on kill -9."""
+def process_lock(settings: Settings, name: str) -> Iterator[None]:
+    """Lock a process name; waits a while for a predecessor to exit. Released even by kill -9."""
     folder = settings.data_dir / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{re.sub('[^A-Za-z0-9._-]', '_', name)}.lock"
@@ -68,14 +68,14 @@ def _locked(descriptor: int) -> bool:
 
 
 def open_records(settings: Settings) -> Records:
-    """The jobs database, ready for use."""
+    """Open the jobs database."""
     return Records(open_engine(prepare(settings)))
 
 
 def register(
     name: str, function: Callable[[dict[str, Any]], dict[str, Any]], *, crashes: int | None
 ) -> None:
-    """Make a workflow known to DBOS; after so many crashes of its process it is given up."""
+    """Register a workflow with DBOS, which gives it up after `crashes` crashes of its process."""
 
     def workflow(content: dict[str, Any]) -> dict[str, Any]:
         return function(content)
@@ -87,11 +87,11 @@ def register(
 def start_dbos(
     settings: Settings, name: str, queues: Mapping[str, int | None], threads: int
 ) -> None:
-    """Start DBOS on some queues, each with how many of its workflows run here at once."""
+    """Start DBOS on queues, each with its maximum number of concurrent workflows."""
     config = DBOSConfig(
         name=names.APPLICATION,
         system_database_url=url_text(prepare(settings)),
-        # The default hashes the source, so that any edit would strand unfinished work.
+        # By default DBOS hashes the source, so that any change would strand unfinished work.
         application_version=names.VERSION,
         executor_id=name,
         serializer=JsonSerializer(),
@@ -99,11 +99,11 @@ def start_dbos(
         max_executor_threads=threads,
     )
     DBOS(config=config)
-    log_as_we_do()
+    configure_dbos_logging()
     DBOS.listen_queues(list(queues))
     DBOS.launch()
     for queue, concurrency in queues.items():
-        # Never global_concurrency: it counts the rows of dead processes.
+        # Not global_concurrency, which also counts workflows of dead processes.
         DBOS.register_queue(
             queue,
             worker_concurrency=concurrency,
@@ -116,7 +116,7 @@ def start_dbos(
         )
 
 
-def work_until_stopped(
+def run_until_stopped(
     me: ProcessIdentity,
     records: Records,
     settings: Settings,
@@ -125,7 +125,7 @@ def work_until_stopped(
     adopt: Callable[[], object] | None = None,
     before_leaving: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Beat until SIGTERM or SIGINT, hand unfinished work back, and end the process."""
+    """Send heartbeats until SIGTERM or SIGINT, then requeue unfinished work and exit."""
     stop = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -141,16 +141,16 @@ def work_until_stopped(
     before_leaving()
     try:
         heartbeat.stop()
-        hand_back(records, me.name)
+        requeue_unfinished(records, me.name)
     except sa.exc.SQLAlchemyError as error:
-        log.warning("work could not be handed back: %s", error)
+        log.warning("unfinished work could not be requeued: %s", error)
     logging.shutdown()
-    # Threads still run workflows that are no longer ours; ending beats waiting for them.
+    # Do not wait for threads, whose workflows have been requeued.
     os._exit(0)
 
 
-def hand_back(records: Records, name: str) -> int:
-    """Queue this process's unfinished work again; unlike a crash it counts against nobody."""
+def requeue_unfinished(records: Records, name: str) -> int:
+    """Requeue this process's unfinished work, without counting it as a crash."""
     status = records.tables.status
     with records.engine.begin() as connection:
         changed = connection.execute(

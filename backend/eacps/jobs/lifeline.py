@@ -1,6 +1,6 @@
-"""Processes end with their parent, even when that was killed.
+"""Ends processes together with their parent, even if that was killed.
 
-`python -m eacps.jobs.lifeline PROGRAM ARGUMENT ...` runs a program that is not ours that way.
+`python -m eacps.jobs.lifeline PROGRAM ARGUMENT ...` does so for any program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def die_with_supervisor(grace_seconds: float = 15.0) -> None:
-    """Ask for SIGTERM when our supervisor dies; leave without asking if that does not help."""
+    """Send this process SIGTERM when its supervisor dies, and exit after a grace period."""
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if not parent:
         return
@@ -41,7 +41,7 @@ def _ask_for_signal() -> None:
 
 
 def main(command: Sequence[str]) -> int:
-    """Become the program on Linux; elsewhere stay beside it and watch."""
+    """Execute the program on Linux; elsewhere run it as a child and watch the parent."""
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if sys.platform == "linux":
         _ask_for_signal()

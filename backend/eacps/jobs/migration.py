@@ -1,4 +1,4 @@
-"""The jobs database's tables: made and extended by one process at a time, however many start."""
+"""Creates and migrates the tables of the jobs database, in one process at a time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ ATTEMPTS = 5
 _RACES = ("already exists", "duplicate key", "tuple concurrently updated", "database is locked")
 
 
-def migrated(url: sa.URL, migrate: Callable[[], None]) -> None:
-    """Run `migrate` alone; what another program's migration disturbs is tried again."""
+def run_migration(url: sa.URL, migrate: Callable[[], None]) -> None:
+    """Run `migrate` under a lock; retry it if another program's migration interferes."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _alone(url):
+            with _migration_lock(url):
                 migrate()
             return
         except sa.exc.DBAPIError as error:
-            # DBOS' own migration, or an older version of this program, may not know our lock.
+            # Other programs with DBOS, and our older versions, do not take this lock.
             if attempt == ATTEMPTS or not _is_race(error):
                 raise
             time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311 - spreads tries, no secret
 
 
 def add_missing_columns(engine: sa.Engine, table: sa.Table) -> None:
-    """Bring a table that an earlier version made up to date."""
+    """Add columns that a table from an earlier version lacks."""
     there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
     quote = engine.dialect.identifier_preparer.quote
     with engine.begin() as connection:
@@ -45,7 +45,7 @@ def add_missing_columns(engine: sa.Engine, table: sa.Table) -> None:
 
 
 @contextmanager
-def _alone(url: sa.URL) -> Iterator[None]:
+def _migration_lock(url: sa.URL) -> Iterator[None]:
     if url.get_backend_name() == "sqlite":
         with _file_lock(url):
             yield
@@ -77,7 +77,7 @@ def _acquire(connection: sa.Connection) -> None:
     while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(LOCK))).scalar():
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"another process has been changing the tables for {LOCK_SECONDS:.0f} s"
+                f"another process has been migrating the tables for {LOCK_SECONDS:.0f} s"
             )
         time.sleep(0.1)
 

@@ -1,4 +1,4 @@
-"""Names in the jobs database. Changing one strands the work that is stored under it."""
+"""Names in the jobs database. Changing one strands the work stored under it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 APPLICATION = "eacps"
 VERSION = "2"
-"""Bump when the steps of a workflow change; adoption.py starts older work anew. 0.1 had 1."""
+"""Increment when the steps of a workflow change; adoption.py restarts older work. 0.1 had 1."""
 
 FIRST_VERSION = "1"
-"""That of 0.1, whose processes do not say theirs."""
+"""The version of 0.1, whose processes do not store theirs."""
 
 POLL_SECONDS = 0.2
 DEVICE_POLL_SECONDS = 0.05
-"""Shorter where a device would idle: between two batches, and between two rounds."""
+"""Shorter, because devices idle between batches and between rounds."""
 DELIVERIES_AT_ONCE = 8
 CRASHES_BEFORE_GIVING_UP = 3
 
@@ -31,7 +31,7 @@ JOBS_QUEUE = "jobs"
 INTERACTIVE_QUEUE = "jobs_interactive"
 SEARCH_QUEUE = "search"
 DEVICE_QUEUE = "device"
-"""The beginning of a queue's name; what follows says what a worker must have loaded."""
+"""The prefix of queue names; the equipment that a worker must have follows."""
 DELIVERY_QUEUE = "delivery"
 
 KEY_EVENT = "key"
@@ -44,12 +44,12 @@ DEAD = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 
 
 def device_queue(equipment: str) -> str:
-    """The queue of batches for workers that have loaded this."""
+    """The queue of batches for workers with this equipment."""
     return f"{DEVICE_QUEUE}:{equipment}"
 
 
 def enqueue_options(workflow: str, identity: str, priority: int) -> EnqueueOptions:
-    """How a job or a delivery is put onto its queue."""
+    """The options with which a job or a delivery is enqueued."""
     interactive = priority <= INTERACTIVE_PRIORITY
     jobs = INTERACTIVE_QUEUE if interactive else JOBS_QUEUE
     return {
@@ -78,15 +78,15 @@ def delivery_workflow(job: str) -> str:
 
 
 def search_workflow(key: str) -> str:
-    """The one workflow that searches for a key, however many jobs wait for it."""
+    """The workflow of a key's search, which all jobs with that key share."""
     return f"search:{key}"
 
 
 def key_of(workflow: str) -> str:
-    """The key of a search's or a batch's workflow."""
+    """The key of a search or batch workflow."""
     return workflow.split(":")[1]
 
 
 def batch_workflow(key: str, content: str) -> str:
-    """A batch of trials; named by content, so that a retry finds what was already rendered."""
+    """The workflow of a batch, named by its content so that a retry finds finished batches."""
     return f"batch:{key}:{content}"

@@ -1,4 +1,4 @@
-"""The light process that leads jobs through prepare, search and delivery."""
+"""The orchestrator: takes jobs through preparation, search and delivery, without a GPU."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from eacps.jobs import names
 from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
-from eacps.jobs.database import Records, alone
+from eacps.jobs.database import Records, exclusive_transaction
 from eacps.jobs.launch import (
     open_records,
+    process_lock,
     process_name,
     register,
-    sole_owner,
+    run_until_stopped,
     start_dbos,
-    work_until_stopped,
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.retention import prune
@@ -51,29 +51,29 @@ T = TypeVar("T")
 Json = dict[str, Any]
 LONGEST_PAUSE_SECONDS = 60
 ONE_REQUEST_SECONDS = 7
-"""A request that only this task makes fail must not hold its place in the queue for long."""
+"""Retry a request that fails only for this task for this long, since it blocks its queue."""
 SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
 FRESH_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
-LOST = Failure("result_gone", "The result is no longer stored. Run the task again.")
+RESULT_GONE = Failure("result_gone", "The result is no longer stored. Run the task again.")
 
 
 def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
-    """Lead jobs until stopped; never returns."""
+    """Run the orchestrator until stopped; never returns."""
     die_with_supervisor()
     name = process_name(settings, "orchestrator")
     me = ProcessIdentity(name, "orchestrator", "", settings.equipment)
-    with sole_owner(settings, me.name):
+    with process_lock(settings, me.name):
         records = open_records(settings)
         records.describe_equipment(settings.equipment, fingerprints.equipment_words(settings))
         Workflows(settings, hooks, records, open_store(settings)).register()
         at_once = settings.search_concurrency
         queues = {
             names.JOBS_QUEUE: at_once,
-            # A lane of its own: somebody who waits must not wait for a batch of searches to end.
+            # A separate queue, so that interactive jobs do not wait for bulk jobs.
             names.INTERACTIVE_QUEUE: at_once,
-            # No limit: each search has a job that waits for it, and those are limited.
+            # No limit, because each search belongs to a job, and those are limited.
             names.SEARCH_QUEUE: None,
             names.DELIVERY_QUEUE: names.DELIVERIES_AT_ONCE,
         }
@@ -81,9 +81,9 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
         threading.Thread(
             target=_prune_daily, args=(settings, records), name="retention", daemon=True
         ).start()
-        # Private in DBOS, but it keeps count of crashes; the public resume starts from zero,
-        # and a batch that kills its worker would go round for ever.
-        work_until_stopped(
+        # This private function keeps counting crashes. With the public resume, a batch that kills
+        # its worker would be retried for ever.
+        run_until_stopped(
             me,
             records,
             settings,
@@ -96,16 +96,16 @@ def _prune_daily(settings: Settings, records: Records) -> None:
     while True:
         try:
             jobs = prune(records, settings.retention_days)
-            # A day longer than jobs, so that no job's images go before the job.
+            # A day longer than jobs, so that images outlive their job.
             files = open_store(settings).prune((settings.retention_days + 1) * DAY_SECONDS)
             log.info("retention: %d jobs and %d files removed", jobs, files)
         except Exception:
-            log.exception("retention failed; tried again tomorrow")
+            log.exception("retention failed; retrying tomorrow")
         time.sleep(DAY_SECONDS)
 
 
 def pauses(give_up_after_seconds: float) -> Iterator[int]:
-    """How long to wait before each further try: 1, 2, 4 ... 60 s, until it was too long."""
+    """The pauses before retries in seconds: 1, 2, 4 ... 60, up to a total."""
     waited, pause = 0, 1
     while waited < give_up_after_seconds:
         yield pause
@@ -114,7 +114,7 @@ def pauses(give_up_after_seconds: float) -> Iterator[int]:
 
 
 def failure_of(error: Exception) -> Failure:
-    """An exception as a person may read it."""
+    """The failure that users see for an exception."""
     if isinstance(error, EacpsError):
         return Failure(error.code, str(error))
     log.error("unexpected error", exc_info=error)
@@ -122,14 +122,14 @@ def failure_of(error: Exception) -> Failure:
 
 
 def require_own_code(task: EditTask, settings: Settings) -> None:
-    """Raise SettingsError for a stored task whose strategy is a file or module that the settings
-    do not name: what code is run is never decided by a row of the database."""
+    """Raise SettingsError if a stored task's strategy is a file or module that is not in the
+    settings, because a database row must not decide which code runs."""
     name = task.plan.strategy
     if is_reference(name) and name != settings.strategy:
         raise SettingsError(
             f"This search was planned with the strategy {short(name)}, which EACPS_STRATEGY no "
             "longer names.",
-            hint="Run `eacps jobs retry` with its job to search with the present settings.",
+            hint="Run `eacps jobs retry` for its job to search with the current settings.",
         )
 
 
@@ -151,7 +151,7 @@ def _enqueue(workflow: str, queue: str, identity: str, priority: int, content: J
 
 @dataclass
 class Workflows:
-    """The workflows of this process. Outside of steps they only do what repeats identically."""
+    """The workflows of the orchestrator. Outside of steps, their code is deterministic."""
 
     settings: Settings
     hooks: TaskHooks
@@ -159,7 +159,7 @@ class Workflows:
     store: ArtifactStore
 
     def register(self) -> None:
-        """Make the workflows known to DBOS; a crash of this process is never their fault."""
+        """Register the workflows with DBOS, without a limit on crashes."""
         for name, function in (
             (names.EDIT_TASK, self.edit_task),
             (names.SEARCH, self.search),
@@ -168,11 +168,11 @@ class Workflows:
             register(name, function, crashes=None)
 
     def edit_task(self, content: Json) -> Json:
-        """Workflow of one job: prepare, have it searched, hand its outcome to delivery."""
+        """Workflow of a job: prepare it, run its search, enqueue the delivery of its outcome."""
         job = from_json(Job, content)
         key = None
         try:
-            prepared = self._until_it_works("prepare", self._prepare, job)
+            prepared = self._with_retries("prepare", self._prepare, job)
             failure = prepared.get("failure")
             if failure is None:
                 task = from_json(EditTask, prepared["task"])
@@ -191,7 +191,7 @@ class Workflows:
         return {"failure": failure}
 
     def search(self, content: Json) -> Json:
-        """Workflow of one key: the pipeline's search, its batches run by the devices."""
+        """Workflow of a search, whose batches run on the workers."""
         task = from_json(EditTask, content["task"])
         with logs.task_key(task.key):
             try:
@@ -209,9 +209,9 @@ class Workflows:
             return {"result": to_json(result)}
 
     def deliver(self, content: Json) -> Json:
-        """Workflow of one outcome: bring it to where the job came from, however long it takes."""
+        """Workflow of a delivery: deliver the outcome to the job's origin, with retries."""
         with logs.task_key(content["key"] or "-"):
-            answer = self._until_it_works("deliver", self._deliver, content)
+            answer = self._with_retries("deliver", self._deliver, content)
             return {"failure": answer.get("failure")}
 
     def _prepare(self, job: Job) -> Json:
@@ -236,27 +236,27 @@ class Workflows:
                 {"task": to_json(task), "priority": job.priority},
             )
             ended = _step("await search", self._await_search, identity, DBOS.workflow_id)
-            # Another job may have started this search and been cancelled: then it is ours now.
+            # If another job started this search and was cancelled, start it again.
             if ended["status"] not in ("CANCELLED", "GONE"):
                 failure: Json | None = ended["failure"]
                 return failure
-        raise CancelledError("The search was cancelled again and again.", hint="Retry the job.")
+        raise CancelledError("The search was cancelled repeatedly.", hint="Retry the job.")
 
     def _clear(self, key: str) -> None:
         name = names.search_workflow(key)
         row = self.records.rows([name]).get(name)
-        whole = row is None or not row.good or self._images_are_there(row.output, row.completed)
-        with alone(self.records.engine) as connection:
-            self.records.forget_search(key, connection, only_unsuccessful=whole)
+        whole = row is None or not row.good or self._images_exist(row.output, row.completed)
+        with exclusive_transaction(self.records.engine) as connection:
+            self.records.delete_search(key, connection, only_unsuccessful=whole)
 
-    def _images_are_there(self, output: Json, completed: float | None) -> bool:
+    def _images_exist(self, output: Json, completed: float | None) -> bool:
         if completed is not None and time.time() - completed < FRESH_SECONDS:
             return True
         result = from_json(SearchResult, output["result"])
         used = [name for c in result.candidates for name in (c.image, c.thumbnail) if name]
         try:
             for name in used:
-                # Storing again renews the file, so that retention counts from this use.
+                # Storing it again makes retention count from now.
                 self.store.put(self.store.get(name), name.rsplit(".", 1)[1])
         except MissingArtifactError:
             return False
@@ -281,12 +281,12 @@ class Workflows:
         name = names.search_workflow(content["key"])
         row = self.records.rows([name]).get(name)
         if row is None or not row.good:
-            return {"failure": to_json(LOST)}
+            return {"failure": to_json(RESULT_GONE)}
         self.hooks.deliver(job.origin, from_json(SearchResult, row.output["result"]))
         return {}
 
-    def _until_it_works(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
-        answer = _step(name, _as_values, attempt, argument)
+    def _with_retries(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
+        answer = _step(name, _errors_as_values, attempt, argument)
         noted = False
         spent = 0
         for pause in pauses(self.settings.retention_days * DAY_SECONDS):
@@ -296,14 +296,14 @@ class Workflows:
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True
             DBOS.sleep(pause)
-            answer = _step(name, _as_values, attempt, argument)
+            answer = _step(name, _errors_as_values, attempt, argument)
         if noted:
             DBOS.set_event(names.NOTE_EVENT, "")
         return answer
 
 
-def _as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
-    """What a hook did, with its errors as values: those must be the same after a restart."""
+def _errors_as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
+    """Call a hook and return errors as values, which stay the same after a restart."""
     try:
         return attempt(argument)
     except RetryLaterError as error:
@@ -318,7 +318,7 @@ def _as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
 
 
 def await_end(records: Records, identity: str, own: str, poll_seconds: float) -> str:
-    """Wait until a workflow ends; GONE when it was deleted, or when we were cancelled."""
+    """Wait until a workflow ends; returns GONE if it was deleted or its parent was cancelled."""
     while True:
         statuses = records.status(identity, own)
         status = statuses.get(identity, "GONE")
@@ -329,7 +329,7 @@ def await_end(records: Records, identity: str, own: str, poll_seconds: float) ->
 
 @dataclass
 class BatchDispatcher:
-    """Runs a search's batches on whatever devices there are, and reports progress."""
+    """Runs the batches of a search on the workers, and reports progress."""
 
     task: EditTask
     priority: int
@@ -344,7 +344,7 @@ class BatchDispatcher:
         self._report()
 
     def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
-        """All batches at once onto the queue; candidates in the order of their trials."""
+        """Enqueue all batches at once; returns candidates in the order of their trials."""
         enqueued = [(self._enqueue(trials), trials) for trials in batches]
         candidates: list[Candidate] = []
         for identity, trials in enqueued:
@@ -366,7 +366,7 @@ class BatchDispatcher:
         for _ in range(BATCH_ATTEMPTS):
             if ended["status"] != "GONE":
                 break
-            # It was forgotten while we waited, because another version of a worker had begun it.
+            # The batch of a worker with an older version was deleted in the meantime.
             self._enqueue(trials)
             ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
         if ended["status"] == "SUCCESS":
@@ -374,9 +374,9 @@ class BatchDispatcher:
         if ended["status"] in ("CANCELLED", "GONE"):
             raise CancelledError("The search was cancelled.", hint="Retry the job.")
         if ended["status"] == names.DEAD and len(trials) > 1:
-            # One trial kills the worker; alone, each shows whether it is the one.
-            alone_now = [(self._enqueue([trial]), [trial]) for trial in trials]
-            return [c for name, trial in alone_now for c in self._gather(name, trial)]
+            # Run the trials alone to find the one that kills the worker.
+            single_batches = [(self._enqueue([trial]), [trial]) for trial in trials]
+            return [c for name, trial in single_batches for c in self._gather(name, trial)]
         return [Candidate(trial, failure=_crash_failure(ended["status"])) for trial in trials]
 
     def _await_batch(self, identity: str, own: str) -> Json:
@@ -390,7 +390,7 @@ class BatchDispatcher:
         if runner.no_such_choice(candidate):
             self._absent += 1
             return
-        # One that was paused and carried on comes several times, and counts once.
+        # A trial that was paused and resumed counts once.
         self._known.add(candidate.id)
         if candidate.outcome.usable and candidate.potential is not None:
             best = self._best
@@ -407,7 +407,7 @@ def _crash_failure(status: str) -> Failure:
     if status == names.DEAD:
         return Failure(
             "worker_crashed",
-            f"The worker died {names.CRASHES_BEFORE_GIVING_UP} times on this candidate. "
-            "The workers' log shows why; memory is the likeliest reason (EACPS_OFFLOAD).",
+            f"The worker crashed {names.CRASHES_BEFORE_GIVING_UP} times on this candidate. "
+            "See the workers' log; the most likely reason is a lack of memory (EACPS_OFFLOAD).",
         )
-    return Failure("internal_error", "The batch failed; the workers' log shows why.")
+    return Failure("internal_error", "The batch failed; see the workers' log.")

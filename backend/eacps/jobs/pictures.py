@@ -1,4 +1,4 @@
-"""The index of rendered pictures in the jobs database, shared by all workers."""
+"""An index of rendered pictures in the jobs database, shared by all workers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from eacps.runner import Picture
 
 
 class StoredPictures:
-    """Pictures by key; a later use keeps an entry out of retention's reach."""
+    """Pictures by key. Retention counts from an entry's last use."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
 
     def known(self, keys: Iterable[str]) -> Mapping[str, Picture]:
-        """Those of these keys that were rendered before."""
+        """The pictures of these keys that were rendered before."""
         table = self._records.tables.pictures
         found: dict[str, Picture] = {}
         with self._records.engine.begin() as connection:
@@ -34,7 +34,7 @@ class StoredPictures:
         return found
 
     def remember(self, pictures: Mapping[str, Picture]) -> None:
-        """Keep pictures under their keys, in place of what was there."""
+        """Store pictures under their keys, replacing existing ones."""
         table = self._records.tables.pictures
         moment = time.time()
         rows = [
@@ -48,7 +48,7 @@ class StoredPictures:
             connection.execute(sa.insert(table), rows)
 
 
-def forget_pictures(records: Records, connection: sa.Connection, before: float) -> None:
-    """Forget pictures that were last used before this moment."""
+def delete_pictures(records: Records, connection: sa.Connection, before: float) -> None:
+    """Delete the entries of pictures that were last used before this time."""
     table = records.tables.pictures
     connection.execute(sa.delete(table).where(table.c.used < before))

@@ -1,4 +1,4 @@
-"""The processes that work on jobs: one orchestrator, and one worker per device."""
+"""The processes that run jobs: an orchestrator, and a worker per device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WORKER = (sys.executable, "-m", "eacps", "worker")
 
 
 def work_processes(settings: Settings) -> list[Process]:
-    """The orchestrator and the devices' workers: what `eacps worker` keeps running."""
+    """The processes of `eacps worker`: the orchestrator and all workers."""
     return [Process("orchestrator", [*WORKER, "--orchestrator"]), *device_workers(settings)]
 
 
 def device_workers(settings: Settings) -> list[Process]:
-    """One worker per device of the settings; together they use all of the CPU's cores."""
+    """One worker per device in the settings; together they use all CPU cores."""
     devices = checked(settings.devices)
     threads = settings.threads or max(1, (os.cpu_count() or 1) // len(devices))
     return [_device_worker(slot, device, threads) for slot, device in enumerate(devices)]
@@ -28,7 +28,7 @@ def _device_worker(slot: int, device: str, threads: int) -> Process:
     environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     seen_as = device
     if device.startswith("cuda:"):
-        # One process sees one GPU: a crash or a leak stays on it.
+        # Each process sees one GPU, so that crashes and leaks stay isolated.
         environment[VISIBLE] = visible_name(device)
         seen_as = "cuda:0"
     command = [*WORKER, "--slot", str(slot), "--device", seen_as]

@@ -1,4 +1,4 @@
-"""Forgetting jobs that ended long ago."""
+"""Deletes old jobs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sqlalchemy as sa
 
 from eacps.jobs import names
 from eacps.jobs.codec import encode
-from eacps.jobs.database import Records, alone, now
-from eacps.jobs.pictures import forget_pictures
+from eacps.jobs.database import Records, exclusive_transaction, now
+from eacps.jobs.pictures import delete_pictures
 
 
 def prune(records: Records, days: float) -> int:
-    """Forget jobs that ended so many days ago, and searches that no job needs; counts jobs."""
+    """Delete jobs that ended this many days ago, and unneeded searches; returns how many jobs."""
     limit = int((now() - days * 86_400) * 1000)
     status = records.tables.status
     with records.engine.connect() as connection:
@@ -22,10 +22,10 @@ def prune(records: Records, days: float) -> int:
         old = _ended_before(records, connection, names.EDIT_TASK, limit)
     jobs = [job for job in old if names.delivery_workflow(names.job_of(job)) not in unfinished]
     deliveries = [names.delivery_workflow(names.job_of(job)) for job in jobs]
-    with alone(records.engine) as connection:
-        records.forget([*jobs, *deliveries], connection)
-        records.forget(_unneeded(records, connection, limit), connection)
-        forget_pictures(records, connection, limit / 1000)
+    with exclusive_transaction(records.engine) as connection:
+        records.delete([*jobs, *deliveries], connection)
+        records.delete(_unneeded(records, connection, limit), connection)
+        delete_pictures(records, connection, limit / 1000)
     return len(jobs)
 
 

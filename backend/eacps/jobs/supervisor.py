@@ -1,4 +1,4 @@
-"""Starts the product's processes, restarts what dies, and takes all of them along when it ends."""
+"""Starts processes, restarts those that die, and stops all of them when it ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSED_EXIT_CODE = 2
 
 @dataclass(frozen=True)
 class Process:
-    """A program to keep running: its name in the log, its command line, variables to set."""
+    """A program to keep running, with its name in logs and additional environment variables."""
 
     name: str
     command: Sequence[str]
@@ -36,13 +36,13 @@ class Process:
 
 
 class RefusedError(EacpsError):
-    """A process says again and again that it cannot work as it is set up."""
+    """A process exits repeatedly because of its configuration."""
 
     code = "refused"
 
 
 class SupervisedProcess:
-    """One process, restarted after growing pauses while it keeps dying."""
+    """A process that is restarted when it dies, with exponential backoff."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -53,7 +53,7 @@ class SupervisedProcess:
         self.refusals = 0
 
     def check(self, moment: float) -> None:
-        """Start the process when it is due; note when it died."""
+        """Start the process if it is due, and detect whether it died."""
         if self._child is None:
             if moment >= self._due:
                 self._start(moment)
@@ -67,11 +67,11 @@ class SupervisedProcess:
         self._pause = 0.5 if steady else min(LONGEST_PAUSE_SECONDS, max(0.5, 2 * self._pause))
         self._due = moment + self._pause
         log.warning(
-            "%s ended (%s): started again in %.1f s", self.process.name, _words(code), self._pause
+            "%s exited (%s); restarting in %.1f s", self.process.name, _words(code), self._pause
         )
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the process and everything that it started."""
+        """Send a signal to the process and its children."""
         if self._child is None or self._child.poll() is not None:
             return
         try:
@@ -80,14 +80,14 @@ class SupervisedProcess:
             return
 
     def ended(self) -> bool:
-        """Whether it is not running."""
+        """Whether the process is not running."""
         return self._child is None or self._child.poll() is not None
 
     def _start(self, moment: float) -> None:
         lifeline = [sys.executable, "-m", "eacps.jobs.lifeline"]
         environment = {**os.environ, **self.process.environment, PARENT_VARIABLE: str(os.getpid())}
         self._started = moment
-        # A session of its own: Ctrl-C then reaches us alone, and we stop the others in order.
+        # A new session, so that Ctrl-C reaches only the supervisor, which stops the others.
         self._child = subprocess.Popen(
             [*lifeline, *self.process.command], env=environment, start_new_session=True
         )
@@ -97,9 +97,9 @@ class SupervisedProcess:
 def run_supervisor(
     settings: Settings, processes: Sequence[Process], *, give_up_after: int | None = None
 ) -> None:
-    """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills at once.
+    """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills them.
 
-    `give_up_after` ends all when one refused to work (exit code 2) so many times in a row.
+    Stops everything if a process exits with code 2 `give_up_after` times in a row.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     signals: list[int] = []
@@ -119,7 +119,7 @@ def run_supervisor(
             for one in supervised:
                 one.check(time.monotonic())
                 if give_up_after is not None and one.refusals >= give_up_after:
-                    raise RefusedError(f"{one.process.name} refuses to work; its log says why.")
+                    raise RefusedError(f"{one.process.name} cannot start; see its log.")
             woken.wait(POLL_SECONDS)
     finally:
         _stop(supervised, signals)

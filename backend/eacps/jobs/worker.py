@@ -1,4 +1,4 @@
-"""The process that owns one device: renders batches, one at a time."""
+"""The worker process of one device, which runs one batch at a time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from eacps.jobs.contract import DeviceRunner
 from eacps.jobs.database import Records
 from eacps.jobs.launch import (
     open_records,
+    process_lock,
     process_name,
     register,
-    sole_owner,
+    run_until_stopped,
     start_dbos,
-    work_until_stopped,
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.pictures import StoredPictures
@@ -45,31 +45,31 @@ def run_worker(
     device: str,
     device_factory: Callable[[PictureIndex], DeviceRunner],
 ) -> NoReturn:
-    """Load the device's models, then render batches until stopped; never returns."""
+    """Load the models onto the device and run batches until stopped; never returns."""
     die_with_supervisor()
     name = process_name(settings, f"device-{slot}")
     me = ProcessIdentity(name, "worker", device, settings.equipment)
-    with sole_owner(settings, me.name):
+    with process_lock(settings, me.name):
         records = open_records(settings)
         started = time.monotonic()
-        # Loading comes before claiming: a worker that cannot load must not hold work.
+        # Load first: a worker whose models fail to load must not claim batches.
         runner = device_factory(StoredPictures(records))
         worker = DeviceWorker(runner, records, settings)
         log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
-        # Only batches that were made for what is loaded here: others wait for a worker that fits.
+        # Only batches for these models; others wait for a matching worker.
         start_dbos(settings, me.name, {names.device_queue(settings.equipment): 1}, threads=8)
-        work_until_stopped(me, records, settings, before_leaving=worker.close)
+        run_until_stopped(me, records, settings, before_leaving=worker.close)
 
 
 class WrongWorkerError(EacpsError):
-    """A batch reached a worker with another editor or other judges than it was made for."""
+    """A batch reached a worker with other models than it needs."""
 
     code = "wrong_worker"
 
 
 class DeviceWorker:
-    """A device with a lock, a watchdog and an ear for cancelling."""
+    """Runs batches on a device with a lock, a watchdog and checks for cancellation."""
 
     def __init__(self, runner: DeviceRunner, records: Records, settings: Settings) -> None:
         self._runner = runner
@@ -80,19 +80,19 @@ class DeviceWorker:
         self._newest: dict[str, str] = {}
 
     def batch(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Workflow: render and judge one batch; what it did before a crash is done again."""
+        """Workflow of a batch: render and judge it. After a crash it starts from the beginning."""
         task = from_json(EditTask, content["task"])
         trials = [from_json(Trial, trial) for trial in content["trials"]]
         if task.equipment != self._equipment:
             raise WrongWorkerError(
-                f"This worker has {self._equipment} loaded; the batch was made for "
-                f"{task.equipment or 'an unknown one'}."
+                f"This worker has {self._equipment} loaded, but the batch needs "
+                f"{task.equipment or 'an unknown equipment'}."
             )
         workflow = DBOS.workflow_id or ""
         run = uuid.uuid4().hex
         self._newest[workflow] = run
         with logs.task_key(task.key), self._device:
-            watchdog = threading.Timer(self._timeout_seconds, _leave_hung, (task.key,))
+            watchdog = threading.Timer(self._timeout_seconds, _exit_hung, (task.key,))
             watchdog.daemon = True
             watchdog.start()
             try:
@@ -101,7 +101,7 @@ class DeviceWorker:
                 candidates = self._runner.run_batch(task, trials, tick)
             except CancelledError:
                 log.info("batch cancelled")
-                # Nobody reads this: the row is cancelled already, and stays so.
+                # Unused, because the workflow is already stored as cancelled.
                 return {"candidates": []}
             finally:
                 watchdog.cancel()
@@ -110,9 +110,9 @@ class DeviceWorker:
         return {"candidates": [to_json(candidate) for candidate in candidates]}
 
     def close(self) -> None:
-        """Let the batch at hand end if that is a matter of seconds; start no other."""
+        """Wait a few seconds for the current batch to finish, and prevent another one."""
         if self._device.acquire(timeout=LEAVE_SECONDS):
-            # Its outcome is written just after the device is free.
+            # The outcome is stored shortly after the lock is released.
             time.sleep(names.POLL_SECONDS)
 
     def _tick(self, workflow: str, run: str) -> Callable[[], None]:
@@ -124,15 +124,15 @@ class DeviceWorker:
                 return
             asked = time.monotonic()
             still_ours = self._records.status(workflow).get(workflow) == "PENDING"
-            # After cancel and retry the same batch may run again, here, under the same name.
+            # After a cancel and retry, the same batch may already run again under this name.
             if not still_ours or self._newest.get(workflow) != run:
                 raise CancelledError("The job was cancelled.")
 
         return tick
 
 
-def _leave_hung(key: str) -> None:
+def _exit_hung(key: str) -> None:
     with logs.task_key(key):
-        log.error("the batch hangs: this process ends, so that a fresh one can try again")
+        log.error("the batch hangs; exiting, so that a new process can retry it")
     logging.shutdown()
     os._exit(HUNG_EXIT_CODE)

@@ -1,1 +1,1 @@
-"""The only place that knows Label Studio: requests in, enriched tasks and predictions out."""
+"""Everything that depends on Label Studio: its API, tasks, predictions and the web server."""

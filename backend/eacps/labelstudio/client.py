@@ -1,4 +1,4 @@
-"""Label Studio's HTTP API, as far as we need it: authentication, retries by error class, words."""
+"""A client for the parts of Label Studio's HTTP API that we use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import requests
 from eacps.labelstudio.errors import (
     LabelStudioDownError,
     LabelStudioError,
-    LabelStudioStumbledError,
+    LabelStudioRequestFailedError,
 )
 from eacps.settings import Settings
 
 ACCESS_TOKEN_SECONDS = 240
-"""A personal access token buys bearers of 300 s; we renew a minute early."""
+"""Access tokens are valid for 300 s; they are renewed a minute early."""
 MISSING = "label_studio_missing"
 SSRF = "label_studio_ssrf"
 _HOW_TO_AUTHENTICATE = (
@@ -30,7 +30,7 @@ _HOW_TO_AUTHENTICATE = (
 
 
 class LabelStudioClient:
-    """One user's connection; safe to share between threads."""
+    """A thread-safe client of one user."""
 
     def __init__(self, url: str, api_key: str, *, timeout: float = 60.0) -> None:
         if not url:
@@ -45,7 +45,7 @@ class LabelStudioClient:
         self._renewing = threading.Lock()
 
     def authorization(self) -> dict[str, str]:
-        """The header that authenticates a request to this Label Studio, and to nobody else."""
+        """The header that authenticates requests; must be sent to this Label Studio only."""
         if not self._api_key:
             raise LabelStudioError(
                 "No token for Label Studio is configured.",
@@ -56,21 +56,21 @@ class LabelStudioClient:
             return {"Authorization": f"Token {self._api_key}"}
         with self._renewing:
             if time.monotonic() >= self._renew_at:
-                self._access_token = self._exchanged()
+                self._access_token = self._refresh_access_token()
                 self._renew_at = time.monotonic() + ACCESS_TOKEN_SECONDS
         return {"Authorization": f"Bearer {self._access_token}"}
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One API call's JSON; errors become LabelStudioDownError or LabelStudioError."""
-        response = self._sent(method, path, headers=self.authorization(), **arguments)
+        """Call the API and return JSON; raises LabelStudioDownError or LabelStudioError."""
+        response = self._send(method, path, headers=self.authorization(), **arguments)
         if response.status_code == 401 and self._access_token:
             # The server may have restarted with another signing key.
             self._renew_at = 0.0
-            response = self._sent(method, path, headers=self.authorization(), **arguments)
+            response = self._send(method, path, headers=self.authorization(), **arguments)
         return self._json(method, path, response)
 
     def whoami(self) -> str:
-        """The e-mail address of the token's user; every Label Studio can say that."""
+        """The e-mail address of the token's user, which every version of Label Studio reports."""
         try:
             return str(self.call("GET", "/api/current-user/whoami")["email"])
         except LabelStudioError as error:
@@ -81,8 +81,8 @@ class LabelStudioClient:
     def task(self, task: int) -> dict[str, Any]:
         """A task with its raw data, annotations and predictions.
 
-        PATCH with nothing, because GET first asks the ML backend for a prediction (us, who would
-        be waiting for ourselves) and rewrites storage URLs.
+        An empty PATCH, because GET first requests a prediction from the ML backend, i.e. from this
+        program, which would wait for itself, and it also rewrites storage URLs.
         """
         return dict(self.call("PATCH", f"/api/tasks/{task}/", json={}))
 
@@ -91,8 +91,8 @@ class LabelStudioClient:
         return dict(self.call("PATCH", f"/api/tasks/{task}/", json={"data": data}))
 
     def predictions(self, task: int) -> list[dict[str, Any]]:
-        """The predictions that a task has."""
-        return _listed(self.call("GET", "/api/predictions/", params={"task": task}))
+        """The predictions of a task."""
+        return _rows(self.call("GET", "/api/predictions/", params={"task": task}))
 
     def create_prediction(self, task: int, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """Add a prediction to a task."""
@@ -103,52 +103,51 @@ class LabelStudioClient:
         self.call("DELETE", f"/api/predictions/{prediction}/")
 
     def upload(self, project: int, files: Mapping[str, bytes]) -> dict[str, int]:
-        """Upload files without making tasks of them; returns their upload ids by name."""
+        """Upload files without creating tasks; returns their upload ids by name."""
         parts = {name: (name, content) for name, content in files.items()}
         path = f"/api/projects/{project}/import?commit_to_project=false"
         reply = self.call("POST", path, files=parts)
         return dict(zip(files, reply["file_upload_ids"], strict=True))
 
     def uploads(self, project: int, ids: Sequence[int]) -> dict[int, str]:
-        """Where uploads are served, by id; those that are gone are missing."""
+        """The paths of uploads by id; deleted ones are left out."""
         path = f"/api/projects/{project}/file-uploads"
-        rows = _listed(self.call("GET", path, params={"ids": json.dumps(list(ids))}))
+        rows = _rows(self.call("GET", path, params={"ids": json.dumps(list(ids))}))
         return {int(row["id"]): f"/data/{row['file']}" for row in rows}
 
     def project(self, project: int) -> dict[str, Any]:
         """A project's settings."""
         return dict(self.call("GET", f"/api/projects/{project}/"))
 
-    def listed(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
-        """The rows that a listing answers, with or without pages."""
-        return _listed(self.call("GET", path, params=parameters))
+    def list_rows(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The rows of a listing, with or without pagination."""
+        return _rows(self.call("GET", path, params=parameters))
 
-    def trouble(self, status: int, message: str, hint: str) -> LabelStudioDownError:
-        """The error for a status of Label Studio's own failing: is it down, or only stumbling?"""
-        # Proxies say 502 to 504 when what is behind them is away; a 500 may be about one task.
-        if status == 500 and self._answers():
-            return LabelStudioStumbledError(message, hint=hint)
+    def server_error(self, status: int, message: str, hint: str) -> LabelStudioDownError:
+        """The error for a 5xx or 429 status: Label Studio is down, or only this request fails."""
+        # Proxies return 502 to 504 if the server is down; a 500 may concern only one task.
+        if status == 500 and self._is_up():
+            return LabelStudioRequestFailedError(message, hint=hint)
         return LabelStudioDownError(message)
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         try:
             path = "/api/current-user/whoami"
-            return self._sent("GET", path, headers=self.authorization()).ok
+            return self._send("GET", path, headers=self.authorization()).ok
         except LabelStudioError:
             return False
 
-    def _exchanged(self) -> str:
-        response = self._sent("POST", "/api/token/refresh/", json={"refresh": self._api_key})
+    def _refresh_access_token(self) -> str:
+        response = self._send("POST", "/api/token/refresh/", json={"refresh": self._api_key})
         if response.status_code in (400, 401, 403):
             raise LabelStudioError(
-                "Label Studio does not accept the personal access token: it has expired or was "
-                "revoked.",
+                "Label Studio rejects the personal access token: it has expired or was revoked.",
                 hint=_HOW_TO_AUTHENTICATE,
                 code="label_studio_token",
             )
         return str(self._json("POST", "/api/token/refresh/", response)["access"])
 
-    def _sent(self, method: str, path: str, **arguments: Any) -> requests.Response:
+    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
             return requests.request(
                 method,
@@ -164,35 +163,35 @@ class LabelStudioClient:
             ) from None
 
     def _json(self, method: str, path: str, response: requests.Response) -> Any:
-        if is_trouble(response.status_code):
+        if is_server_error(response.status_code):
             message = f"Label Studio answered {response.status_code} to {method} {_place(path)}."
-            raise self.trouble(response.status_code, message, "Label Studio's log says why.")
+            raise self.server_error(response.status_code, message, "See Label Studio's log.")
         if response.status_code >= 400:
             raise _refusal(method, path, response)
         if response.status_code == 204:
             return None
         try:
-            # A redirect's body is a page, so it ends up below, too.
+            # This also catches redirects, whose body is HTML.
             return response.json()
         except ValueError:
             raise self._wrong_address() from None
 
     def _wrong_address(self) -> LabelStudioError:
         return LabelStudioError(
-            f"{self.url} answers, but not like Label Studio.",
+            f"The server at {self.url} is not Label Studio.",
             hint="Check LABEL_STUDIO_URL: http or https, port, and path must be exact.",
             code="label_studio_wrong_address",
         )
 
 
 def open_client(settings: Settings) -> LabelStudioClient:
-    """The Label Studio that the settings name."""
+    """Create a client from the settings."""
     key = settings.label_studio_api_key.get_secret_value()
     return LabelStudioClient(settings.label_studio_url, key)
 
 
 def is_personal_access_token(token: str) -> bool:
-    """Whether a token is a JWT (legacy tokens are hexadecimal)."""
+    """Whether a token is a JWT; legacy tokens are hexadecimal."""
     head, *rest = token.split(".")
     if len(rest) != 2:
         return False
@@ -206,7 +205,7 @@ def _refusal(method: str, path: str, response: requests.Response) -> LabelStudio
     status, reason, place = response.status_code, _reason(response), _place(path)
     if status == 401:
         return LabelStudioError(
-            f"Label Studio does not accept the token: {reason}",
+            f"Label Studio rejects the token: {reason}",
             hint=_HOW_TO_AUTHENTICATE,
             code="label_studio_token",
         )
@@ -231,8 +230,8 @@ def _refusal(method: str, path: str, response: requests.Response) -> LabelStudio
     return LabelStudioError(f"Label Studio answered {status} to {method} {place}: {reason}")
 
 
-def is_trouble(status: int) -> bool:
-    """Whether a status says nothing about the request, only about the server."""
+def is_server_error(status: int) -> bool:
+    """Whether a status is about the server and not about the request."""
     return status >= 500 or status == 429
 
 
@@ -255,6 +254,6 @@ def _reason(response: requests.Response) -> str:
     return (" ".join(found) or json.dumps(body))[:500]
 
 
-def _listed(body: Any) -> list[dict[str, Any]]:
+def _rows(body: Any) -> list[dict[str, Any]]:
     rows = body.get("results", body.get("tasks", [])) if isinstance(body, dict) else body
     return [dict(row) for row in rows or []]

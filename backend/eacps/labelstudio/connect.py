@@ -1,4 +1,4 @@
-"""`eacps connect`: make a Label Studio project use this backend; repeatable, and it explains."""
+"""`eacps connect`: connects a Label Studio project to this backend; safe to repeat."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Diagnosis = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the report."""
+    """A line of the report."""
 
     level: Level
     text: str
@@ -55,10 +55,10 @@ def connect(
     backend_url: str = "",
     force: bool = False,
 ) -> list[Line]:
-    """Connect a project, by number or title; says for each part what was done or is wrong.
+    """Connect a project, given by number or title; reports what was done or is wrong.
 
-    `create` makes a missing project; `force` replaces the label config of a project that already
-    has annotations.
+    `create` creates a missing project; `force` replaces the label config even if the project
+    already has annotations.
     """
     report = _Report([])
     url = (backend_url or settings.resolved_public_url).rstrip("/")
@@ -71,14 +71,14 @@ def connect(
         _connect_webhook(client, int(found["id"]), url, settings, report)
         _add_tab(client, int(found["id"]), settings, report)
         if readiness(settings).engine:
-            report.add("warn", f"Faces can be swapped here. {CONSENT}")
+            report.add("warn", f"Face swaps are available. {CONSENT}")
     except EacpsError as error:
         report.add("fail", str(error))
     return report.lines
 
 
 def diagnose(settings: Settings) -> Iterator[tuple[Diagnosis, str]]:
-    """What `eacps doctor` says about Label Studio; changes nothing."""
+    """The checks of `eacps doctor` for Label Studio; changes nothing."""
     try:
         client = open_client(settings)
         yield "ok", f"{client.url} accepts the token of {client.whoami()}"
@@ -88,15 +88,15 @@ def diagnose(settings: Settings) -> Iterator[tuple[Diagnosis, str]]:
 
 
 def _connected_projects(client: LabelStudioClient, url: str) -> Iterator[tuple[Diagnosis, str]]:
-    projects = client.listed("/api/projects/", page_size=DIAGNOSED_PROJECTS)
+    projects = client.list_rows("/api/projects/", page_size=DIAGNOSED_PROJECTS)
     connected = False
     for project in projects:
-        row = _row(client.listed("/api/ml", project=project["id"]), url)
+        row = _row(client.list_rows("/api/ml", project=project["id"]), url)
         if row is None:
             continue
         connected = True
         name = f"project {project['id']} “{project.get('title')}”"
-        hook = _row(client.listed("/api/webhooks/", project=project["id"]), f"{url}/webhook")
+        hook = _row(client.list_rows("/api/webhooks/", project=project["id"]), f"{url}/webhook")
         if row.get("state") not in _CONNECTED:
             yield "fail", f"{name}: {_UNREACHABLE.format(url=url)}"
         elif hook is None:
@@ -116,15 +116,15 @@ def _project(
     if isinstance(wanted, int) or wanted.isdecimal():
         found = client.project(int(wanted))
     else:
-        rows = client.listed("/api/projects/", title=wanted, page_size=1000)
+        rows = client.list_rows("/api/projects/", title=wanted, page_size=1000)
         same = [row for row in rows if row.get("title") == wanted]
         if not same and not create:
             raise LabelStudioError(
-                f"There is no project titled “{wanted}”.", hint="Add --create to make it."
+                f"There is no project titled “{wanted}”.", hint="Add --create to create it."
             )
         if len(same) > 1:
             raise LabelStudioError(
-                f"There are {len(same)} projects titled “{wanted}”.", hint="Name it by number."
+                f"There are {len(same)} projects titled “{wanted}”.", hint="Use its number."
             )
         if not same:
             body = {"title": wanted, "label_config": label_config(settings), **_WANTED_SETTINGS}
@@ -146,7 +146,7 @@ def _configure(
     changed = {key: value for key, value in _WANTED_SETTINGS.items() if project.get(key) != value}
     if changed:
         client.call("PATCH", path, json=changed)
-        report.add("changed", "Predictions are now fetched and shown by themselves.")
+        report.add("changed", "Predictions are now fetched and shown automatically.")
     wanted = label_config(settings)
     if same_config(str(project.get("label_config") or ""), wanted):
         report.add("ok", "The review label config is in place.")
@@ -156,7 +156,7 @@ def _configure(
         report.add(
             "warn",
             f"The label config was kept: {annotations} annotations were made with it. Without "
-            "the review config, results cannot be shown; --force replaces it.",
+            "the review config, results cannot be shown. Use --force to replace it.",
         )
         return
     client.call("PATCH", path, json={"label_config": wanted})
@@ -166,7 +166,7 @@ def _configure(
 def _connect_backend(
     client: LabelStudioClient, project: int, url: str, settings: Settings, report: _Report
 ) -> None:
-    rows = client.listed("/api/ml", project=project)
+    rows = client.list_rows("/api/ml", project=project)
     row = _row(rows, url)
     if row is None:
         try:
@@ -178,7 +178,7 @@ def _connect_backend(
     elif settings.basic_auth_user or row.get("title") != settings.model_version:
         client.call("PATCH", f"/api/ml/{row['id']}", json=_backend(project, url, settings))
         if row.get("title") != settings.model_version:
-            report.add("changed", f"Scores of {settings.model_version} are now the shown ones.")
+            report.add("changed", f"Label Studio now shows the scores of {settings.model_version}.")
     _check_state(row, url, report)
 
 
@@ -199,8 +199,8 @@ def _create_or_move(
 
 
 def _backend(project: int, url: str, settings: Settings) -> dict[str, Any]:
-    # The project's model version becomes this title, and Label Studio shows, sorts and samples by
-    # the scores of that version only.
+    # The title becomes the project's model version, and Label Studio shows, sorts and samples only
+    # by the scores of that version.
     title = settings.model_version
     body: dict[str, Any] = {"url": url, "project": project, "title": title, "is_interactive": False}
     if settings.basic_auth_user:
@@ -216,12 +216,12 @@ def _explain(
     client: LabelStudioClient, project: int, url: str, error: LabelStudioError, report: _Report
 ) -> None:
     if error.code == SSRF:
-        half_made = _row(client.listed("/api/ml", project=project), url) is not None
+        half_made = _row(client.list_rows("/api/ml", project=project), url) is not None
         if half_made:
             report.add(
                 "warn",
                 "Label Studio created the ML backend but refused its webhook, so new tasks are "
-                "not announced. That happens with ML_BLOCK_LOCAL_IP=false alone.",
+                "not announced. Setting only ML_BLOCK_LOCAL_IP=false causes this.",
             )
         raise error
     lowered = error.message.lower()
@@ -229,7 +229,7 @@ def _explain(
         raise LabelStudioError(_UNREACHABLE.format(url=url), code="backend_unreachable") from None
     if "valid ml backend" in lowered:
         raise LabelStudioError(
-            f"Something answers at {url}, but it is not this backend.",
+            f"The server at {url} is not this backend.",
             hint="Check EACPS_PUBLIC_URL.",
             code="backend_wrong_address",
         ) from None
@@ -248,7 +248,7 @@ def _connect_webhook(
     client: LabelStudioClient, project: int, url: str, settings: Settings, report: _Report
 ) -> None:
     wanted = _webhook(project, f"{url}/webhook", settings)
-    rows = client.listed("/api/webhooks/", project=project)
+    rows = client.list_rows("/api/webhooks/", project=project)
     row = _row(rows, wanted["url"])
     if row is None:
         client.call("POST", "/api/webhooks/", json=wanted)
@@ -261,7 +261,7 @@ def _connect_webhook(
 
 
 def _add_tab(client: LabelStudioClient, project: int, settings: Settings, report: _Report) -> None:
-    tabs = client.listed("/api/dm/views/", project=project)
+    tabs = client.list_rows("/api/dm/views/", project=project)
     if any((tab.get("data") or {}).get("title") == TAB for tab in tabs):
         report.add("ok", f"The Data Manager has the tab “{TAB}”.")
         return
@@ -270,8 +270,8 @@ def _add_tab(client: LabelStudioClient, project: int, settings: Settings, report
 
 
 def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> None:
-    # Label Studio would wait a second for the old address on every event.
-    for row in client.listed("/api/webhooks/", project=project):
+    # Otherwise Label Studio would wait a second for the old address on every event.
+    for row in client.list_rows("/api/webhooks/", project=project):
         if str(row.get("url", "")).rstrip("/") == f"{old_url}/webhook":
             client.call("DELETE", f"/api/webhooks/{row['id']}/")
 

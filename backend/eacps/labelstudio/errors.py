@@ -1,4 +1,4 @@
-"""What Label Studio may refuse, and how it may fail."""
+"""Errors of Label Studio's API."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from eacps.errors import EacpsError, RetryLaterError
 
 
 class LabelStudioError(EacpsError):
-    """Label Studio refused a request; trying again unchanged will not help."""
+    """Label Studio refused a request; retrying it unchanged will not help."""
 
     code = "label_studio_refused"
 
 
 class LabelStudioDownError(LabelStudioError, RetryLaterError):
-    """Label Studio did not answer, or answered 5xx; trying again later may help."""
+    """Label Studio did not answer, or answered 5xx; retrying later may help."""
 
     code = "label_studio_down"
 
 
-class LabelStudioStumbledError(LabelStudioDownError):
-    """Label Studio is up but fails at this request; it may go on doing so for ever."""
+class LabelStudioRequestFailedError(LabelStudioDownError):
+    """Label Studio is up but fails on this request, perhaps permanently."""
 
     code = "label_studio_stumbled"
     only_here = True

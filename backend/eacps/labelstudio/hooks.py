@@ -1,4 +1,4 @@
-"""What the orchestrator calls: from a task's origin to an EditTask, and from a result back."""
+"""The orchestrator's hooks: turn an origin into an EditTask, and deliver its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
     Origin,
-    has_answer,
+    has_result,
     origin_of,
     read_origin,
     relevant_data,
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Target:
-    """A task to deliver to, as it is now."""
+    """A task to deliver to, in its current state."""
 
     client: LabelStudioClient
     asked: Origin
@@ -44,7 +44,7 @@ class _Target:
 
 
 class LabelStudioHooks:
-    """Prepares tasks and delivers results; safe to repeat after a crash at any point."""
+    """Prepares tasks and delivers results. All methods are idempotent."""
 
     def __init__(self, settings: Settings, store: ArtifactStore | None = None) -> None:
         self._settings = settings
@@ -53,7 +53,7 @@ class LabelStudioHooks:
         self._reader = TaskReader(settings, Fetcher(settings, self._client))
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
-        """Fetch and check a task's images; raises a TaskError that the annotator can act on."""
+        """Fetch and check a task's images; raises TaskError."""
         asked = self._completed(read_origin(origin))
         return self._reader.read(asked).edit_task(self._settings, self._keep)
 
@@ -61,7 +61,7 @@ class LabelStudioHooks:
         return self._store.put(images.encode_png(image), "png")
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
-        """Bring a result into its task: images, then data, then one prediction."""
+        """Store a result in its task: images, then data, then one prediction."""
         with self._target(read_origin(origin)) as target:
             if target is not None:
                 self._deliver(target, result)
@@ -70,7 +70,7 @@ class LabelStudioHooks:
         asked = self._completed(target.asked, target.current)
         pictures = self._pictures(result)
         urls = self._hosted(target, result, pictures)
-        # Settings may have changed since the task was asked; the result knows what made it.
+        # The settings may have changed since the job was submitted.
         version = result.task.model_version or asked.model_version
         new = cards.enrichment(
             result,
@@ -85,12 +85,12 @@ class LabelStudioHooks:
         if prediction is not None:
             predictions = Predictions(target.client, target.task)
             if not stored.get("annotations"):
-                # Their cards were replaced: they would rank pictures that they never saw.
+                # They refer to cards that were just replaced.
                 predictions.remove_earlier(version, stored.get("predictions"))
             predictions.set(prediction, stored.get("predictions"))
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        """Bring a failure's sentence into its task; a failed task gets no prediction."""
+        """Store a failure's message in its task; a failed task gets no prediction."""
         asked = read_origin(origin)
         new = cards.failure_enrichment(
             failure,
@@ -101,19 +101,19 @@ class LabelStudioHooks:
         with self._target(asked) as target:
             if target is None:
                 return
-            if has_answer(target.current, asked):
-                log.warning("task %s keeps the result that it has", target.task)
+            if has_result(target.current, asked):
+                log.warning("task %s keeps its existing result", target.task)
                 return
             target.client.update_data(target.task, cards.merged(target.current["data"], new))
 
     @contextmanager
     def _target(self, asked: Origin) -> Iterator[_Target | None]:
-        """Where to deliver to, or None; a task that is deleted meanwhile ends quietly."""
+        """The task to deliver to, or None; ignores a task that is deleted in the meantime."""
         if not asked.label_studio or asked.task is None:
             yield None
             return
         if self._client is None or self._client.url != asked.label_studio:
-            log.warning("task %s belongs to another Label Studio: not delivered", asked.task)
+            log.warning("task %s belongs to another Label Studio; not delivered", asked.task)
             yield None
             return
         current = self._current(self._client, asked, asked.task)
@@ -128,21 +128,21 @@ class LabelStudioHooks:
     def _current(
         self, client: LabelStudioClient, asked: Origin, task: int
     ) -> dict[str, Any] | None:
-        """The task as it is now; None when its result is not wanted any more."""
+        """The current task, or None if the result is no longer wanted."""
         try:
             current = client.task(task)
         except LabelStudioError as error:
             if error.code != MISSING:
                 raise
-            log.info("task %s was deleted meanwhile: nothing to deliver", task)
+            log.info("task %s was deleted in the meantime; nothing to deliver", task)
             return None
         if relevant_data(current, self._settings) != asked.data:
-            log.info("task %s was changed meanwhile: its old result is dropped", task)
+            log.info("task %s was changed in the meantime; its old result is dropped", task)
             return None
         return current
 
     def _completed(self, asked: Origin, current: Mapping[str, Any] | None = None) -> Origin:
-        """The origin with the regions that the webhook did not bring."""
+        """Add the regions that were not part of the webhook to the origin."""
         if not asked.look_up or self._client is None or asked.task is None:
             return asked
         task = current or self._client.task(asked.task)
@@ -152,7 +152,7 @@ class LabelStudioHooks:
         )
 
     def _pictures(self, result: SearchResult) -> list[str]:
-        """Thumbnails of the task's references, to show beside its candidates."""
+        """Thumbnails of the task's references, to show next to its candidates."""
         limits = image_limits(self._settings)
         with suppress(MissingArtifactError):
             return [

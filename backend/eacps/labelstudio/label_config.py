@@ -1,4 +1,4 @@
-"""The review screen that ships with this backend, and the names it gives to things."""
+"""The label config of the review screen, and the names of its tags."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ IMAGE = "img"
 
 
 def label_config(settings: Settings | None = None) -> str:
-    """The review label config, to paste into a project or to install by `eacps connect`.
+    """The review label config, which `eacps connect` installs.
 
-    With settings, it shows the task data fields that they name.
+    With settings, it uses their names of the task's data fields.
     """
     config = Path(__file__).with_name("label_config.xml").read_text(encoding="utf-8")
     if settings is None:
@@ -26,7 +26,7 @@ def label_config(settings: Settings | None = None) -> str:
 
 
 def same_config(one: str, other: str) -> bool:
-    """Whether two label configs differ in nothing but white space between tags."""
+    """Whether two label configs are equal except for white space between tags."""
     return _normal(one) == _normal(other)
 
 

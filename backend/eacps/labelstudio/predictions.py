@@ -1,4 +1,4 @@
-"""Predictions of a task in Label Studio."""
+"""The predictions of a task in Label Studio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 
 
 class Predictions:
-    """The predictions of one task: at most one per model version, and that one up to date."""
+    """Keeps at most one prediction per task and model version, and keeps it up to date."""
 
     def __init__(self, client: LabelStudioClient, task: int) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class Predictions:
         self._remove_others(_of_version(self._client.predictions(self._task), version), wanted)
 
     def remove_earlier(self, version: str, known: Any = None) -> None:
-        """Remove the predictions of ours that other settings made."""
+        """Remove our predictions from other settings."""
         rows = known if isinstance(known, list) else self._client.predictions(self._task)
         for row in rows:
             if isinstance(row, dict) and row.get("model_version") != version and _is_ours(row):

@@ -1,4 +1,4 @@
-"""The Data Manager's tab for reviewing: original, instruction, best edit, score."""
+"""The Data Manager's tab for reviews: original, instruction, best edit, score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from eacps.settings import Settings
 
 TAB = "Review"
-_OF_NO_USE_IN_A_LIST = ("data.candidates", "data.report_md", "data.eacps")
+_TOO_LONG_FOR_A_LIST = ("data.candidates", "data.report_md", "data.eacps")
 _OF_LABEL_STUDIO = (
     "inner_id",
     "completed_at",
@@ -30,22 +30,21 @@ _OF_LABEL_STUDIO = (
 
 
 def review_tab(settings: Settings) -> dict[str, Any]:
-    """The tab's content, as Label Studio stores it; everything can be shown again by hand."""
+    """The tab as Label Studio stores it. Users can show hidden columns again."""
     of_faces = [f"data.{settings.mask_field}", f"data.{settings.face_mapping_field}"]
-    hidden = [*_OF_NO_USE_IN_A_LIST, *of_faces, *_OF_LABEL_STUDIO]
+    hidden = [*_TOO_LONG_FOR_A_LIST, *of_faces, *_OF_LABEL_STUDIO]
     shown = ["gallery", settings.instruction_field, settings.reference_field]
-    beside_a_task = ["id", "predictions_score"]
-    beside_a_task += [f"data.{name}" for name in (*shown, *settings.route_fields)]
+    hidden_in_task_view = ["id", "predictions_score"]
+    hidden_in_task_view += [f"data.{name}" for name in (*shown, *settings.route_fields)]
     return {
         "title": TAB,
         "type": "list",
         "target": "tasks",
         "hiddenColumns": {
             "explore": _columns(hidden),
-            "labeling": _columns([*hidden, *beside_a_task]),
+            "labeling": _columns([*hidden, *hidden_in_task_view]),
         },
-        # Of a list of pictures, the Data Manager shows the first: here the best edit,
-        # or the first character.
+        # The Data Manager shows the first picture of a list: the best edit, or the first character.
         "columnsDisplayType": {
             "tasks:data.gallery": "Image",
             f"tasks:data.{settings.reference_field}": "Image",

@@ -1,4 +1,4 @@
-"""`eacps search-again`: finished tasks keep their result until somebody asks; this asks."""
+"""`eacps search-again`: searches finished tasks again after a change of settings."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from eacps.domain import to_json
 from eacps.errors import TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, Job, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
-from eacps.labelstudio.tasks.origins import META, Origin, has_answer, origin_of
+from eacps.labelstudio.tasks.origins import META, Origin, has_result, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.settings import Settings
 
 Fate = Literal["queued", "current", "annotated", "waiting"]
 FATES: Final[Mapping[Fate, str]] = {
     "queued": "searched again",
-    "current": "keep their result: it was made with these settings",
-    "annotated": "keep their result: they have annotations, which name candidates of that result",
-    "waiting": "are queued or being searched already",
+    "current": "keep their result, which was made with these settings",
+    "annotated": "keep their result, because annotations refer to its candidates",
+    "waiting": "are already queued or running",
 }
 
 
 @dataclass(frozen=True)
 class Again:
-    """What becomes of a project's tasks: task numbers by fate."""
+    """What happens to a project's tasks: task numbers by fate."""
 
     model_version: str
     tasks: Mapping[Fate, Sequence[int]]
 
     @property
     def counts(self) -> Counter[Fate]:
-        """How many tasks have which fate."""
+        """The number of tasks by fate."""
         return Counter({fate: len(numbers) for fate, numbers in self.tasks.items()})
 
 
@@ -46,10 +46,12 @@ def search_again(
     only: Sequence[tuple[int, int]] = (),
     dry_run: bool = False,
 ) -> Again:
-    """Queue a new search for every task of a project whose result other settings made; `only` are
-    first and last numbers of the tasks that are meant."""
+    """Queue a new search for all tasks of a project with results from other settings.
+
+    `only` restricts this to ranges of task numbers, given by their first and last number.
+    """
     found = client.project(project)
-    tasks = client.listed(
+    tasks = client.list_rows(
         f"/api/projects/{project}/export", exportType="JSON", download_all_tasks="true"
     )
     numbers = [int(task["id"]) for task in tasks]
@@ -69,7 +71,7 @@ def search_again(
 def _fate(
     task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobQueue, dry_run: bool
 ) -> Fate:
-    held = has_answer(task, asked)
+    held = has_result(task, asked)
     version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))
     if held and version == settings.model_version:
         return "current"

@@ -1,1 +1,1 @@
-"""Work on files of this machine, without Label Studio."""
+"""Commands that work on local files, without Label Studio."""

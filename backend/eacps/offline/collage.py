@@ -1,4 +1,4 @@
-"""`eacps collage`: the best of every round side by side, with its seed and score."""
+"""`eacps collage`: the best candidate of each round side by side, with seed and score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, SearchResult, from_json
 from eacps.errors import SettingsError
-from eacps.files import write_whole
+from eacps.files import write_atomically
 from eacps.offline.run import DATA_FOLDER, at_home
 from eacps.offline.tt_scale_flux_output import STEM, rounds_of, seed_of
 from eacps.settings import Settings
@@ -35,7 +35,7 @@ PAPER, INK, MUTED, BEST = "white", "#1f2937", "#6b7280", "#15803d"
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture and what is written below it."""
+    """A picture and its caption."""
 
     picture: Image.Image
     caption: Sequence[str]
@@ -44,28 +44,30 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """One task: its instruction above the best of each round."""
+    """A task: its instruction and the best candidate of each round."""
 
     title: str
     tiles: Sequence[Tile]
 
 
 def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
-    """Make the collage of a folder of results; returns where it is."""
+    """Write the collage of a folder of results; returns its path."""
     target = file or folder / FILE_NAME
     kind = Image.registered_extensions().get(target.suffix.lower())
     if kind is None:
-        raise SettingsError(f"{target} names no kind of image.", hint="Let --out end in .png.")
+        raise SettingsError(
+            f"{target} is not an image file.", hint="Use an --out that ends in .png."
+        )
     rows = rows_of(folder, settings)
     if len(rows) > MOST_ROWS:
         raise SettingsError(
-            f"{folder} holds {len(rows)} tasks; a collage shows at most {MOST_ROWS}.",
-            hint="Name the folder of one task.",
+            f"{folder} contains {len(rows)} tasks; a collage shows at most {MOST_ROWS}.",
+            hint="Pass the folder of one task.",
         )
     content = BytesIO()
     try:
         drawn(rows).save(content, kind)
-        write_whole(target, content.getvalue())
+        write_atomically(target, content.getvalue())
     except OSError as error:
         raise SettingsError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Choose another --out."
@@ -74,7 +76,7 @@ def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
 
 
 def rows_of(folder: Path, settings: Settings) -> list[Row]:
-    """What a folder holds: our results, tt-scale-flux's, or folders of either."""
+    """The rows of a folder with results of ours or of tt-scale-flux, or of its subfolders."""
     if not folder.is_dir():
         raise SettingsError(f"There is no folder {folder}.", hint="Correct DIR.")
     folder = folder.resolve()
@@ -83,14 +85,14 @@ def rows_of(folder: Path, settings: Settings) -> list[Row]:
     ]
     if not rows:
         raise SettingsError(
-            f"{folder} holds no results.",
-            hint="Name a folder that `eacps run` or tt-scale-flux wrote.",
+            f"{folder} contains no results.",
+            hint="Pass a folder that `eacps run` or tt-scale-flux wrote.",
         )
     return rows
 
 
 def drawn(rows: Sequence[Row]) -> Image.Image:
-    """The rows below each other."""
+    """Draw the rows below each other."""
     columns = max(min(len(row.tiles), COLUMNS) for row in rows)
     width = GAP + columns * (TILE + GAP)
     pages = [_drawn_row(row, width) for row in rows]
@@ -108,7 +110,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """task-2 comes before task-10."""
+    """A sort key in natural order: task-2 before task-10."""
     parts = re.findall(r"\d+|\D+", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -121,7 +123,7 @@ def _rows(folder: Path, settings: Settings) -> list[Row]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """A JSON object, or an empty one where the file holds something else."""
+    """Read a JSON object, or return an empty one for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -191,7 +193,7 @@ def _their_row(rounds: Sequence[tuple[int, Path]]) -> Row:
 
 
 def _score(facts: Mapping[str, Any]) -> float | None:
-    """Verifiers give a number, or a number with an explanation."""
+    """The score, which is a number, or a number with an explanation."""
     found = facts.get("best_score")
     if isinstance(found, dict):
         found = found.get("score")
@@ -244,7 +246,7 @@ def _write(
     colour: str,
     room: int,
 ) -> None:
-    """One line of text; what does not fit is cut off with dots."""
+    """Write a line of text, truncated with dots if it is too long."""
     font = ImageFont.load_default(size)
     line = " ".join(words.split())
     if font.getlength(line) > room:

@@ -1,4 +1,4 @@
-"""`eacps faceswap`: from files of this machine, or from an export, into image files."""
+"""`eacps faceswap`: swaps faces in local files or in the tasks of an export."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.markup import escape
 from eacps.domain import digest
 from eacps.editors.devices import checked
 from eacps.errors import EacpsError, SettingsError, TaskError
-from eacps.files import write_whole
+from eacps.files import write_atomically
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON
 from eacps.offline.progress import progress_bar
-from eacps.offline.run import alone, input_digest, offline_origin
+from eacps.offline.run import folder_lock, input_digest, offline_origin
 from eacps.offline.swapper import FaceSwapper
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.settings import Settings
@@ -33,8 +33,8 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class SwapRequest:
-    """The files of one swap: where characters' faces go, whose they are, and where the result
-    goes; with several characters, one mask per face may say which is whose."""
+    """The files of one swap. With several characters, there may be one mask per face in the same
+    order."""
 
     scene: Path
     characters: Sequence[Path]
@@ -44,21 +44,21 @@ class SwapRequest:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One task of an export."""
+    """A task of an export, and its origin."""
 
     task: OfflineTask
     origin: Origin
 
     @property
     def image(self) -> str:
-        """The name of its image."""
+        """The name of its output image."""
         return f"{self.task.name}{SUFFIX}"
 
 
 def swap_file(settings: Settings, request: SwapRequest) -> dict[str, Any]:
-    """Swap the faces of one image, write the result, and say everything about it."""
+    """Swap the faces of one image and write the result; returns facts about it."""
     _require_sensible(request)
-    # Messages name a task's fields; here the options are what can be changed.
+    # Name fields after options, because error messages mention them.
     settings = settings.model_copy(
         update={
             "label_studio_url": "",
@@ -81,25 +81,25 @@ def swap_file(settings: Settings, request: SwapRequest) -> dict[str, Any]:
 def swap_tasks(
     settings: Settings, tasks: Sequence[OfflineTask], folder: Path, progress: Console, tell: Tell
 ) -> int:
-    """Swap the faces of every task that asks for it; returns how many failed. Safe to repeat."""
+    """Swap the faces of all face-swap tasks; returns how many failed. Safe to repeat."""
     wanted = [one for task in tasks if (one := _asked(settings, task)) is not None]
     if not wanted:
         raise TaskError(
             f"None of {len(tasks)} tasks is labelled as a face swap.",
-            hint='Label them, for example by a field `"route": "face swap"`.',
+            hint='Label them, for example with a field `"route": "face swap"`.',
         )
     if len(wanted) < len(tasks):
         left = len(tasks) - len(wanted)
-        progress.print(f"Left out, as they are no face swaps: {left} of {len(tasks)}.")
+        progress.print(f"Skipped {left} of {len(tasks)} tasks that are not face swaps.")
     folder = folder.resolve()
     _require_other_files(folder, wanted)
     swapper = FaceSwapper(settings, checked(settings.devices)[0])
-    with alone(folder, COMMAND):
+    with folder_lock(folder, COMMAND):
         return _Run(folder, swapper, progress, tell).all(wanted)
 
 
 class _Run:
-    """One run over a folder: what is done there is kept, what is missing is made."""
+    """A run that writes to a folder, keeping its finished tasks."""
 
     def __init__(self, folder: Path, swapper: FaceSwapper, progress: Console, tell: Tell) -> None:
         self._folder = folder
@@ -110,14 +110,14 @@ class _Run:
         self._known = {record["name"]: record for record in _records(self._report)}
 
     def all(self, wanted: Sequence[_Asked]) -> int:
-        """Do what is not done; returns how many tasks failed."""
+        """Swap unfinished tasks; returns how many failed."""
         known = self._known
         keys = {one.task.name: self._key(one) for one in wanted}
         waiting = [one for one in wanted if not self._is_done(known.get(one.task.name), keys)]
         if kept := len(wanted) - len(waiting):
-            self._progress.print(f"Finished before, and kept: {kept} of {len(wanted)}.")
+            self._progress.print(f"Kept {kept} of {len(wanted)} tasks that are already finished.")
         names = {one.task.name for one in waiting}
-        # Written anew before it grows: one line per task, also after failures and broken lines.
+        # Rewrite the report first: one line per task, without failures and broken lines.
         left = [json.dumps(known[name], ensure_ascii=False) for name in known if name not in names]
         _write(self._report, "".join(f"{line}\n" for line in left).encode())
         failed = 0
@@ -128,7 +128,7 @@ class _Run:
                 self._tell(record)
                 failed += "error" in record
         except KeyboardInterrupt:
-            self._progress.print("Stopped. Run the same command again; nothing finished is lost.")
+            self._progress.print("Stopped. Run the same command again to resume.")
             raise
         return failed
 
@@ -149,14 +149,14 @@ class _Run:
             swapped = self._swapper.swap(one.origin)
         except EacpsError as error:
             if one.task.name in self._known:
-                # Its earlier image would pass for this attempt's.
+                # Remove its earlier image, which could be mistaken for the result of this attempt.
                 (self._folder / one.image).unlink(missing_ok=True)
             return {**record, "error": {"code": error.code, "message": str(error)}}
         _write(self._folder / one.image, swapped.png)
         return {**record, "image": one.image, **swapped.facts}
 
     def _shown(self, waiting: Sequence[_Asked]) -> Iterator[_Asked]:
-        # Rich would send lines meant for a file or a pipe to the progress bar's console.
+        # Otherwise rich redirects output for a file or pipe to the progress bar's console.
         on_screen = sys.stdout.isatty()
         with progress_bar(self._progress, redirect_stdout=on_screen) as progress:
             row = progress.add_task(f"0/{len(waiting)} tasks", total=len(waiting))
@@ -166,7 +166,7 @@ class _Run:
 
 
 def print_facts(console: Console, facts: Mapping[str, Any]) -> None:
-    """A swap for people to read."""
+    """Print facts about a swap."""
     verdict = "taken" if facts["same_person"] else "not taken"
     lines = {
         "engine": f"{facts['engine']}: {', '.join(facts['models'])}",
@@ -182,7 +182,7 @@ def print_facts(console: Console, facts: Mapping[str, Any]) -> None:
 
 
 def print_record(console: Console, record: Mapping[str, Any]) -> None:
-    """One task of many in one line."""
+    """Print a line about one of many tasks."""
     if "error" in record:
         mark, text = "[red]✗[/]", f"{record['name']}: {record['error']['message']}"
     else:
@@ -193,8 +193,8 @@ def print_record(console: Console, record: Mapping[str, Any]) -> None:
 
 
 def _asked(settings: Settings, task: OfflineTask) -> _Asked | None:
-    """The task if it is labelled as a face swap, or not labelled but with a character's picture;
-    None if it asks for something else."""
+    """The task if it is labelled as a face swap, or if it is not labelled but has a picture of a
+    character; otherwise None."""
     origin = offline_origin(settings, task)
     unlabelled = origin.route == "edit" and origin.route_reason == DEFAULT_REASON
     if unlabelled and settings.reference_field in origin.data:
@@ -211,8 +211,8 @@ def _require_sensible(request: SwapRequest) -> None:
             raise TaskError(f"There is no file {path}.", hint=f"Correct {option}.")
     if request.out.suffix.lower() != SUFFIX:
         raise TaskError(
-            f"{request.out} would not be a PNG file, which can say that its faces are synthetic.",
-            hint="Let --out end in .png.",
+            f"{request.out} is not a PNG file; only these can be marked as synthetic.",
+            hint="Use an --out that ends in .png.",
         )
     for option, path in options:
         if request.out.resolve() == path.resolve():
@@ -226,7 +226,7 @@ def _require_other_files(folder: Path, wanted: Sequence[_Asked]) -> None:
     for one in wanted:
         if _address(folder / one.image) in read:
             raise TaskError(
-                f"{folder / one.image} would be overwritten, but a task reads it.",
+                f"{folder / one.image} is the input of a task and would be overwritten.",
                 hint="Choose another --out.",
             )
 
@@ -241,7 +241,7 @@ def _addresses(data: Mapping[str, Any]) -> Iterator[str]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # A name too long to be one.
+    except OSError:  # The name is too long.
         return False
 
 
@@ -250,7 +250,7 @@ def _address(path: Path) -> str:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """What earlier runs reported; a line that a crash cut off counts as not there."""
+    """The records of earlier runs; incomplete lines are ignored."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
@@ -273,7 +273,7 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise _unwritable(path, error) from None
 

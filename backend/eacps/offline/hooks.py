@@ -1,4 +1,4 @@
-"""What the orchestrator of `eacps run` calls: tasks from files in, a folder of results out."""
+"""The orchestrator's hooks for `eacps run`: read tasks from files, write results to a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL.Image import Image
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import FetchError
-from eacps.files import replaced_folder, write_whole
+from eacps.files import replaced_folder, write_atomically
 from eacps.images import encode_png
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.tasks.fetch import Fetcher
@@ -24,10 +24,10 @@ from eacps.settings import Settings
 
 
 class FileFetcher(Fetcher):
-    """Also reads files of this machine: here the tasks come from its own user."""
+    """Also reads local files, because tasks come from the local user."""
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
-        """The bytes behind a `file://` address, or whatever the settings allow."""
+        """The content of a `file://` URL, or of any other allowed one."""
         if not (isinstance(reference, str) and reference.startswith(LOCAL)):
             return super().fetch(reference, field=field, task=task)
         path = Path(reference.removeprefix(LOCAL))
@@ -46,7 +46,7 @@ class FileFetcher(Fetcher):
 
 
 class FileHooks:
-    """Takes images from files and writes results into a folder."""
+    """Reads images from files and writes results to a folder."""
 
     def __init__(
         self, settings: Settings, folder: Path, store: ArtifactStore | None = None
@@ -57,7 +57,7 @@ class FileHooks:
         self._reader = file_reader(settings)
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
-        """The EditTask of one line of the input."""
+        """Read the EditTask of one input task."""
         read = self._reader.read(read_origin(origin["origin"]))
         return read.edit_task(self._settings, self._keep)
 
@@ -65,7 +65,7 @@ class FileHooks:
         return self._store.put(encode_png(image), "png")
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
-        """`NAME/best.png`, `NAME/c1.png` …, and `NAME.json` last: it marks the task as done."""
+        """Write `NAME/best.png`, `NAME/c1.png` …, and last `NAME.json`, which marks the end."""
         name = str(origin["name"])
         with replaced_folder(self._folder / name) as fresh:
             for candidate in result.usable:
@@ -75,7 +75,7 @@ class FileHooks:
         self._write(origin, {"best": result.best.id, **to_json(result)})
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        """`NAME.json` with the error, and no images: none belong to this task."""
+        """Write `NAME.json` with the error, and remove earlier images."""
         shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
         self._write(origin, {"error": to_json(failure)})
 
@@ -88,15 +88,15 @@ class FileHooks:
             **outcome,
         }
         written = json.dumps(content, indent=2, ensure_ascii=False).encode()
-        write_whole(report_file(self._folder, origin), written)
+        write_atomically(report_file(self._folder, origin), written)
 
 
 def file_reader(settings: Settings) -> TaskReader:
-    """Reads tasks whose images may be files of this machine, or lie in Label Studio."""
+    """A reader for tasks with images in local files or in Label Studio."""
     client = open_client(settings) if settings.label_studio_url else None
     return TaskReader(settings, FileFetcher(settings, client))
 
 
 def report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
-    """Where the report about a task goes."""
+    """The path of a task's report."""
     return folder / f"{origin['name']}.json"

@@ -1,4 +1,4 @@
-"""The processes behind `eacps run`: an orchestrator that writes into a folder, and the workers."""
+"""The processes of `eacps run`: an orchestrator that writes to a folder, and workers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from eacps.jobs.supervisor import Process
 from eacps.settings import Settings
 
 REFUSALS_BEFORE_GIVING_UP = 2
-"""A person waits for `eacps run`, so a process that cannot work must end it."""
+"""A process that cannot start must end `eacps run`, because somebody waits for it."""
 
 
 def offline_processes(settings: Settings, folder: Path) -> list[Process]:
-    """What `eacps offline-workers` keeps running for a run into this folder."""
+    """The processes that `eacps offline-workers` supervises for this folder."""
     command = [sys.executable, "-m", "eacps", "offline-workers", str(folder), "--orchestrator"]
     return [Process("orchestrator", command), *device_workers(settings)]

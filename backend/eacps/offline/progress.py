@@ -1,4 +1,4 @@
-"""How offline commands show that they get on."""
+"""The progress bar of offline commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import (
 def progress_bar(
     console: Console, *details: ProgressColumn, redirect_stdout: bool = True
 ) -> Progress:
-    """What is done in words and as a bar, then the details, and the time since the start."""
+    """A progress bar with a description, details, and the elapsed time."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

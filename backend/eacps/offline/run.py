@@ -1,4 +1,4 @@
-"""`eacps run`: the same durable search without Label Studio, from files into a folder."""
+"""`eacps run`: durable search without Label Studio, from files to a folder."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def run_offline(
     variables: Mapping[str, str] = MappingProxyType({}),
     on_ended: OnEnded | None = None,
 ) -> int:
-    """Search every task, showing progress; returns how many failed. Safe to repeat.
+    """Search all tasks, showing progress; returns how many failed. Safe to repeat.
 
-    `variables` are what the workers' environment needs to have these settings too; `on_ended`
-    hears, once for each task, that its files are there or that it failed.
+    `variables` are environment variables that give workers these settings. `on_ended` is called
+    once per task when its files are written or it has failed.
     """
     folder = folder.resolve()
     local = at_home(settings, folder)
-    with alone(folder):
+    with folder_lock(folder):
         jobs = [_job(local, task) for task in tasks]
         client = JobClient(local)
         notifier = _OutcomeNotifier(folder, jobs, on_ended)
@@ -67,7 +67,7 @@ def run_offline(
             waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
             if len(waiting) < len(jobs):
                 kept = len(jobs) - len(waiting)
-                progress.print(f"Finished before, and kept: {kept} of {len(jobs)}.")
+                progress.print(f"Kept {kept} of {len(jobs)} tasks that are already finished.")
             notifier.tell({job.id for job in jobs} - {job.id for job in waiting})
             if waiting:
                 with _workers(local, folder, progress, variables) as process:
@@ -78,7 +78,7 @@ def run_offline(
 
 
 class _OutcomeNotifier:
-    """Says once of each task that it has ended."""
+    """Calls `on_ended` once per task."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], on_ended: OnEnded | None) -> None:
         self._folder = folder
@@ -86,7 +86,7 @@ class _OutcomeNotifier:
         self._on_ended = on_ended
 
     def tell(self, ended: Set[str]) -> None:
-        """These jobs have ended, now or before."""
+        """Report that these jobs have ended; those already reported are ignored."""
         for identity in ended & self._untold.keys():
             name = self._untold.pop(identity)
             if self._on_ended:
@@ -94,14 +94,14 @@ class _OutcomeNotifier:
 
 
 def at_home(settings: Settings, folder: Path) -> Settings:
-    """These settings with jobs and artifacts inside the folder, whatever a server uses."""
+    """These settings with jobs and artifacts in the folder."""
     own = {"data_dir": folder / DATA_FOLDER, "database_url": "", "artifacts_url": ""}
     return settings.model_copy(update=own)
 
 
 @contextmanager
-def alone(folder: Path, command: str = "eacps run") -> Iterator[None]:
-    """Make the folder, and keep other commands from writing into it meanwhile."""
+def folder_lock(folder: Path, command: str = "eacps run") -> Iterator[None]:
+    """Create the folder, and lock it against other commands."""
     try:
         (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
         lock = (folder / DATA_FOLDER / "run.lock").open("w")
@@ -114,19 +114,19 @@ def alone(folder: Path, command: str = "eacps run") -> Iterator[None]:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SettingsError(
-                f"Another `{command}` works in {folder}.",
+                f"Another `{command}` is running in {folder}.",
                 hint="Wait for it, stop it, or choose another --out.",
             ) from None
         yield
 
 
 def offline_origin(settings: Settings, task: OfflineTask) -> Origin:
-    """Where a task of a file comes from: nothing of it goes back into Label Studio."""
+    """The origin of a task from a file, without delivery to Label Studio."""
     return replace(origin_of(task.content, settings), label_studio="", task=None)
 
 
 def input_digest(origin: Origin) -> str:
-    """Stands for everything that a task's result follows from, its files' content too."""
+    """A hash of everything that determines a task's result, including the content of files."""
     files = [_file_digest(value) for _, value in sorted(origin.data.items())]
     return digest([origin.job_id, files])
 
@@ -144,7 +144,7 @@ def _job(settings: Settings, task: OfflineTask) -> Job:
 
 
 def _file_digest(value: Any) -> Any:
-    """A file that was changed since makes another job, although its name is the same."""
+    """The hash of a file, so that a changed file makes a new job."""
     if isinstance(value, list):
         return [_file_digest(item) for item in value]
     if not (isinstance(value, str) and value.startswith(LOCAL)):
@@ -165,7 +165,7 @@ def _is_written(folder: Path, job: Job) -> bool:
 
 
 def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Job]:
-    """The jobs that are not finished; failed ones are tried again."""
+    """Submit jobs and retry failed ones; returns those that are not finished."""
     waiting = []
     for job in jobs:
         status = client.status(job.id)
@@ -197,7 +197,7 @@ def _workers(
     }
     command = [sys.executable, "-m", "eacps", "offline-workers", str(folder)]
     with _log(folder).open("wb") as file:
-        # A session of its own: Ctrl-C then reaches us alone, and the workers stop in order.
+        # A new session, so that Ctrl-C reaches only this process, which stops the workers.
         process = subprocess.Popen(
             command,
             env=environment,
@@ -209,7 +209,7 @@ def _workers(
     try:
         yield process
     except KeyboardInterrupt:
-        progress.print("Stopped. Run the same command again to go on; nothing finished is lost.")
+        progress.print("Stopped. Run the same command again to resume.")
         raise
     finally:
         with suppress(ProcessLookupError):
@@ -252,7 +252,7 @@ def _watch(
 
 
 def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
-    """How many candidates are finished, and how many there will be; 0 while nobody knows."""
+    """The numbers of finished and of expected candidates; 0 while unknown."""
     usual = max((status.expected for status in statuses), default=0)
     expected = [
         status.finished if status.state in ENDED else status.expected or usual
@@ -263,7 +263,7 @@ def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
 
 
 def _last_words(folder: Path) -> str:
-    """What ended the workers, from their log."""
+    """The error that ended the workers, from their log."""
     lines = _log(folder).read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("Error (") and not line.startswith(REFUSED)]
     return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."

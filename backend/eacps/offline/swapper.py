@@ -1,4 +1,4 @@
-"""One task's best face swap, in this process: neither editor nor scorers are loaded."""
+"""Swaps faces in this process, without loading an editor or scorers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class SwapFile:
-    """A swapped image as PNG, and what there is to say of it, as JSON."""
+    """A swapped image as PNG, and facts about it as JSON."""
 
     png: bytes
     facts: dict[str, Any]
@@ -50,26 +50,26 @@ class _Ranked:
 
 
 class FaceSwapper:
-    """A face engine and what it needs to swap the faces of tasks; opening takes seconds."""
+    """Swaps faces of tasks; creating it loads the engine, which takes seconds."""
 
     def __init__(self, settings: Settings, device: str) -> None:
-        # Before the work: half of it set up would refuse every result.
+        # Check this first, because an incomplete setup makes every swap fail.
         content_credentials.wanted(settings)
         self._settings = settings
         self._reader = file_reader(settings)
         self._potential = potential_of(settings, "face_swap")
-        # Read when OpenCV is loaded, which is now; its remarks say nothing to a user.
+        # OpenCV reads this when it is loaded below; its warnings are useless for users.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
         with _quiet_output():
             self._opened = open_engine(settings, device)
 
     @property
     def words(self) -> str:
-        """The engine and its models."""
+        """A description of the engine and its models."""
         return self._opened.words
 
     def swap(self, origin: Origin) -> SwapFile:
-        """The task's likeliest faces swapped, in the look that ranks highest."""
+        """Swap the task's most likely faces with the recipe that ranks highest."""
         started = time.perf_counter()
         try:
             with _quiet_output():
@@ -106,24 +106,24 @@ class FaceSwapper:
             if swapped is not None:
                 potential = self._potential.judge(swapped.scores).value
                 ranked = _Ranked(-inf if potential is None else potential, recipe, swapped)
-                # One at a time: of a large scene, every swap is a large image.
+                # Keep only the best, because swaps of a large scene need much memory.
                 best = ranked if best is None or ranked.potential > best.potential else best
         if best is None:
             raise FaceError(
-                f"Engine {self._opened.engine.name} offers no look that the settings ask for.",
+                f"Engine {self._opened.engine.name} supports none of the configured recipes.",
                 hint="Change EACPS_FACE_BOOSTS.",
             )
         return best
 
 
 def _recipes(session: SwapSession, task: EditTask) -> list[Swap]:
-    """Those of the likeliest mapping; what comes to the same on this engine counts once."""
+    """The distinct recipes of the most likely mapping on this engine."""
     recipes = (session.usual(swap) for swap in swaps_of(task.plan) if swap.assignment == 0)
     return list(dict.fromkeys(recipes))
 
 
 def _named(image: Image) -> str:
-    """The name that an image would be stored under; nothing of a single swap is stored."""
+    """The name of an image, which is not stored."""
     content = hashlib.sha256(f"{image.mode} {image.size}".encode())
     content.update(image.tobytes())
     return f"{content.hexdigest()[:40]}.png"
@@ -150,6 +150,6 @@ def _facts(opened: OpenedEngine, best: _Ranked) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet_output() -> Iterator[None]:
-    # Libraries print what they load; standard output may be somebody's JSON.
+    # Libraries print to standard output, which may be used for JSON.
     with contextlib.redirect_stdout(sys.stderr):
         yield

@@ -1,4 +1,4 @@
-"""What `eacps run` shall do: tasks from one image, JSON Lines or a Label Studio export."""
+"""Reads tasks for offline commands: a single image, JSON Lines or a Label Studio export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IN_LABEL_STUDIO = re.compile(r"(/.*)?/data/(upload/|local-files)")
 
 @dataclass(frozen=True)
 class OfflineTask:
-    """A task and the name that its files get."""
+    """A task and the name of its output files."""
 
     name: str
     content: dict[str, Any]
@@ -46,16 +46,16 @@ def one_task(settings: Settings, image: str, prompt: str, mask: str | None) -> O
 def tasks_of_file(
     settings: Settings, path: Path, task_ids: str, *, option: str = "--from-file"
 ) -> list[OfflineTask]:
-    """The tasks of an export or of JSON Lines, only those that `task_ids` names; `option` is what
-    named the file."""
+    """Read the tasks of an export or of JSON Lines, optionally only `task_ids`; `option` is the
+    option with the file's path, for errors."""
     entries = enumerate(_entries(path, option), start=1)
     tasks = [_named(entry, number) for number, entry in entries]
     if not tasks:
-        raise TaskError(f"{path} holds no task.", hint="Export the project as JSON again.")
+        raise TaskError(f"{path} contains no tasks.", hint="Export the project as JSON again.")
     repeated = [name for name, count in Counter(task.name for task in tasks).items() if count > 1]
     if repeated:
         raise TaskError(
-            f"{path} holds two tasks named {repeated[0]}.", hint="Give each its own `id`."
+            f"{path} contains two tasks named {repeated[0]}.", hint="Give each its own `id`."
         )
     chosen = _chosen(tasks, task_ids, path)
     base = path.resolve().parent
@@ -79,7 +79,7 @@ def _entries(path: Path, option: str) -> list[Any]:
 
 
 def _json_lines(text: str, path: Path) -> Iterator[Any]:
-    # Not splitlines(): it also breaks at characters that JSON strings may hold.
+    # Not splitlines(), which also splits at characters that are allowed in JSON strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -94,10 +94,10 @@ def _json_lines(text: str, path: Path) -> Iterator[Any]:
 def _named(entry: Any, number: int) -> OfflineTask:
     if not isinstance(entry, dict):
         raise TaskError(
-            f"Entry {number} is no task but {json.dumps(entry)[:40]}.",
+            f"Entry {number} is not a task: {json.dumps(entry)[:40]}.",
             hint='Write objects such as {"image": "bear.png", "prompt": "add a hat"}.',
         )
-    # A line of JSON Lines is the data itself; a task of an export holds it in `data`.
+    # JSON Lines contain the data itself; exported tasks have it in `data`.
     whole = entry if isinstance(entry.get("data"), dict) else {"data": entry, "id": entry.get("id")}
     identity = whole.get("id")
     if isinstance(identity, str) and (name := _file_name(identity)):
@@ -128,12 +128,12 @@ def _chosen(tasks: Sequence[OfflineTask], task_ids: str, path: Path) -> list[Off
 
 
 def ranges_in(text: str) -> Iterator[tuple[int, int]]:
-    """First and last of every part of `1,2,7-9`."""
+    """The first and last number of each part of `1,2,7-9`."""
     for part in filter(None, (word.strip() for word in text.split(","))):
         first, dash, last = part.partition("-")
         good = first.isdecimal() and (last.isdecimal() if dash else True)
         if not good or int(last or first) < int(first):
-            raise TaskError(f"--task-ids: {part!r} is no number.", hint="Write 1,2 or 7-9.")
+            raise TaskError(f"--task-ids: {part!r} is not a number.", hint="Write 1,2 or 7-9.")
         yield int(first), int(last or first)
 
 

@@ -1,4 +1,4 @@
-"""tt-scale-flux's config files: read as settings of ours, and written from them."""
+"""Converts tt-scale-flux's config files to our settings and back."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ THEIR_NAMES: Final = {"random": "random", "zero_order": "zero-order"}
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a config file asks for: settings by field, with the keys that they came from, the
-    prompt, and what it asks for in vain."""
+    """The content of a config file: settings by field, the keys they came from, the prompt, and
+    notes about unused keys."""
 
     path: Path | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class RunConfig:
     notes: tuple[str, ...] = ()
 
     def settings(self, **stronger: Any) -> Settings:
-        """Settings where `stronger` wins over the file, and the file over the environment."""
+        """Load settings; `stronger` overrides the file, which overrides the environment."""
         try:
             return load_settings(**{**self.chosen, **stronger})
         except SettingsError as error:
@@ -73,14 +73,14 @@ class RunConfig:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment in which another process has the file's settings."""
+        """Environment variables that give another process the file's settings."""
         return {
             variable_names(name)[0]: value if isinstance(value, str) else json.dumps(value)
             for name, value in self.chosen.items()
         }
 
     def _blamed(self, error: SettingsError) -> SettingsError:
-        """The same error, naming the key of the file where that is what is wrong."""
+        """The error, with the name of the file's key if the setting came from there."""
         variable, _, problem = error.message.partition(":")
         for name, key in self.keys.items():
             if variable in variable_names(name):
@@ -89,7 +89,7 @@ class RunConfig:
 
 
 def read_config(path: Path) -> RunConfig:
-    """The settings that a config file of tt-scale-flux asks for."""
+    """Read a config file of tt-scale-flux."""
     reader = _Reader(path)
     content = {name: value for name, value in _content(path).items() if value is not None}
     reader.require_known("", content, KEYS)
@@ -101,12 +101,12 @@ def read_config(path: Path) -> RunConfig:
     reader.take_search(search)
     prompt = content.get("prompt")
     if not isinstance(prompt, str | None):
-        raise reader.refusal("prompt", f"{prompt!r} is no text")
+        raise reader.refusal("prompt", f"{prompt!r} is not a string")
     return RunConfig(path, reader.chosen, reader.keys, prompt, tuple(reader.notes))
 
 
 def config_of(settings: Settings, result: SearchResult) -> dict[str, Any]:
-    """The config file of a search, in tt-scale-flux's words; `read_config` understands it."""
+    """The config file of a search in tt-scale-flux's format, which `read_config` reads."""
     return {
         "pretrained_model_name_or_path": settings.editor,
         "torch_dtype": settings.editor_dtype,
@@ -126,7 +126,7 @@ def config_of(settings: Settings, result: SearchResult) -> dict[str, Any]:
 
 
 def metric_of(settings: Settings) -> str:
-    """The metric that ranks, where it is a single one."""
+    """The metric that ranks candidates, or the overall score if there are several."""
     alone = settings.potential == "weighted" and len(settings.weights) == 1
     return next(iter(settings.weights)) if alone else OVERALL
 
@@ -152,14 +152,14 @@ def _content(path: Path) -> Mapping[str, Any]:
         raise SettingsError(f"{path} is not JSON: {error}.", hint="Correct --config.") from None
     if not isinstance(content, dict):
         raise SettingsError(
-            f"{path} is no config: it must be a JSON object.",
+            f"{path} is not a config: it must be a JSON object.",
             hint='Begin with {"search_args": {"search_method": "random", "search_rounds": 4}}.',
         )
     return content
 
 
 class _Reader:
-    """Collects settings, the keys they came from, and notes."""
+    """Collects settings, the keys that they came from, and notes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -168,14 +168,14 @@ class _Reader:
         self.notes: list[str] = []
 
     def take_editor(self, content: Mapping[str, Any]) -> None:
-        """Which editor, in which number type, with how much at once."""
+        """Read the editor, its data type and the batch size."""
         if "pretrained_model_name_or_path" in content:
             name = content["pretrained_model_name_or_path"]
             self._choose("editor", name, "pretrained_model_name_or_path")
         if "torch_dtype" in content:
             name = content["torch_dtype"]
             if not isinstance(name, str) or name not in DTYPES:
-                raise self.refusal("torch_dtype", f"{name!r} is none of {', '.join(DTYPES)}")
+                raise self.refusal("torch_dtype", f"{name!r} is not one of {', '.join(DTYPES)}")
             self._choose("editor_dtype", DTYPES[name], "torch_dtype")
         if "batch_size_for_img_gen" in content:
             count = content["batch_size_for_img_gen"]
@@ -183,21 +183,21 @@ class _Reader:
         if content.get("use_low_gpu_vram"):
             self._choose("offload", "model", "use_low_gpu_vram")
         if "num_prompts" in content:
-            self.notes.append("num_prompts is not used: --task-ids chooses tasks.")
+            self.notes.append("num_prompts is not used; select tasks with --task-ids.")
 
     def take_call_arguments(self, given: dict[str, Any]) -> None:
-        """What a call of the pipeline gets: what is no setting of its own goes on as it is."""
+        """Read the arguments of pipeline calls; those without a setting are passed on unchanged."""
         if "num_frames" in given:
             raise self.refusal("pipeline_call_args.num_frames", "videos are not edited here")
         sides = [given.pop(side) for side in ("height", "width") if side in given]
         if sides:
             if not all(isinstance(side, int) for side in sides):
-                raise self.refusal("pipeline_call_args.height", "a side is no whole number")
+                raise self.refusal("pipeline_call_args.height", "it must be an integer")
             self._choose("max_side", max(sides), "pipeline_call_args.height")
             if len(set(sides)) > 1:
                 self.notes.append(
-                    f"height and width: {max(sides)} is the longer side; an edit keeps the shape "
-                    "of its source."
+                    f"height and width: {max(sides)} is used as the longer side; an edit keeps the "
+                    "aspect ratio of its source."
                 )
         for key, name in CALL_ARGUMENTS.items():
             if key in given:
@@ -206,7 +206,7 @@ class _Reader:
             self._choose("pipeline_args", given, "pipeline_call_args")
 
     def take_verifier(self, given: Mapping[str, Any], metric: Any) -> None:
-        """What ranks."""
+        """Read the metric that ranks candidates."""
         self.require_known("verifier_args.", given, VERIFIER_ARGUMENTS + UNUSED_VERIFIER_ARGUMENTS)
         named = given.get("choice_of_metric", metric)
         if metric is not None and metric != named:
@@ -218,8 +218,8 @@ class _Reader:
             self._choose("weights", {judged_by: 1.0}, "choice_of_metric")
         if given.get("name", OWN_JUDGE) != OWN_JUDGE:
             self.notes.append(
-                f"verifier_args.name {given['name']!r} is not used: the scorers of this backend "
-                f"judge, here by {judged_by}."
+                f"verifier_args.name {given['name']!r} is not used: this backend's scorers judge "
+                f"by {judged_by}."
             )
         unused = [name for name in UNUSED_VERIFIER_ARGUMENTS if name in given]
         if unused:
@@ -231,13 +231,13 @@ class _Reader:
         if metric is None:
             supported = ", ".join([OVERALL, *EQUIVALENTS, *sorted(known)])
             raise SettingsError(
-                f"{self.path}: no scorer here measures choice_of_metric {named!r}.",
+                f"{self.path}: no scorer provides choice_of_metric {named!r}.",
                 hint=f"Set it to one of: {supported}.",
             )
         return metric
 
     def take_search(self, given: dict[str, Any]) -> None:
-        """Which strategy, with which parameters: its own, under their names or under ours."""
+        """Read the strategy and its parameters, under tt-scale-flux's names or ours."""
         if not given:
             return
         method = given.pop("search_method", "random")
@@ -245,8 +245,8 @@ class _Reader:
         if strategy not in names():
             others = ", ".join(name for name in names() if name not in THEIR_NAMES)
             raise SettingsError(
-                f"{self.path}: there is no search_method {method!r}.",
-                hint=f"Use random or zero-order, or one that only this backend has: {others}.",
+                f"{self.path}: unknown search_method {method!r}.",
+                hint=f"Use random or zero-order, or one of this backend: {others}.",
             )
         if strategy == "random":
             unused = [name for name in ("threshold", "num_neighbors") if name in given]
@@ -264,14 +264,14 @@ class _Reader:
         self._choose("strategy_params", params, "search_args")
 
     def section(self, content: Mapping[str, Any], name: str) -> dict[str, Any]:
-        """One of the file's objects, without what is null."""
+        """An object of the file, without null values."""
         section = content.get(name, {})
         if not isinstance(section, dict):
             raise self.refusal(name, "it must be a JSON object")
         return {key: value for key, value in section.items() if value is not None}
 
     def require_known(self, where: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-        """Refuse a key that would silently do nothing."""
+        """Refuse unknown keys, which would be ignored silently."""
         for name in given:
             if name == "export_args":
                 raise self.refusal(name, "videos are not edited here")
@@ -279,12 +279,12 @@ class _Reader:
                 nearest = difflib.get_close_matches(name, known, n=1)
                 meant = f"Did you mean {where}{nearest[0]}?" if nearest else ""
                 raise SettingsError(
-                    f"{self.path}: there is no key {where}{name}.",
+                    f"{self.path}: unknown key {where}{name}.",
                     hint=meant or f"Known: {', '.join(known)}.",
                 )
 
     def refusal(self, key: str, problem: str) -> SettingsError:
-        """What is wrong with a key's value."""
+        """The error for an invalid value."""
         return SettingsError(f"{self.path}: {key}: {problem}.", hint=f"Change {key}.")
 
     def _choose(self, name: str, value: Any, key: str) -> None:

@@ -1,4 +1,4 @@
-"""tt-scale-flux's output files, made from what `eacps run` wrote about a task."""
+"""Writes tt-scale-flux's output files from the results of `eacps run`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEM: Final = re.compile(r"prompt@(?P<words>.+)_hash@(?P<hash>[0-9a-f]+)_i@(?P<r
 
 
 def tree_writer(settings: Settings) -> Callable[[Path, str], None]:
-    """Writes the tree of a task that has ended in a folder, under its name."""
+    """A callback that writes the output tree of a task after it has ended."""
 
     def write(folder: Path, name: str) -> None:
         write_tree(folder, name, settings)
@@ -32,8 +32,10 @@ def tree_writer(settings: Settings) -> Callable[[Path, str], None]:
 
 
 def write_tree(folder: Path, name: str, settings: Settings) -> None:
-    """`tt-scale-flux/NAME/` with images, a JSON per round and config.json, instead of an older one.
-    A task that failed has none, and neither has a face swap: no seed could name its files."""
+    """Write `tt-scale-flux/NAME/` with images, a JSON per round and config.json.
+
+    Failed tasks and face swaps, which have no seed to name files, get no folder.
+    """
     result = _result(folder / f"{name}.json")
     final = folder / FOLDER / name
     if result is None:
@@ -52,12 +54,12 @@ def _result(report: Path) -> SearchResult | None:
 
 
 def seed_of(trial: Trial) -> int:
-    """The seed that nothing else of its search has: of its noise, or of the last move to it."""
+    """The seed that is unique in its search: that of the last move, or of the noise."""
     return trial.noise.moves[-1].seed if trial.noise.moves else trial.noise.seed
 
 
 def rounds_of(result: SearchResult) -> list[tuple[int, list[Candidate]]]:
-    """Each round's usable candidates, best first; rounds without any are left out."""
+    """The usable candidates of each round, best first; empty rounds are left out."""
     in_rounds = sorted(result.usable, key=_round)
     return [(number, list(group)) for number, group in groupby(in_rounds, key=_round)]
 

@@ -1,4 +1,4 @@
-"""One EditTask in, one SearchResult out: ask the strategy, render or swap, score, rank."""
+"""Runs the search of a task: ask the strategy, render or swap, score, rank."""
 
 from eacps.runner.device import Device, open_device
 from eacps.runner.inputs import finish, image_limits, load_images

@@ -1,4 +1,4 @@
-"""One device: what it does with a batch of trials, whatever the task's route."""
+"""Runs batches of trials on one device, for all routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Tick = Callable[[], None]
 
 
 class Device:
-    """One device with its editor, scorers and face engine: turns trials into candidates."""
+    """A device with its editor, scorers and face engine, which turns trials into candidates."""
 
     def __init__(
         self,
@@ -51,8 +51,10 @@ class Device:
     def run_batch(
         self, task: EditTask, trials: Sequence[Trial], tick: Tick = lambda: None
     ) -> list[Candidate]:
-        """One candidate per trial, in order; failures are candidates too. Only cancelling
-        raises."""
+        """Return one candidate per trial, in order; raises only CancelledError.
+
+        A failed trial becomes a candidate with a failure.
+        """
         started = time.perf_counter()
         try:
             if task.route == "face_swap":
@@ -87,7 +89,7 @@ def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:
 def open_device(
     settings: Settings, store: ArtifactStore, device: str, pictures: PictureIndex | None = None
 ) -> Device:
-    """Load editor and scorers onto a device: seconds to minutes, once per process."""
+    """Load the editor and scorers onto a device, which takes seconds to minutes."""
     from eacps.editors import open_editor
     from eacps.scoring import open_scorers
 

@@ -1,4 +1,4 @@
-"""What a device does with faces: it swaps them, also as the start of a character's search."""
+"""Face swaps on a device: those of route face_swap, and the start of route character."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CACHED_TASKS = 4
 Box = tuple[int, int, int, int]
 ROOM = 0.6
 FILLS_MUCH = 0.5
-NO_CHOICE = Failure(NO_SUCH_CHOICE, "The engine or the scene offers no such choice.")
+NO_CHOICE = Failure(NO_SUCH_CHOICE, "This choice is not available for this engine or scene.")
 
 
 class Faces:
-    """The face engine of one device, opened when a task first needs it."""
+    """The face engine of one device, loaded when a task first needs it."""
 
     def __init__(self, settings: Settings, store: ArtifactStore, device: str) -> None:
         self._settings = settings
@@ -41,7 +41,7 @@ class Faces:
         self._sessions: Recent[str, SwapSession] = Recent(CACHED_TASKS)
 
     def run_batch(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
-        """One candidate per trial of route face_swap, in order."""
+        """Return one candidate per trial of route face_swap, in order."""
         session = self._session(task, load_images(task, self._store, self._settings))
         recipes = _distinct(session, task)
         candidates = []
@@ -56,7 +56,7 @@ class Faces:
         return candidates
 
     def prior(self, task: EditTask, images: TaskImages) -> Swapped:
-        """The scene with the character's face swapped in: where a search of it starts."""
+        """Swap the character's face into the scene, as the start of a search on route character."""
         session = self._session(task, images)
         swapped = session.swap(session.usual(Swap()))
         if swapped is None:
@@ -65,14 +65,16 @@ class Faces:
 
     @property
     def engine_name(self) -> str:
-        """The engine in use, for cards."""
+        """The name of the engine, for cards."""
         return self._engine().engine.name
 
     def put(
         self, image: Image, recipe: Mapping[str, Any], faces: Sequence[Box] = ()
     ) -> tuple[str, str]:
-        """Store an image that shows a swapped face, and its thumbnail, so that it says so. The
-        thumbnail shows the faces' surroundings, where the whole would hide them."""
+        """Store an image with swapped faces, marked as such, and its thumbnail.
+
+        The thumbnail is cropped to the faces if they are small.
+        """
         from eacps.faces.marking import marked
 
         shown, png = marked(image, recipe, self._engine().engine, self._settings)
@@ -118,7 +120,7 @@ class Faces:
 
 
 def _around(faces: Sequence[Box], size: tuple[int, int]) -> Box:
-    """A box with room around all the faces; the whole image where they fill much of it."""
+    """A box with a margin around all faces, or the whole image if they fill much of it."""
     left, top, right, bottom = zip(*faces, strict=True)
     more = ROOM * max(max(right) - min(left), max(bottom) - min(top))
     box = (
@@ -132,7 +134,7 @@ def _around(faces: Sequence[Box], size: tuple[int, int]) -> Box:
 
 
 def _distinct(session: SwapSession, task: EditTask) -> dict[Swap, Swap]:
-    """What each recipe comes to on this engine; of those that come to the same, the first."""
+    """The recipes of the plan as this engine applies them, without duplicates."""
     meant: dict[Swap, Swap] = {}
     for swap in swaps_of(task.plan):
         usual = session.usual(swap)

@@ -1,4 +1,4 @@
-"""From artifact names to a task's pixels, and from a render to a finished image."""
+"""Loads the images of a task, and turns a render into a finished image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def finish(images: TaskImages, render: Render) -> Image:
-    """A render at the source's size, with the source untouched outside the mask."""
+    """Resize a render to the source's size, and restore the source outside the mask."""
     if render.image is None:
         raise ValueError("a failed render cannot be finished")
     if render.image.size == images.source.size:
@@ -26,16 +26,16 @@ def finish(images: TaskImages, render: Render) -> Image:
 
 
 def masked(images: TaskImages, edited: Image) -> Image:
-    """An edit with the source untouched outside the mask, if there is one."""
+    """Restore the source outside the mask, if there is one."""
     if images.mask is None:
         return edited
     return pixels.keep_outside(images.source, edited, images.mask)
 
 
 def load_images(task: EditTask, store: ArtifactStore, settings: Settings) -> TaskImages:
-    """A task's images from the store.
+    """Load a task's images from the store.
 
-    An editor's source without a mask is fitted to max_side; a face swap keeps every pixel.
+    A source without a mask is shrunk to EACPS_MAX_SIDE, except for a face swap.
     """
     limits = image_limits(settings)
     source = pixels.decode(store.get(task.image), limits)
@@ -50,7 +50,7 @@ def load_images(task: EditTask, store: ArtifactStore, settings: Settings) -> Tas
 
 
 def image_limits(settings: Settings) -> pixels.ImageLimits:
-    """The limits on images that the settings name."""
+    """The limits on images from the settings."""
     return pixels.ImageLimits(
         settings.max_image_bytes, settings.max_image_pixels, settings.min_image_side
     )

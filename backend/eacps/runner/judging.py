@@ -1,4 +1,4 @@
-"""From pictures to candidates: every scorer's metrics, and the potential that ranks."""
+"""Turns pictures into candidates with the metrics of all scorers and a potential."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from eacps.domain import Candidate, EditTask, Failure, Trial
 from eacps.images import TaskImages
 from eacps.runner.potentials import potential_of
-from eacps.runner.rendering import Made, Rendered
+from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
 from eacps.scoring.protocol import Comparing, Explaining
 from eacps.settings import Settings
@@ -26,14 +26,14 @@ NEAREST: Final = "nearest_similarity"
 
 @dataclass
 class _Judged:
-    """What is known of one picture so far."""
+    """The scores and reasons for one picture so far."""
 
     scores: dict[str, float] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
 
 class Judge:
-    """The scorers of one device, and the potential that weighs them."""
+    """The scorers of one device, and the potential that combines their metrics."""
 
     def __init__(self, scorers: Sequence[Scorer], potential: Potential, settings: Settings) -> None:
         self._scorers = scorers
@@ -43,13 +43,15 @@ class Judge:
     def candidates(
         self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
     ) -> list[Candidate]:
-        """One candidate per trial, in order."""
-        whole = [one for one in rendered if one.made]
+        """Return one candidate per trial, in order."""
+        whole = [one for one in rendered if one.stored]
         judged, notes = self._judged(task, start, whole)
         self._add_likeness(task, whole, judged)
         waiting = iter(judged)
         return [
-            self._candidate(task, one, one.made, next(waiting), notes) if one.made else _failed(one)
+            self._candidate(task, one, one.stored, next(waiting), notes)
+            if one.stored
+            else _failed(one)
             for one in rendered
         ]
 
@@ -73,16 +75,18 @@ class Judge:
     def _add_likeness(
         self, task: EditTask, rendered: Sequence[Rendered], judged: Sequence[_Judged]
     ) -> None:
-        """To each preview its likeness to the nearest better preview of the batch, by which a
-        strategy finds duplicates (see search.protocol)."""
+        """Add to each preview its similarity to the nearest better preview of the batch.
+
+        Strategies find duplicates by it (see search.protocol).
+        """
         comparing = next((one for one in self._scorers if isinstance(one, Comparing)), None)
         finished = any(one.trial.to_step is None for one in rendered)
         if comparing is None or len(rendered) < 2 or finished:
             return
-        likeness = comparing.likeness([one.made.image for one in rendered if one.made])
+        likeness = comparing.likeness([one.stored.image for one in rendered if one.stored])
         potential = self._potential_for(task)
         values = [potential.judge(one.scores).value for one in judged]
-        order = sorted(range(len(judged)), key=lambda index: -_or_worst(values[index]))
+        order = sorted(range(len(judged)), key=lambda index: -_or_minus_infinity(values[index]))
         for place, index in enumerate(order[1:], start=1):
             nearest = max(likeness[index][better] for better in order[:place])
             judged[index].scores[NEAREST] = nearest
@@ -91,7 +95,7 @@ class Judge:
         self,
         task: EditTask,
         rendered: Rendered,
-        made: Made,
+        stored: StoredImage,
         judged: _Judged,
         notes: tuple[str, ...],
     ) -> Candidate:
@@ -101,15 +105,15 @@ class Judge:
             failure = Failure("scoring_failed", "; ".join((*judgement.notes, *notes)))
         return Candidate(
             trial=rendered.trial,
-            image=made.picture.image,
-            thumbnail=made.picture.thumbnail,
+            image=stored.picture.image,
+            thumbnail=stored.picture.thumbnail,
             metrics=judgement.metrics,
             potential=judgement.value,
             nfe=rendered.nfe,
             failure=failure,
             notes=(*rendered.notes, *notes, *judgement.notes),
-            detail=made.picture.detail,
-            state=made.picture.state,
+            detail=stored.picture.detail,
+            state=stored.picture.state,
             why=" ".join(judged.reasons),
         )
 
@@ -120,16 +124,18 @@ class Judge:
 
 
 def share_done(trial: Trial, steps: int) -> float:
-    """The share of the denoising steps that a trial's picture has behind it."""
+    """The share of the denoising steps that a trial's picture has completed."""
     return 1.0 if trial.to_step is None else min(1.0, trial.to_step / max(1, steps))
 
 
 def _explained(
     scorer: Scorer, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
 ) -> Sequence[tuple[Mapping[str, float], str]]:
-    # Once the outside of the mask is restored, nobody can see what was done to it.
+    # In the finished image, the outside of the mask is restored and its changes are invisible.
     before = getattr(scorer, "judges_as_rendered", False)
-    images = [one.made.as_rendered if before else one.made.image for one in rendered if one.made]
+    images = [
+        one.stored.as_rendered if before else one.stored.image for one in rendered if one.stored
+    ]
     progress = [share_done(one.trial, task.plan.steps) for one in rendered]
     if isinstance(scorer, Explaining):
         return scorer.explained(task, start, images, progress)
@@ -142,5 +148,5 @@ def _failed(rendered: Rendered) -> Candidate:
     )
 
 
-def _or_worst(potential: float | None) -> float:
+def _or_minus_infinity(potential: float | None) -> float:
     return -inf if potential is None else potential

@@ -1,4 +1,4 @@
-"""A task's strategy from its first question to the ranking of all candidates."""
+"""The search loop: from the strategy's first trials to the ranking of all candidates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OnProgress = Callable[["Progress"], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search is."""
+    """The progress of a search."""
 
     finished: int
     expected: int
@@ -41,21 +41,21 @@ def search(
     on_progress: OnProgress | None = None,
     potential_range: tuple[float, float] = (0.0, 1.0),
 ) -> SearchResult:
-    """Run the task's strategy to its end; how batches are run is the caller's affair."""
+    """Run the task's strategy to its end; `run_batches` decides how batches are run."""
     strategy = _strategy(task)
     expected = expected_trials(task)
     ledger = Ledger(task.plan.steps)
     while asked := strategy.ask():
         trials = ledger.grouped(asked)
         finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
-        strategy.tell(ledger.entered(trials, finished))
+        strategy.tell(ledger.record(trials, finished))
         if on_progress:
             on_progress(_progress(ledger.candidates, expected))
-    return _result(task, ledger.closed(), potential_range, tuple(strategy.notes))
+    return _result(task, ledger.finish_all(), potential_range, tuple(strategy.notes))
 
 
 class Ledger:
-    """All candidates of a search. One that is carried on stays one, and its cost adds up."""
+    """All candidates of a search. A resumed trial remains one candidate, with its total cost."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -63,30 +63,30 @@ class Ledger:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """What is known so far, in the order first asked."""
+        """The candidates so far, in the order in which they were first requested."""
         return list(self._entries.values())
 
     def grouped(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Trials that go the same way side by side, so that they can be one batch."""
+        """Sort trials so that those with the same steps to run are adjacent, to form batches."""
         return sorted(trials, key=self._leg)
 
     def _leg(self, trial: Trial) -> tuple[int, int, str]:
         known = self._entries.get(trial.id)
         start = known.trial.to_step if known and known.state else None
         end = self._steps if trial.to_step is None else trial.to_step
-        # The furthest first: they decide a depth-first search.
+        # Trials that are further along first, for depth-first strategies.
         return (-(start or 0), end, trial.instruction_suffix)
 
     def resumed(self, trial: Trial) -> Trial:
-        """The trial with the state from which it goes on, if it was paused before."""
+        """The trial with its stored state, if it was paused before."""
         known = self._entries.get(trial.id)
         return replace(trial, state=known.state) if known and known.state else trial
 
-    def entered(self, asked: Sequence[Trial], finished: Sequence[Candidate]) -> list[Outcome]:
-        """Take candidates in; returns what each call alone came to."""
+    def record(self, asked: Sequence[Trial], finished: Sequence[Candidate]) -> list[Outcome]:
+        """Record candidates; returns the outcome of each call by itself."""
         outcomes = []
         for trial, candidate in zip(asked, finished, strict=True):
-            # A strategy knows nothing of states: it is told of the trial that it asked for.
+            # Strategies do not know about states: tell them about the trial that they asked for.
             own = replace(candidate, trial=trial)
             outcomes.append(own.outcome)
             before = self._entries.get(trial.id)
@@ -99,11 +99,11 @@ class Ledger:
             self._entries[trial.id] = own
         return outcomes
 
-    def closed(self) -> list[Candidate]:
-        """All candidates at the end: what is still paused was pruned."""
-        return [self._closed(candidate) for candidate in self.candidates]
+    def finish_all(self) -> list[Candidate]:
+        """All candidates at the end of the search; those still paused become pruned."""
+        return [self._finish_one(candidate) for candidate in self.candidates]
 
-    def _closed(self, candidate: Candidate) -> Candidate:
+    def _finish_one(self, candidate: Candidate) -> Candidate:
         step = candidate.trial.to_step
         if step is None or candidate.failure is not None:
             return replace(candidate, state=None)
@@ -112,20 +112,20 @@ class Ledger:
 
 
 def expected_trials(task: EditTask) -> int:
-    """How many trials a task takes when nothing fails."""
+    """The number of trials of a task if nothing fails."""
     if task.route == "face_swap":
         return len(swaps_of(task.plan))
     return budget(task.plan)
 
 
 def batches(trials: Sequence[Trial], plan: SearchPlan) -> list[Sequence[Trial]]:
-    """Trials cut into batches of the plan's size, in order."""
+    """Split trials into batches of the plan's size, in order."""
     size = plan.batch_size
     return [trials[start : start + size] for start in range(0, len(trials), size)]
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Best first, ties in the order in which they were asked; then the pruned, then failures."""
+    """Usable candidates, best first (ties in the order of request), then pruned, then failed."""
     by_trial = {candidate.trial: candidate for candidate in candidates}
     best_first = [
         by_trial.pop(outcome.trial)
@@ -149,9 +149,9 @@ def _result(
     potential_range: tuple[float, float],
     decisions: tuple[str, ...],
 ) -> SearchResult:
-    candidates, notes = _hoisted(ranked(_offered(candidates)))
+    candidates, notes = _hoist_shared_notes(ranked(_offered(candidates)))
     if not candidates or not candidates[0].outcome.usable:
-        raise _without_result(candidates)
+        raise _no_result_error(candidates)
     return SearchResult(
         task=task,
         candidates=tuple(candidates),
@@ -165,10 +165,10 @@ def _result(
 
 
 def _offered(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates without what the engine or scene does not offer; then numbered without gaps."""
+    """The candidates without choices that the engine or scene lacks, renumbered without gaps."""
     offered = [one for one in candidates if not no_such_choice(one)]
     if any(one.outcome.usable for one in offered):
-        # Where pausing was tried in vain, and other attempts took its place, it is no news.
+        # If pausing failed and other trials replaced these, they are not worth reporting.
         offered = [one for one in offered if not _never_began(one)]
     if len(offered) == len(candidates):
         return offered
@@ -183,12 +183,12 @@ def _never_began(candidate: Candidate) -> bool:
 
 
 def no_such_choice(candidate: Candidate) -> bool:
-    """Whether a trial of a face swap came to nothing because there is no such choice."""
+    """Whether a face swap failed because the engine or scene does not offer that choice."""
     return candidate.failure is not None and candidate.failure.code == NO_SUCH_CHOICE
 
 
-def _hoisted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[str, ...]]:
-    """What holds of every candidate is said once, above them."""
+def _hoist_shared_notes(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[str, ...]]:
+    """Move notes that all candidates share to the result."""
     alive = [candidate for candidate in candidates if candidate.failure is None]
     if len(alive) < 2:
         return list(candidates), ()
@@ -198,13 +198,13 @@ def _hoisted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[st
     ], common
 
 
-def _without_result(candidates: Sequence[Candidate]) -> SearchError:
+def _no_result_error(candidates: Sequence[Candidate]) -> SearchError:
     failures = {c.failure.message: c.failure for c in candidates if c.failure and not c.pruned}
     if len(failures) == 1:
-        # One reason for all, such as no face in the mask: it says itself what to change.
+        # A single reason, such as no face in the mask, already says what to change.
         (only,) = failures.values()
         return SearchError(only.message, code=only.code)
     return SearchError(
         f"None of {len(candidates)} candidates is usable: {'; '.join(sorted(failures)[:3])}",
-        hint="Mend the cause named here, then retry the task.",
+        hint="Fix the cause, then retry the task.",
     )

@@ -1,5 +1,5 @@
-"""Pictures by what they were made from, so that none is rendered twice: whatever a later search
-asks, or a later judge says, a trial that was rendered before is only looked up.
+"""An index of rendered pictures by their inputs, so that no trial is rendered twice, even if a
+later search uses another strategy or other judges.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from eacps.domain import EditTask, Trial, digest, to_json
 
 @dataclass(frozen=True)
 class Picture:
-    """One rendered trial as it is stored: artifact names and cost, but no scores.
+    """A stored render of a trial: artifact names and cost, but no scores.
 
-    `as_rendered` is the picture before the outside of the mask was restored, where that differs.
-    `step` is where it stands (None: at the end), and `state` what a paused trial goes on from.
+    `as_rendered` is the picture before the outside of the mask was restored, if that differs.
+    `step` is the step at which the trial paused (None: finished), `state` its stored state.
     """
 
     image: str
@@ -31,7 +31,7 @@ class Picture:
 
     @property
     def names(self) -> list[str]:
-        """All artifacts that belong to it."""
+        """All artifacts of this picture."""
         given = (self.image, self.thumbnail, self.as_rendered, self.state)
         return [name for name in given if name]
 
@@ -62,7 +62,7 @@ class PicturesInMemory:
 
 
 def picture_key(task: EditTask, trial: Trial) -> str:
-    """A hash of everything that a trial's picture follows from; of judges, nothing."""
+    """A hash of everything that determines a trial's picture, which excludes judges."""
     return digest(
         {
             "rendered": task.rendered,
@@ -81,19 +81,19 @@ def picture_key(task: EditTask, trial: Trial) -> str:
 
 
 def state_key(state: str) -> str:
-    """The key under which the picture of a paused trial is found by its state."""
+    """The key of a paused trial's picture, derived from its state."""
     return digest({"state": state})
 
 
 def nfe_between(picture: Picture, begun: Picture | None, steps: int) -> int:
-    """What it costs to get from one picture of a trial (None: its noise) to another."""
+    """The cost of getting from `begun` (None: the noise) to a later picture of the same trial."""
     end = steps if picture.step is None else picture.step
     start = (begun.step or 0) if begun else 0
     return round(picture.nfe_per_step * (end - start))
 
 
-def is_there(picture: Picture, trial: Trial, store: ArtifactStore) -> bool:
-    """Whether a picture's files are still stored, and with it what a paused trial needs."""
+def is_stored(picture: Picture, trial: Trial, store: ArtifactStore) -> bool:
+    """Whether all files of a picture are still stored, including the state of a paused trial."""
     if trial.to_step is not None and picture.state is None:
         return False
     return all(store.exists(name) for name in picture.names)

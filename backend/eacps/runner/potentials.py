@@ -1,4 +1,4 @@
-"""Which potential ranks the candidates of which route."""
+"""The potential that ranks the candidates of each route."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eacps.settings import Settings
 
 
 def potential_of(settings: Settings, route: Route, *, with_reference: bool = True) -> Potential:
-    """The potential of a route; without a reference picture nothing can be said of identity."""
+    """The potential of a route; without a reference picture, it leaves out identity."""
     if route == "face_swap":
         return Potential.weighted(settings.face_weights, SWAP_RANGES, setting="EACPS_FACE_WEIGHTS")
     potential = Potential.of(settings)
@@ -23,7 +23,7 @@ def potential_of(settings: Settings, route: Route, *, with_reference: bool = Tru
 
 
 def potential_range(settings: Settings, task: EditTask) -> tuple[float, float]:
-    """The potentials that a score of 0 and of 1 stand for."""
+    """The potentials that are shown as scores of 0 and 1."""
     return potential_of(settings, task.route, with_reference=bool(task.references)).range
 
 

@@ -1,4 +1,4 @@
-"""From trials to pictures: looked up where they were rendered before, else rendered and stored."""
+"""Turns trials into pictures: looks up those rendered before, and renders and stores the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eacps.runner.inputs import finish, image_limits, load_images, masked
 from eacps.runner.pictures import (
     Picture,
     PictureIndex,
-    is_there,
+    is_stored,
     nfe_between,
     picture_key,
     state_key,
@@ -34,8 +34,8 @@ CACHED_TASKS = 4
 
 
 @dataclass(frozen=True)
-class Made:
-    """A stored picture and its pixels, as shown and before the outside of a mask was restored."""
+class StoredImage:
+    """A stored picture with its pixels, both as shown and before restoring the mask's outside."""
 
     picture: Picture
     image: Image
@@ -44,10 +44,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What became of one trial: a picture, or a failure."""
+    """The result of one trial: a picture, or a failure."""
 
     trial: Trial
-    made: Made | None = None
+    stored: StoredImage | None = None
     nfe: int = 0
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
@@ -55,23 +55,23 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the index says of some trials: their keys, and the pictures that are still there."""
+    """The keys of some trials, and those of their pictures that are stored."""
 
     keys: Mapping[str, str]
     pictures: Mapping[str, Picture]
 
     def picture(self, trial: Trial) -> Picture | None:
-        """The picture that the trial asks for, if it was rendered before."""
+        """The trial's picture, if it was rendered before."""
         return self.pictures.get(self.keys[trial.id])
 
     def begun(self, trial: Trial) -> Picture | None:
-        """The picture of the paused trial from which this one goes on."""
+        """The preview from which a paused trial resumes."""
         return self.pictures.get(state_key(trial.state)) if trial.state else None
 
 
 @dataclass
 class _Opened:
-    """A task on the editor; its session is opened by the first trial that must be rendered."""
+    """An open task; its session is opened when the first trial must be rendered."""
 
     start: TaskImages
     notes: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class _Opened:
 
 
 class Renderer:
-    """The editor of one device, with what it takes to start and to finish an edit."""
+    """Renders trials with the editor of one device."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class Renderer:
         self._open = Recent[str, _Opened](CACHED_TASKS)
 
     def start_of(self, task: EditTask) -> TaskImages:
-        """The images that a task's edits start from, and are judged against."""
+        """The images that a task's edits start from and are compared with."""
         return self._opened(task).start
 
     def rendered(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Rendered]:
-        """One entry per trial, in order."""
+        """Return one entry per trial, in order."""
         opened = self._opened(task)
         known = self._known(task, trials)
         found = {
@@ -125,10 +125,10 @@ class Renderer:
         new = {each.trial.id: self._stored(task, opened, each, known) for each in renders}
         pictures: dict[str, Picture] = {}
         for trial in trials:
-            if made := new[trial.id].made:
-                pictures[known.keys[trial.id]] = made.picture
-                if made.picture.state:
-                    pictures[state_key(made.picture.state)] = made.picture
+            if stored := new[trial.id].stored:
+                pictures[known.keys[trial.id]] = stored.picture
+                if stored.picture.state:
+                    pictures[state_key(stored.picture.state)] = stored.picture
         self._index.remember(pictures)
         return new
 
@@ -138,7 +138,7 @@ class Renderer:
         pictures = dict(self._index.known([*keys.values(), *begun]))
         for trial in trials:
             picture = pictures.get(keys[trial.id])
-            if picture and not is_there(picture, trial, self._store):
+            if picture and not is_stored(picture, trial, self._store):
                 del pictures[keys[trial.id]]
         return _Known(keys, pictures)
 
@@ -148,18 +148,18 @@ class Renderer:
         limits = image_limits(self._settings)
         content = self._store.get(picture.as_rendered or picture.image)
         as_rendered = pixels.decode(content, limits)
-        made = Made(picture, masked(opened.start, as_rendered), as_rendered)
+        stored = StoredImage(picture, masked(opened.start, as_rendered), as_rendered)
         nfe = nfe_between(picture, known.begun(trial), task.plan.steps)
-        return Rendered(trial, made, nfe, picture.notes)
+        return Rendered(trial, stored, nfe, picture.notes)
 
     def _stored(self, task: EditTask, opened: _Opened, render: Render, known: _Known) -> Rendered:
         if render.image is None:
-            failure = render.failure or Failure("editor_failed", "The editor gave no image.")
+            failure = render.failure or Failure("editor_failed", "The editor returned no image.")
             return Rendered(render.trial, None, render.nfe, render.notes, failure)
         image = finish(opened.start, render)
         as_rendered = finish(TaskImages(opened.start.source), render)
         name, thumbnail = self._put(task, image, _recipe(task, render.trial, self.editor.name))
-        # Where the shown picture is not what the editor made, a later judge needs the other one.
+        # If the shown picture differs from the editor's output, later judges need that, too.
         differs = opened.start.mask is not None or task.route == "character"
         unmasked = self._store.put(pixels.encode_png(as_rendered), "png") if differs else ""
         picture = Picture(
@@ -172,8 +172,8 @@ class Renderer:
             notes=(*render.notes, *opened.notes),
             detail=opened.detail,
         )
-        made = Made(picture, image, as_rendered)
-        return Rendered(render.trial, made, render.nfe, picture.notes)
+        stored = StoredImage(picture, image, as_rendered)
+        return Rendered(render.trial, stored, render.nfe, picture.notes)
 
     def _put(self, task: EditTask, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
         if task.route == "character":
@@ -184,7 +184,7 @@ class Renderer:
         )
 
     def _state(self, name: str) -> bytes | None:
-        """A paused render's state; None if it is lost, and the trial has to start anew."""
+        """A paused render's state, or None if it is lost and the trial has to start again."""
         try:
             return self._store.get(name)
         except MissingArtifactError:
@@ -197,7 +197,7 @@ class Renderer:
         images = load_images(task, self._store, self._settings)
         if task.route != "character":
             return _Opened(images)
-        # The search heals the swapped face, so it starts from it, and keeps to it.
+        # The search repairs the swapped face, so edits start from it and are compared with it.
         prior = self._faces.prior(task, images)
         start = replace(images, source=prior.image, untouched=images.source)
         detail = f"swapped first by {self._faces.engine_name}: {prior.detail}"
@@ -205,16 +205,16 @@ class Renderer:
 
 
 def _per_step(render: Render, begun: Picture | None, steps: int) -> float:
-    # A trial that goes on costs as much a step as its beginning did; what it cost in all is not
-    # told by the second call alone, which may have had to start anew.
+    # A resumed trial costs as much per step as before. Do not compute it from this render, which
+    # may have had to start again.
     if begun is not None:
         return begun.nfe_per_step
     return render.nfe / max(1, steps if render.trial.to_step is None else render.trial.to_step)
 
 
 def _recipe(task: EditTask, trial: Trial, editor: str) -> dict[str, Any]:
-    """What it takes to make the picture again, for its metadata. Not its scores: another judge
-    may look at the same picture later."""
+    """Everything needed to reproduce the picture, for its metadata. Scores are left out, because
+    other judges may score the same picture later."""
     return {
         "instruction": task.instruction,
         "editor": editor,

@@ -1,7 +1,7 @@
-"""Checks for plug-ins: what the rest of the product relies on, run against your own class.
+"""Contract checks for plug-ins, for use in your own tests.
 
-Each takes a name as the settings do, such as `my_judges.py:Strict`, and raises ContractError with
-one sentence that says what is not as it must be. In a test:
+Each check takes a name as in the settings, such as `my_judges.py:Strict`, and raises ContractError
+with a sentence that says what is wrong. In a test:
 
     from eacps.testing import check_scorer
 

@@ -1,4 +1,4 @@
-"""What all checks share: their error, and pictures to work on."""
+"""The error and the test pictures that all checks share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from eacps.images import TaskImages
 
 
 class ContractError(AssertionError):
-    """A plug-in does not do what the rest of the product relies on."""
+    """A plug-in breaks the contract of its protocol."""
 
 
 def require(condition: bool, words: str) -> None:
-    """Raise ContractError with these words unless the condition holds."""
-    # Not `assert`: that says nothing under `python -O`.
+    """Raise ContractError with this message unless the condition holds."""
+    # Not `assert`, which `python -O` removes.
     if not condition:
         raise ContractError(words)
 
 
 def picture(size: tuple[int, int] = (96, 96), colour: str = "firebrick") -> Image.Image:
-    """A scene: sky, a box, and a circle of this colour."""
+    """A scene with a box, and a circle in this colour."""
     image = Image.new("RGB", size, "lightsteelblue")
     draw = ImageDraw.Draw(image)
     width, height = size
@@ -30,7 +30,7 @@ def picture(size: tuple[int, int] = (96, 96), colour: str = "firebrick") -> Imag
 
 
 def mask(size: tuple[int, int] = (96, 96)) -> Image.Image:
-    """White over the circle."""
+    """A mask of the circle."""
     image = Image.new("L", size, 0)
     width, height = size
     box = [width // 6, height // 6, width * 3 // 5, height * 3 // 5]
@@ -39,7 +39,7 @@ def mask(size: tuple[int, int] = (96, 96)) -> Image.Image:
 
 
 def edits() -> list[Image.Image]:
-    """Edits of the scene: none at all, what was asked, something else, and another size."""
+    """Edits of the scene: unchanged, correct, wrong, and in another size."""
     return [picture(), picture(colour="seagreen"), picture(colour="black"), picture((128, 80))]
 
 

@@ -1,4 +1,4 @@
-"""What the runner relies on in an editor."""
+"""Checks an editor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eacps.settings import Settings, load_settings
 from eacps.testing.contract import ContractError, edit_tasks, picture, require
 
 LEVELS = 2
-"""By how many of 255 levels pixels may differ where they should be equal: rounding on a GPU."""
+"""Equal images may differ by this many of 255 levels, because GPUs round differently."""
 
 
 class _StoppedError(Exception):
@@ -27,9 +27,9 @@ class _StoppedError(Exception):
 def check_editor(
     editor: str | Editor, settings: Settings | None = None, *, levels: int = LEVELS
 ) -> None:
-    """Render a handful of trials of every kind of task, in batches, alone, and with pauses.
+    """Render a few trials of every kind of task: in batches, alone, and with pauses.
 
-    `editor` is what EACPS_EDITOR may say, or an editor that is loaded already.
+    `editor` is a value of EACPS_EDITOR or a loaded editor.
     """
     settings = settings or load_settings()
     if isinstance(editor, str):
@@ -60,15 +60,17 @@ def _near(one: Render, other: Render, levels: int) -> bool:
 
 def _renders_in_order(editor: Editor, task: EditTask, images: TaskImages) -> None:
     session = editor.open(task, images)
-    require(list(session.advance([])) == [], "no trials do not give an empty list")
+    require(
+        list(session.advance([])) == [], "without trials, advance() does not return an empty list"
+    )
     asked = _trials(4, 5, 6)
     renders = session.advance(asked)
-    require([one.trial for one in renders] == asked, "renders are not in the order of the trials")
+    require([one.trial for one in renders] == asked, "renders are not in the order of their trials")
     for one in renders:
         image = one.image
         good = isinstance(image, Image.Image) and image.mode == "RGB"
-        require(good, f"{one.trial.id} is no RGB image: {image or one.failure!r}")
-        require(one.nfe > 0, f"{one.trial.id} states no cost: its nfe is {one.nfe}")
+        require(good, f"{one.trial.id} is not an RGB image: {image or one.failure!r}")
+        require(one.nfe > 0, f"the nfe of {one.trial.id} is not positive: {one.nfe}")
         require(one.state is None, f"{one.trial.id} is finished, but has a state")
     sizes = {one.image.size for one in renders if one.image}
     require(len(sizes) == 1, f"images of one task differ in size: {sorted(sizes)}")
@@ -80,15 +82,17 @@ def _repeats_itself(editor: Editor, task: EditTask, images: TaskImages, levels: 
     together = session.advance(asked)
     for one in together:
         (alone,) = editor.open(task, images).advance([one.trial])
-        require(_near(one, alone, levels), f"{one.trial.id} looks different in a batch and alone")
-    require(not _near(together[0], together[1], 0), "two seeds give one image")
+        require(
+            _near(one, alone, levels), f"{one.trial.id} differs between a batch and a single render"
+        )
+    require(not _near(together[0], together[1], 0), "two seeds give the same image")
     moved = replace(asked[0], id="c4", noise=asked[0].noise.moved(0.8, 9))
     (child,) = session.advance([moved])
-    require(not _near(together[0], child, 0), "a moved noise gives the image of its parent")
+    require(not _near(together[0], child, 0), "a moved noise gives the same image as its parent")
     other = TaskImages(picture().rotate(90))
     editor.open(task, other).advance(asked[:1])
     (again,) = session.advance(asked[:1])
-    require(_near(together[0], again, levels), "another session changes what an open one renders")
+    require(_near(together[0], again, levels), "another session changes the renders of an open one")
 
 
 def _hears_what_a_tick_raises(
@@ -103,9 +107,11 @@ def _hears_what_a_tick_raises(
         session.advance(_trials(1, 2), stop)
     except _StoppedError:
         (after,) = session.advance(_trials(1))
-        require(_near(before, after, levels), "after a cancelled batch it renders other images")
+        require(_near(before, after, levels), "its renders change after a cancelled batch")
         return
-    raise ContractError("what `tick` raises does not end the batch: nothing can be cancelled")
+    raise ContractError(
+        "an exception from `tick` does not end the batch, so nothing can be cancelled"
+    )
 
 
 def _goes_on_after_a_pause(
@@ -117,7 +123,7 @@ def _goes_on_after_a_pause(
     (whole,) = editor.open(task, images).advance([trial])
     (paused,) = editor.open(task, images).advance([replace(trial, to_step=middle)])
     if paused.failure is not None:
-        # Strategies then go without pauses; a wrong preview would mislead them.
+        # Then strategies do without pauses, whereas a wrong preview would mislead them.
         require(paused.failure.code == "cannot_pause", f"a pause failed: {paused.failure.message}")
         return
     _resumes(editor, task, images, whole, paused, levels)
@@ -132,13 +138,16 @@ def _resumes(
     levels: int,
 ) -> None:
     require(paused.image is not None, "a paused trial has no preview")
-    require(isinstance(paused.state, bytes), "a paused trial has no state to go on from")
+    require(isinstance(paused.state, bytes), "a paused trial has no state")
     states = {whole.trial.id: paused.state}
     (resumed,) = editor.open(task, images).advance([whole.trial], states=states)
-    require(_near(whole, resumed, levels), "paused and resumed, a trial ends with another image")
+    require(_near(whole, resumed, levels), "a paused and resumed trial ends with a different image")
     total = paused.nfe + resumed.nfe
-    require(total == whole.nfe, f"in two parts a render costs {total} instead of {whole.nfe}")
+    require(total == whole.nfe, f"a paused and resumed render costs {total} instead of {whole.nfe}")
     lost: Sequence[Render] = editor.open(task, images).advance(
         [whole.trial], states={whole.trial.id: None}
     )
-    require(_near(whole, lost[0], levels), "a trial whose state is lost is not begun again")
+    require(
+        _near(whole, lost[0], levels),
+        "a trial with a lost state is not rendered from the beginning",
+    )

@@ -1,4 +1,4 @@
-"""What swapping relies on in a face engine."""
+"""Checks a face engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ROUNDING = 1e-4
 def check_face_engine(
     name: str, scene: Image.Image, character: Image.Image, settings: Settings | None = None
 ) -> None:
-    """Swap the character's face into the scene; both show at least one frontal face.
+    """Swap the character's face into the scene. Both pictures need a frontal face.
 
-    `name` is what EACPS_FACE_ENGINE may say.
+    `name` is a value of EACPS_FACE_ENGINE.
     """
     settings = settings or load_settings()
     engine = open_engine(settings.model_copy(update={"face_engine": name}), "cpu").engine
@@ -37,11 +37,11 @@ def _says_what_it_is(engine: FaceEngine) -> None:
     for what in ("models", "providers", "notes"):
         words = getattr(engine, what)
         good = isinstance(words, tuple) and all(isinstance(each, str) for each in words)
-        require(good, f"its `{what}` are no tuple of texts")
-    require(-1 < engine.same_person < 1, "`same_person` is no cosine")
+        require(good, f"its `{what}` is not a tuple of strings")
+    require(-1 < engine.same_person < 1, "`same_person` is not between -1 and 1")
     for recipe in RECIPES:
-        require(isinstance(engine.offers(recipe), bool), "`offers` does not answer True or False")
-    require(engine.offers(Swap()), "it does not offer the plain recipe, Swap()")
+        require(isinstance(engine.offers(recipe), bool), "`offers` does not return True or False")
+    require(engine.offers(Swap()), "it does not offer the default recipe, Swap()")
 
 
 def _described(engine: FaceEngine, image: Pixels, what: str) -> Face:
@@ -52,9 +52,9 @@ def _described(engine: FaceEngine, image: Pixels, what: str) -> Face:
     require(areas == sorted(areas, reverse=True), "the largest face is not the first")
     height, width = image.shape[:2]
     for face in faces:
-        require(face.points.shape == (5, 2), "a face has not five points")
+        require(face.points.shape == (5, 2), "a face does not have five points")
         middle = (0 <= face.centre[0] < width, 0 <= face.centre[1] < height)
-        require(all(middle), "a face lies outside of the image")
+        require(all(middle), "the centre of a face is outside the image")
     face = engine.described(image, faces[0])
     require(image.tobytes() == before, f"it changes the {what}")
     again = engine.described(image, faces[0])
@@ -63,7 +63,7 @@ def _described(engine: FaceEngine, image: Pixels, what: str) -> Face:
     else:
         norms = float(np.linalg.norm(face.embedding) * np.linalg.norm(again.embedding))
         cosine = float(face.embedding @ again.embedding) / norms
-        require(abs(cosine - 1) < 1e-3, "one face described twice has two embeddings")
+        require(abs(cosine - 1) < 1e-3, "describing a face twice gives different embeddings")
     return face
 
 
@@ -74,20 +74,20 @@ def _swaps(engine: FaceEngine, scene: Pixels, target: Face, character: Character
         _fits(patch, scene)
         again = engine.patch(scene, target, character, recipe)
         difference = np.abs(patch.pixels.astype(int) - again.pixels).max(initial=0)
-        require(difference <= 1, f"one recipe gives two pictures: {recipe.words}")
+        require(difference <= 1, f"a recipe gives different pictures: {recipe.words}")
     require(scene.tobytes() == before, "`patch` changes the scene")
 
 
 def _fits(patch: Patch, scene: Pixels) -> None:
     height, width = patch.pixels.shape[:2]
     good = patch.pixels.dtype == np.uint8 and patch.pixels.shape == (height, width, 3)
-    require(good, "a patch's pixels are not height x width x 3, 8 bit")
-    require(patch.alpha.shape == (height, width), "a patch's alpha is not of its pixels' size")
+    require(good, "a patch's pixels are not 8-bit of shape height x width x 3")
+    require(patch.alpha.shape == (height, width), "a patch's alpha and pixels differ in size")
     sound = bool(np.isfinite(patch.alpha).all()) and bool(
         (patch.alpha.min() >= -ROUNDING) and (patch.alpha.max() <= 1 + ROUNDING)
     )
-    require(sound, "a patch's alpha is not from 0 to 1")
+    require(sound, "a patch's alpha is not between 0 and 1")
     inside = patch.x >= 0 and patch.y >= 0
     inside &= patch.x + width <= scene.shape[1] and patch.y + height <= scene.shape[0]
-    require(inside, "a patch reaches beyond the scene")
-    require(float(patch.alpha.max()) > 0.5, "a patch replaces nothing: its alpha stays below half")
+    require(inside, "a patch exceeds the scene")
+    require(float(patch.alpha.max()) > 0.5, "a patch replaces nothing: its alpha stays below 0.5")

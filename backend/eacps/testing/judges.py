@@ -1,4 +1,4 @@
-"""What holds for scorers and verifiers alike: they judge pictures, and change nothing."""
+"""Checks that scorers and verifiers share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ Judge = Callable[[EditTask, TaskImages, Sequence[Image.Image], Sequence[float]],
 def check_judge(
     ranges: Mapping[str, MetricRange], judge: Judge, *, tolerance: float, repeats: bool
 ) -> None:
-    """Let it judge edits of every kind of task."""
+    """Judge edits of every kind of task."""
     _declares(ranges)
     for task, images in edit_tasks():
-        require(list(judge(task, images, [], [])) == [], "no images do not give an empty list")
+        require(
+            list(judge(task, images, [], [])) == [],
+            "without images, the result is not an empty list",
+        )
         _judges_in_order(ranges, judge, task, images, tolerance, repeats)
 
 
@@ -30,7 +33,7 @@ def _declares(ranges: Mapping[str, MetricRange]) -> None:
     require(bool(ranges), "its `ranges` are empty")
     for name, span in ranges.items():
         good = isinstance(span, MetricRange) and span.worst != span.best
-        require(good, f"the range of {name!r} is no MetricRange with two different ends: {span!r}")
+        require(good, f"the range of {name!r} is not a MetricRange with different ends: {span!r}")
 
 
 def _judges_in_order(
@@ -45,7 +48,7 @@ def _judges_in_order(
     before = [image.tobytes() for image in (images.source, *edited)]
     rows = judge(task, images, edited, progress)
     after = [image.tobytes() for image in (images.source, *edited)]
-    require(before == after, "it changes the images that it is given")
+    require(before == after, "it changes its input images")
     require(len(rows) == len(edited), f"{len(edited)} images gave {len(rows)} answers")
     for row in rows:
         _is_declared(ranges, row)
@@ -55,9 +58,9 @@ def _judges_in_order(
 
 def _is_declared(ranges: Mapping[str, MetricRange], row: Values) -> None:
     for name, value in row.items():
-        require(name in ranges, f"it measures {name!r}, which its `ranges` do not have")
+        require(name in ranges, f"it returns {name!r}, which is not in its `ranges`")
         number = isinstance(value, int | float) and math.isfinite(value)
-        require(number, f"its {name!r} is no finite number: {value!r}; leave out what is not known")
+        require(number, f"its {name!r} is not a finite number: {value!r}; leave out unknown values")
 
 
 def _repeats(
@@ -65,8 +68,11 @@ def _repeats(
 ) -> None:
     for image, share, row in zip(edits(), [0.3, 1.0, 1.0, 1.0], rows, strict=True):
         (alone,) = judge(task, images, [image], [share])
-        require(alone.keys() == row.keys(), "it measures other things of an image alone")
+        require(
+            alone.keys() == row.keys(),
+            "it returns other metrics for an image alone than in a batch",
+        )
         for name, value in row.items():
             near = math.isclose(value, alone[name], rel_tol=tolerance, abs_tol=tolerance)
-            words = f"its {name!r} of an image is {value:g} among others, and {alone[name]:g} alone"
+            words = f"its {name!r} of an image is {value:g} in a batch, but {alone[name]:g} alone"
             require(near, words)

@@ -1,4 +1,4 @@
-"""What the runner relies on in a scorer."""
+"""Checks a scorer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 def check_scorer(
     name: str, settings: Settings | None = None, *, tolerance: float = TOLERANCE
 ) -> None:
-    """Let a scorer judge edits of every kind of task, several at once and one by one.
+    """Score edits of every kind of task, in a batch and one by one.
 
     >>> check_scorer("region")
     """
@@ -37,7 +37,7 @@ def _explained(scorer: Explaining) -> Judge:
         task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]
     ) -> list[Scores]:
         rows = scorer.explained(task, images, edited, progress)
-        require(all(isinstance(why, str) for _, why in rows), "a reason is not a text")
+        require(all(isinstance(why, str) for _, why in rows), "a reason is not a string")
         return [scores for scores, _ in rows]
 
     return judge
@@ -47,9 +47,9 @@ def _compares(scorer: Comparing) -> None:
     same_size = edits()[:3]
     rows: Sequence[Sequence[float]] = scorer.likeness(same_size)
     sides = {len(row) for row in (*rows, rows)}
-    require(sides == {len(same_size)}, "`likeness` is no square of one row per image")
+    require(sides == {len(same_size)}, "`likeness` is not a square matrix with one row per image")
     for index, row in enumerate(rows):
-        require(abs(row[index] - 1) < TOLERANCE, "an image is not like itself: 1 was expected")
+        require(abs(row[index] - 1) < TOLERANCE, "the likeness of an image to itself is not 1")
         for other, value in enumerate(row):
             symmetric = abs(value - rows[other][index]) < TOLERANCE
-            require(symmetric, "`likeness` of two images depends on their order")
+            require(symmetric, "`likeness` is not symmetric")

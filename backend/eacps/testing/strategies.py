@@ -1,4 +1,4 @@
-"""What the runner relies on in a strategy, whatever fails and in whatever order it is told."""
+"""Checks a strategy, with failing trials and with outcomes in any order."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Judge = Callable[[Trial], Outcome]
 FAILURE = Failure("editor_failed", "out of memory")
 SCORES = ("satisfied", "preserved", "intact", "region", "caption", "pf", "nearest_similarity")
 SHARES = (0.0, 0.3, 0.8, 1.0)
-"""The shares of trials that fail."""
+"""Shares of trials that fail."""
 ENDLESS = 10_000
-"""So many rounds no sensible search has."""
+"""More rounds than any sensible search has."""
 
 
 def check_strategy(
@@ -40,7 +40,7 @@ def check_strategy(
     steps: int = 12,
     lucks: Iterable[int] = range(3),
 ) -> None:
-    """Run whole searches with made-up outcomes, in which trials fail in every way they can.
+    """Run whole searches with simulated outcomes, in which trials fail in every possible way.
 
     >>> check_strategy("best_of_n", {"n": 6})
     >>> check_strategy("halving", {"n": 8, "rungs": [[0.25, 2]]})
@@ -53,14 +53,14 @@ def check_strategy(
 
 
 def by_noise(trial: Trial) -> Outcome:
-    """A rough landscape in which ties happen."""
+    """A simulated potential with ties."""
     seeds = [trial.noise.seed, *(move.seed for move in trial.noise.moves)]
     return Outcome(trial, potential=float(sum(seeds) % 11), nfe=30)
 
 
 def failing(luck: int, share: float) -> Judge:
-    """Fails a share of the trials, in every way in which a trial can fail, and gives the others
-    some of the scores that strategies read."""
+    """A judge that fails a share of the trials in all possible ways, and gives the others some of
+    the scores that strategies use."""
 
     def judge(trial: Trial) -> Outcome:
         chance = random.Random(f"{luck}{trial.id}{trial.to_step}")
@@ -82,8 +82,8 @@ def failing(luck: int, share: float) -> Judge:
 
 
 @dataclass
-class Played:
-    """A search that was run to its end."""
+class FinishedSearch:
+    """A finished search."""
 
     plan: SearchPlan
     rounds: list[list[Outcome]] = field(default_factory=list)
@@ -92,12 +92,12 @@ class Played:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """Everything that was told, in order."""
+        """All outcomes, in order."""
         return [outcome for outcomes in self.rounds for outcome in outcomes]
 
     @property
     def trials(self) -> list[Trial]:
-        """Every trial once, as it was first asked for."""
+        """Every trial once, as it was first requested."""
         first: dict[str, Trial] = {}
         for outcome in self.outcomes:
             first.setdefault(outcome.trial.id, outcome.trial)
@@ -105,13 +105,13 @@ class Played:
 
     @property
     def cost(self) -> float:
-        """In full renders."""
+        """The cost in full renders."""
         return self.steps / self.plan.steps
 
 
-def play(plan: SearchPlan, judge: Judge) -> Played:
+def play(plan: SearchPlan, judge: Judge) -> FinishedSearch:
     """Run a search, counting denoising steps as a real editor would spend them."""
-    search, done = create(plan), Played(plan)
+    search, done = create(plan), FinishedSearch(plan)
     stands: dict[str, int] = {}
     while trials := search.ask():
         require(len(done.rounds) < ENDLESS, "the search does not end")
@@ -121,14 +121,17 @@ def play(plan: SearchPlan, judge: Judge) -> Played:
             stands[trial.id] = to_step
         done.rounds.append([judge(trial) for trial in trials])
         search.tell(done.rounds[-1])
-    require(search.ask() == [], "after the end of a search, ask() does not return []")
+    require(search.ask() == [], "after the end of the search, ask() does not return []")
     done.notes = search.notes
     return done
 
 
 def _check_search(plan: SearchPlan, judge: Judge, chance: random.Random) -> None:
     done = play(plan, judge)
-    require(repr(play(plan, judge).rounds) == repr(done.rounds), "two equal searches differ")
+    require(
+        repr(play(plan, judge).rounds) == repr(done.rounds),
+        "two searches with the same inputs differ",
+    )
     other = create(replace(plan, seed=plan.seed ^ 1)).ask()[0].noise
     require(other != done.trials[0].noise, "another seed starts with the same noise")
     _stays_within_its_budget(done)
@@ -154,35 +157,37 @@ def _spends_what_it_says(plan: SearchPlan) -> None:
     require(math.isclose(spent, stated), f"{words}cost {spent:g} renders instead of {stated:g}")
 
 
-def _stays_within_its_budget(done: Played) -> None:
+def _stays_within_its_budget(done: FinishedSearch) -> None:
     began, planned = len(done.trials), budget(done.plan)
-    require(0 < began <= planned, f"it began {began} trials, of a budget of {planned}")
-    # Where trials fail, others are carried on in their place.
+    require(0 < began <= planned, f"it began {began} trials, but its budget is {planned}")
+    # Other trials are continued in place of failed ones.
     require(done.cost <= began + 1e-9, f"{began} trials cost {done.cost:g} renders")
 
 
-def _asks_nothing_twice(done: Played) -> None:
+def _asks_nothing_twice(done: FinishedSearch) -> None:
     asked = [(outcome.trial.id, outcome.trial.to_step) for outcome in done.outcomes]
-    require(len(set(asked)) == len(asked), "it asked for one trial twice")
+    require(len(set(asked)) == len(asked), "it asked for the same trial twice")
     for outcomes in done.rounds:
         names = {outcome.trial.id for outcome in outcomes}
-        require(len(names) == len(outcomes), "one ask holds a trial twice")
+        require(len(names) == len(outcomes), "one ask() returned a trial twice")
     trials = done.trials
     expected = [f"c{index + 1}" for index in range(len(trials))]
     require([trial.id for trial in trials] == expected, "its trials are not named c1, c2, c3 ...")
-    require(len({trial.noise for trial in trials}) == len(trials), "two trials have one noise")
+    require(len({trial.noise for trial in trials}) == len(trials), "two trials have the same noise")
     latest = [trial.noise.moves[-1:] or trial.noise.seed for trial in trials]
     seeds = [each if isinstance(each, int) else each[0].seed for each in latest]
-    require(len(set(seeds)) == len(seeds), "two trials drew one seed")
-    require(all(0 <= seed < 2**63 for seed in seeds), "a seed is no whole number below 2^63")
+    require(len(set(seeds)) == len(seeds), "two trials have the same seed")
+    require(
+        all(0 <= seed < 2**63 for seed in seeds), "a seed is not in the range from 0 to 2^63 - 1"
+    )
 
 
-def _carries_trials_on_unchanged(done: Played) -> None:
+def _carries_trials_on_unchanged(done: FinishedSearch) -> None:
     before: dict[str, Outcome] = {}
     for outcome in done.outcomes:
         trial, steps = outcome.trial, done.plan.steps
         within = trial.to_step is None or 1 <= trial.to_step < steps
-        require(within, f"{trial.id} is to pause at step {trial.to_step} of {steps}")
+        require(within, f"{trial.id} should pause at step {trial.to_step} of {steps}")
         earlier = before.get(trial.id)
         if earlier is not None:
             _is_carried_on(earlier, trial, steps)
@@ -190,22 +195,22 @@ def _carries_trials_on_unchanged(done: Played) -> None:
 
 
 def _is_carried_on(earlier: Outcome, trial: Trial, steps: int) -> None:
-    require(bool(ranked([earlier])), f"{trial.id} is carried on though it failed")
+    require(bool(ranked([earlier])), f"{trial.id} is continued although it failed")
     paused = earlier.trial.to_step
     forward = paused is not None and paused < (trial.to_step or steps)
-    require(forward, f"{trial.id} is asked for again, but not for a later step")
+    require(forward, f"{trial.id} is requested again, but not for a later step")
     same = replace(earlier.trial, to_step=trial.to_step) == trial
-    require(same, f"{trial.id} is not the same trial when it is carried on")
+    require(same, f"{trial.id} changes when it is continued")
 
 
-def _tells_the_truth_about_parents(done: Played) -> None:
+def _tells_the_truth_about_parents(done: FinishedSearch) -> None:
     told: dict[str, Outcome] = {}
     for outcomes in done.rounds:
         together = {outcome.trial.id: outcome.trial for outcome in outcomes}
         for trial in together.values():
             if trial.parent is None:
                 begun = (trial.stage, trial.noise.moves) == ("global", ())
-                require(begun, f"{trial.id} has no parent, but is not a fresh global trial")
+                require(begun, f"{trial.id} has no parent, but is not a new global trial")
             else:
                 _has_its_parent(trial, told, together)
         told |= {outcome.trial.id: outcome for outcome in outcomes}
@@ -213,32 +218,37 @@ def _tells_the_truth_about_parents(done: Played) -> None:
 
 def _has_its_parent(trial: Trial, told: dict[str, Outcome], together: dict[str, Trial]) -> None:
     name = trial.parent or ""
-    require(name in told or name in together, f"{trial.id} has a parent that was never asked for")
+    require(name in told or name in together, f"{trial.id} has a parent that was never requested")
     if name in told:
         good = bool(ranked([told[name]])) and told[name].trial.to_step is None
         require(good, f"{trial.id} is a child of {name}, which failed or is only paused")
     parent = told[name].trial if name in told else together[name]
     require(trial.stage == "local", f"{trial.id} has a parent, but is not `local`")
     later = trial.round > parent.round or parent.id in together
-    require(later, f"{trial.id} is not of a later round than its parent")
+    require(later, f"{trial.id} is not in a later round than its parent")
     last = trial.noise.moves[-1:]
     if last:
         moved = parent.noise.moved(last[0].angle, last[0].seed)
-        require(trial.noise == moved, f"{trial.id}'s noise is not its parent's, moved once")
+        require(
+            trial.noise == moved,
+            f"the noise of {trial.id} is not its parent's noise with one more move",
+        )
 
 
-def _ends_with_a_result_where_it_can(done: Played) -> None:
+def _ends_with_a_result_where_it_can(done: FinishedSearch) -> None:
     last = {outcome.trial.id: outcome for outcome in done.outcomes}
     found = best(done.outcomes) is not None or not ranked(last.values())
-    require(found, "it ended without a finished trial, though one could have been carried on")
+    require(found, "it ended without a finished trial, although it could have continued one")
     usable = [one for one in finished(done.outcomes) if ranked([one])]
     if usable:
-        # The earlier trial among equals, which a strategy may well finish last.
+        # Among equals the earlier trial wins, even if it was finished later.
         first = max(usable, key=lambda one: (one.potential or 0.0, -int(one.trial.id[1:])))
         require(best(done.outcomes) is first, "the best trial is not the winner")
 
 
-def _does_not_depend_on_the_order(done: Played, judge: Judge, chance: random.Random) -> None:
+def _does_not_depend_on_the_order(
+    done: FinishedSearch, judge: Judge, chance: random.Random
+) -> None:
     search, trials = create(done.plan), list[Trial]()
     while batch := list(search.ask()):
         trials += batch
@@ -250,7 +260,7 @@ def _does_not_depend_on_the_order(done: Played, judge: Judge, chance: random.Ran
             search.tell(waiting[:size])
             waiting = waiting[size:]
     asked = [outcome.trial for outcome in done.outcomes]
-    require(trials == asked, "it asks for other trials when outcomes are told in another order")
+    require(trials == asked, "its trials depend on the order of outcomes")
 
 
 def _refuses_wrong_calls(
@@ -261,16 +271,18 @@ def _refuses_wrong_calls(
             call()
         except AskTellError:
             return
-        raise ContractError(f"it raises no AskTellError {words}")
+        raise ContractError(f"it does not raise AskTellError {words}")
 
     one = waiting[0]
     stranger = Outcome(Trial("c0", one.trial.noise))
     forged = Outcome(replace(one.trial, noise=one.trial.noise.moved(0.1, 1)), potential=1.0)
-    refused(search.ask, "when it is asked while outcomes are missing")
-    refused(lambda: search.tell([*waiting, stranger]), "when it is told of a trial it never asked")
-    refused(lambda: search.tell([*waiting, one]), "when it is told of a trial twice")
-    refused(lambda: search.tell([forged]), "when it is told of a trial with another noise")
+    refused(search.ask, "if ask() is called while outcomes are missing")
+    refused(
+        lambda: search.tell([*waiting, stranger]), "if tell() gets a trial that it never asked for"
+    )
+    refused(lambda: search.tell([*waiting, one]), "if tell() gets a trial twice")
+    refused(lambda: search.tell([forged]), "if tell() gets a trial with another noise")
     done = {trial.id for trial in trials} - {outcome.trial.id for outcome in waiting}
     if done:
         again = next(trial for trial in trials if trial.id in done)
-        refused(lambda: search.tell([judge(again)]), "when it is told of a trial again")
+        refused(lambda: search.tell([judge(again)]), "if tell() gets a trial again")

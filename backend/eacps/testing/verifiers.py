@@ -1,4 +1,4 @@
-"""What the verifiers' scorer relies on in a verifier."""
+"""Checks a verifier."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def check_verifier(
     repeats: bool = True,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Let a verifier judge edits of every kind of task.
+    """Judge edits of every kind of task.
 
-    `name` is what EACPS_VERIFIER may say: a name, a class, or a folder of weights. A judge that
-    does not answer alike twice, such as a sampling language model, needs `repeats=False`.
+    `name` is a value of EACPS_VERIFIER: a name, a class, or a folder of weights. Set
+    `repeats=False` for a verifier that is not deterministic, such as a sampling language model.
     """
     settings = settings or load_settings()
     found = find_verifier(name)
@@ -40,7 +40,7 @@ def check_verifier(
         progress: Sequence[float],
     ) -> list[Mapping[str, float]]:
         answers = verifier.judge(task, images, edited, progress)
-        require(all(isinstance(each.why, str) for each in answers), "a reason is not a text")
+        require(all(isinstance(each.why, str) for each in answers), "a reason is not a string")
         return [each.values for each in answers]
 
     check_judge(found.plugin.ranges, judge, tolerance=tolerance, repeats=repeats)
@@ -53,4 +53,4 @@ def _compares(verifier: Comparing) -> None:
     for task, images in edit_tasks():
         answer = verifier.compare(task, images, untouched, edited)
         good = isinstance(answer, Preference) and 0 <= answer.first <= 1
-        require(good, f"`compare` answered {answer!r} instead of a Preference from 0 to 1")
+        require(good, f"`compare` returned {answer!r} instead of a Preference between 0 and 1")

@@ -1,4 +1,4 @@
-"""Engine basic on real faces that nobody looked at while its constants were chosen.
+"""Engine basic on real faces that were not used for choosing its constants.
 
 The judge is dlib's network, of which the engine knows nothing. The whole table is made by
 `python -m benchmarks.faces_held_out`; these pairs were fixed before the first run of it.

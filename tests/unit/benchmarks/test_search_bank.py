@@ -1,4 +1,4 @@
-"""Renders that are kept survive whatever ends the process."""
+"""Stored renders survive any kind of crash."""
 
 from __future__ import annotations
 

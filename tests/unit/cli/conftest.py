@@ -1,4 +1,4 @@
-"""The command in this process: a clean environment, a folder of its own, what it printed."""
+"""Runs the command in this process, with a clean environment and a separate folder."""
 
 from __future__ import annotations
 

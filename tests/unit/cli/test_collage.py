@@ -120,8 +120,8 @@ def test_captions_and_instructions_stay_inside_however_long_they_are(eacps: Any)
     ("arguments", "words"),
     [
         (("nowhere",), "There is no folder nowhere"),
-        (("empty",), "holds no results"),
-        (("empty", "--out", "a.txt"), "names no kind of image"),
+        (("empty",), "contains no results"),
+        (("empty", "--out", "a.txt"), "is not an image file"),
         (("good", "--out", "gone/a.png"), "cannot be written"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_table_in_the_settings_list_can_be_pasted_back(
         ("EACPS_FACE_WEIGHTS", '{"beauty": 1}', "EACPS_FACE_WEIGHTS names unknown metrics: beauty"),
         ("EACPS_EDITOR", "/nowhere/model", "Change EACPS_EDITOR"),
         ("EACPS_CLIP", "./nowhere", "Change EACPS_CLIP"),
-        ("EACPS_DEVICES", "gpu", "There is no device 'gpu'"),
+        ("EACPS_DEVICES", "gpu", "Unknown device 'gpu'"),
     ],
 )
 def test_a_wrong_setting_stops_serve_with_one_line(
@@ -128,7 +128,7 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
     assert "Cancelled a1b2" in eacps("jobs", "cancel", "a1b2").out
     assert "nothing to cancel" in eacps("jobs", "cancel", "a1b2").out
     assert "Queued a1b2 again" in eacps("jobs", "retry", "a1b2").out
-    assert "No job is failed" in eacps("jobs", "list", "--state", "failed").out
+    assert "There are no failed jobs" in eacps("jobs", "list", "--state", "failed").out
     assert "There is no job 'zz'" in eacps("jobs", "show", "zz").err
 
 

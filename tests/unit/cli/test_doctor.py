@@ -83,7 +83,7 @@ def test_damaged_face_models_are_noticed(
     shown = eacps("doctor")
     assert shown.code == 1
     assert "face_landmark.tflite" in line(shown.out, "Faces")
-    assert "make face-models" in line(shown.out, "Faces")
+    assert "eacps face-models" in line(shown.out, "Faces")
 
 
 def test_damaged_weights_are_noticed(

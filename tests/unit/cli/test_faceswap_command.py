@@ -215,15 +215,15 @@ USUAL = {"scene": "couple.png", "character": "alice.png", "out": "swapped.png"}
         ({"character": "nobody.png"}, "(no_face_in_character)"),
         ({"mask": "black.png"}, "(empty_mask)"),
         ({"mask": "corner.png"}, "(no_face_in_mask)"),
-        ({"out": "swapped.jpg"}, "Let --out end in .png."),
+        ({"out": "swapped.jpg"}, "Use an --out that ends in .png."),
         ({"out": "couple.png"}, "would overwrite the picture of --scene"),
         ({"out": "./alice.png"}, "would overwrite the picture of --character"),
         ({"out": "folder.png"}, "folder.png cannot be written"),
         ({"out": "couple.png/swapped.png"}, "cannot be written"),
         ({"out": f"{'n' * 300}.png"}, "cannot be written"),
         ({"scene": ""}, "There is no file"),
-        ({"task-ids": "3"}, "--task-ids chooses from --tasks"),
-        ({"tasks": "tasks.json"}, "belong to one swap, not to --tasks"),
+        ({"task-ids": "3"}, "--task-ids requires --tasks"),
+        ({"tasks": "tasks.json"}, "cannot be combined with --tasks"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
@@ -334,7 +334,7 @@ def test_other_tasks_are_left_out_and_unlabelled_ones_with_a_character_are_not(
     )
     shown = eacps("faceswap", "--tasks", "tasks.json", "--out", "swapped")
     assert shown.code == 0
-    assert "no face swaps: 2 of 3" in shown.err
+    assert "Skipped 2 of 3 tasks" in shown.err
     assert list(report()) == ["task-2"]
     export(task(1, route="edit", prompt="add a hat"))
     assert (
@@ -365,7 +365,7 @@ def test_what_is_done_is_kept_and_what_changed_or_failed_is_done_again(eacps: Ea
     export(task(1, mask="left.png"), task(2, mask="right.png"), task(3, image="late.png"))
     shown = eacps(*command)
     assert shown.code == 0
-    assert "Finished before, and kept: 1 of 3." in shown.err
+    assert "Kept 1 of 3 tasks that are already finished." in shown.err
     assert stamps()["task-1.png"] == before["task-1.png"]
     assert changed("couple.png", "swapped/task-2.png", RIGHT)
     assert set(report()) == {"task-1", "task-2", "task-3"}
@@ -425,7 +425,7 @@ def test_a_folder_whose_files_the_tasks_read_is_refused(eacps: Eacps) -> None:
     content = Path("task-1.png").read_bytes()
     shown = eacps("faceswap", "--tasks", "tasks.json", "--out", ".")
     assert shown.code == 2
-    assert "would be overwritten, but a task reads it" in shown.err
+    assert "is the input of a task and would be overwritten" in shown.err
     assert Path("task-1.png").read_bytes() == content
 
 
@@ -476,7 +476,7 @@ def test_face_models_names_files_licences_and_origins(eacps: Eacps, tmp_path: Pa
         (folder / path.name).write_bytes(path.read_bytes())
     shown = eacps("face-models", "--out", str(folder))
     assert shown.code == 0
-    assert "all 3 files are there" in shown.err
+    assert "all 3 files exist" in shown.err
     assert shown.out.count("Apache-2.0") == 2
     assert shown.out.count("MIT") == 1
     assert "https://github.com/opencv/opencv_zoo" in shown.out

@@ -61,9 +61,9 @@ def test_ids_that_are_no_numbers_are_refused(tmp_path: Path, ids: str) -> None:
     ("content", "words"),
     [
         ('{"image": "a.png"}\n{oops', "line 2 is not JSON"),
-        ("[1, 2]", "Entry 1 is no task"),
-        ("[]", "holds no task"),
-        ("", "holds no task"),
+        ("[1, 2]", "Entry 1 is not a task"),
+        ("[]", "contains no tasks"),
+        ("", "contains no tasks"),
         ('[{"id": 1}, {"id": 1}]', "two tasks named task-1"),
     ],
 )
@@ -97,11 +97,11 @@ def test_one_image_names_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "either one --image"),
-        (("--image", "a.png", "--from-file", "b.json"), "either one --image"),
+        ((), "either --image"),
+        (("--image", "a.png", "--from-file", "b.json"), "either --image"),
         (("--image", "a.png"), "Add --prompt"),
         (("--image", "a.png", "--prompt", "x", "--task-ids", "1"), "--from-file"),
-        (("--from-file", "b.json", "--prompt", "x"), "belong to --image"),
+        (("--from-file", "b.json", "--prompt", "x"), "cannot be combined with --from-file"),
         (("--from-file", "b.json"), "No such file"),
         (("--image", "gone.png", "--prompt", "x"), "There is no file"),
     ],

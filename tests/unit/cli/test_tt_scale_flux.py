@@ -76,11 +76,11 @@ def test_a_published_config_becomes_settings(tmp_path: Path) -> None:
     assert settings.potential == Settings().potential
 
 
-def test_what_a_config_asks_for_in_vain_is_said(tmp_path: Path) -> None:
+def test_unused_keys_are_reported(tmp_path: Path) -> None:
     notes = "\n".join(read_config(config(tmp_path, {**FLUX, "num_prompts": 2})).notes)
-    assert "'gemini' is not used: the scorers of this backend judge" in notes
+    assert "'gemini' is not used: this backend's scorers judge" in notes
     assert "not used: max_new_tokens" in notes
-    assert "1024 is the longer side" in notes
+    assert "1024 is used as the longer side" in notes
     assert "num_prompts" in notes
 
 
@@ -158,10 +158,10 @@ def test_workers_get_the_settings_of_the_file_through_their_environment(
     [
         ("{oops", "config.json is not JSON"),
         ("[1]", "must be a JSON object"),
-        ({"serch_args": {}}, "no key serch_args. Did you mean search_args?"),
-        ({"height": 512}, "no key height. Known: pretrained_model"),
+        ({"serch_args": {}}, "unknown key serch_args. Did you mean search_args?"),
+        ({"height": 512}, "unknown key height. Known: pretrained_model"),
         ({"search_args": 4}, "search_args: it must be a JSON object"),
-        ({"torch_dtype": "int8"}, "torch_dtype: 'int8' is none of fp32"),
+        ({"torch_dtype": "int8"}, "torch_dtype: 'int8' is not one of fp32"),
         ({"search_args": {"search_method": "path-search"}}, "Use random or zero-order, or one"),
         ({"search_args": {"serch_rounds": 2}}, "no parameter 'serch_rounds'. Change search_args."),
         ({"search_args": {**ZERO_ORDER, "threshold": 1.5}}, "threshold is 1.5"),
@@ -170,7 +170,7 @@ def test_workers_get_the_settings_of_the_file_through_their_environment(
             {"verifier_args": {"choice_of_metric": "laion_aesthetic_score"}},
             "Set it to one of: overall_score, accuracy_to_prompt, ",
         ),
-        ({"verifier_args": {"choice_of_metric": ["pf"]}}, "measures choice_of_metric"),
+        ({"verifier_args": {"choice_of_metric": ["pf"]}}, "provides choice_of_metric"),
         ({"verifier_args": {"nam": "qwen"}}, "Did you mean verifier_args.name?"),
         (
             {
@@ -181,13 +181,13 @@ def test_workers_get_the_settings_of_the_file_through_their_environment(
         ),
         ({"pipeline_call_args": {"num_frames": 81}}, "videos are not edited"),
         ({"export_args": {"fps": 15}}, "videos are not edited"),
-        ({"pipeline_call_args": {"height": "tall"}}, "a side is no whole number"),
+        ({"pipeline_call_args": {"height": "tall"}}, "it must be an integer"),
         (
             {"pipeline_call_args": {"num_inference_steps": 1}},
             "config.json: pipeline_call_args.num_inference_steps: Input should be greater",
         ),
         ({"batch_size_for_img_gen": 0}, "config.json: batch_size_for_img_gen: "),
-        ({"prompt": 3}, "prompt: 3 is no text"),
+        ({"prompt": 3}, "prompt: 3 is not a string"),
     ],
 )
 def test_a_wrong_config_is_refused_by_key(tmp_path: Path, content: Any, words: str) -> None:

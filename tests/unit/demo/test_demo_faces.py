@@ -73,4 +73,4 @@ def test_without_faces_the_demo_says_so_in_one_line_and_shows_its_bears(error: E
 
     demo = Demo(Path("label-studio"), Path(), 2, Console(file=shown, width=200), swaps=swaps)
     assert list(demo.wanted()) == ["bear-01.png", "bear-02.png"]
-    assert shown.getvalue() == f"The demo goes on without face swaps: {error}\n"
+    assert shown.getvalue() == f"The demo continues without face swaps: {error}\n"

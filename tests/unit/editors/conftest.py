@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_references() -> Iterator[None]:
-    """The Qwen pipelines enlarge pictures to a million pixels, whatever is asked for."""
+    """The Qwen pipelines always enlarge pictures to a million pixels."""
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit as edit
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as plus
 

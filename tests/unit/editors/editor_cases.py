@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from eacps.domain import EditTask, Noise, Trial
 from eacps.editors import open_editor
 from eacps.editors.diffusers.editor import DiffusersEditor
-from eacps.editors.diffusers.legs import Leg
+from eacps.editors.diffusers.segments import Segment
 from eacps.images import TaskImages
 from eacps.settings import Settings
 
@@ -34,7 +34,7 @@ def tiny_settings(folder: Path, **changes: Any) -> Settings:
 
 @contextmanager
 def memory_for(editor: Any, rows: int) -> Iterator[None]:
-    """A device whose memory holds only so many rows at once."""
+    """A device with memory for only this many rows."""
 
     def refuse(module: Any, args: Any, kwargs: Any) -> None:
         if len(kwargs["hidden_states"]) > rows:
@@ -48,14 +48,14 @@ def memory_for(editor: Any, rows: int) -> Iterator[None]:
 
 
 def opened(settings: Settings) -> DiffusersEditor:
-    """The editor of these settings, as what it is: tests look behind the protocol."""
+    """Open the editor of these settings as a DiffusersEditor, to access its internals."""
     editor = open_editor(settings, "cpu")
     assert isinstance(editor, DiffusersEditor)
     return editor
 
 
 def task(instruction: str = "make the circle green") -> EditTask:
-    """A task whose images are handed over beside it."""
+    """A task whose images are passed separately."""
     return EditTask(image="a", instruction=instruction)
 
 
@@ -79,6 +79,6 @@ def trials(*seeds: int) -> list[Trial]:
     return [Trial(f"c{index}", Noise(seed)) for index, seed in enumerate(seeds)]
 
 
-def legs(*seeds: int) -> list[Leg]:
+def segments(*seeds: int) -> list[Segment]:
     """One whole render per seed."""
-    return [Leg(trial) for trial in trials(*seeds)]
+    return [Segment(trial) for trial in trials(*seeds)]

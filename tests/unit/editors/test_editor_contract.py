@@ -1,4 +1,4 @@
-"""Every family's editor, and the demo's, keep the contract of plug-ins; what breaks it is told."""
+"""The editors of all families and the demo fulfil the contract of plug-ins."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ class Deaf(Good):
 
 
 class Forgetful(Good):
-    """Begins anew, whatever state it is handed."""
+    """Starts from the beginning, even with a state."""
 
     def advance(self, trials: Any, tick: Any = lambda: None, states: Any = None) -> list[Render]:
         return super().advance(trials, tick, None)
 
 
 class Wrong(Good):
-    """What is resumed ends elsewhere."""
+    """Resumed trials end differently."""
 
     def advance(self, trials: Any, tick: Any = lambda: None, states: Any = None) -> list[Render]:
         renders = super().advance(trials, tick, states)
@@ -147,18 +147,18 @@ def test_an_editor_that_cannot_pause_says_so_and_passes() -> None:
     ("editor", "words"),
     [
         (Backwards, "not in the order"),
-        (Grey, "no RGB image"),
-        (Free, "states no cost"),
-        (Alike, "two seeds give one image"),
-        (Still, "the image of its parent"),
+        (Grey, "not an RGB image"),
+        (Free, "is not positive"),
+        (Alike, "two seeds give the same image"),
+        (Still, "the same image as its parent"),
         (Deaf, "nothing can be cancelled"),
-        (Wrong, "ends with another image"),
-        (Forgetful, "in two parts"),
-        (Stateless, "no state to go on from"),
-        (Lucky, "in a batch and alone"),
+        (Wrong, "ends with a different image"),
+        (Forgetful, "paused and resumed render costs"),
+        (Stateless, "has no state"),
+        (Lucky, "between a batch and a single render"),
     ],
 )
-def test_an_editor_that_breaks_the_contract_is_told_how(editor: Any, words: str) -> None:
+def test_an_editor_that_breaks_the_contract_is_reported(editor: Any, words: str) -> None:
     with pytest.raises(ContractError, match=words):
         checked(editor())
 

@@ -15,9 +15,9 @@ from tests.tiny_pipelines import BUILDERS
 from tests.unit.editors.editor_cases import (
     SIDE,
     images,
-    legs,
     opened,
     picture,
+    segments,
     task,
     tiny_settings,
     trials,
@@ -64,8 +64,8 @@ def test_a_seed_in_a_batch_is_the_image_that_the_plain_pipeline_makes(
     name: str, folders: Any, editors: Any
 ) -> None:
     session = editors[name].open(task(), images())
-    session.denoise(legs(8, 9))
-    batched = session.denoise(legs(1, 2, 3)).images
+    session.denoise(segments(8, 9))
+    batched = session.denoise(segments(1, 2, 3)).images
     plain = plain_call(folders[name], name, seed=2)
     assert float((batched[1] - plain).abs().max()) < 1e-4
     assert float((batched[0] - batched[1]).abs().max()) > 0.1, "the seeds must differ visibly"
@@ -74,21 +74,21 @@ def test_a_seed_in_a_batch_is_the_image_that_the_plain_pipeline_makes(
 @every_family
 def test_alone_or_in_a_batch_of_four_a_trial_gives_the_same_image(name: str, editors: Any) -> None:
     session = editors[name].open(task(), images())
-    batch = session.denoise(legs(1, 2, 3, 4)).images
-    alone = session.denoise(legs(3)).images
+    batch = session.denoise(segments(1, 2, 3, 4)).images
+    alone = session.denoise(segments(3)).images
     assert float((batch[2] - alone[0]).abs().max()) < 1e-5
 
 
 @every_family
 def test_two_sessions_agree_to_the_last_bit(name: str, editors: Any) -> None:
     first, second = (editors[name].open(task(), images()) for _ in range(2))
-    assert torch.equal(first.denoise(legs(1, 2)).images, second.denoise(legs(1, 2)).images)
+    assert torch.equal(first.denoise(segments(1, 2)).images, second.denoise(segments(1, 2)).images)
 
 
 @every_family
 def test_the_instruction_matters(name: str, editors: Any) -> None:
     one, other = (
-        editors[name].open(task(words), images()).denoise(legs(1)).images
+        editors[name].open(task(words), images()).denoise(segments(1)).images
         for words in ("make the circle green", "paint everything black")
     )
     assert float((one - other).abs().max()) > 1e-4
@@ -122,7 +122,7 @@ def test_the_cost_is_counted_in_denoiser_passes_per_image(name: str, editors: An
 def test_a_wide_picture_keeps_its_shape(name: str, editors: Any) -> None:
     session = editors[name].open(task(), images((200, 100)))
     (render,) = session.advance(trials(1))
-    shorter = max(SIDE // 2, editors[name].family.shorter_side)
+    shorter = max(SIDE // 2, editors[name].family.min_short_side)
     assert session.inputs.source.size == render.image.size == (shorter * 2, shorter)
 
 
@@ -135,14 +135,14 @@ def test_a_strip_that_the_pipeline_would_refuse_is_refused_in_words(editors: Any
 def test_a_reference_picture_is_seen(name: str, folders: Any, editors: Any) -> None:
     reference = picture().rotate(180)
     session = editors[name].open(task(), TaskImages(picture(), references=(reference,)))
-    seen = session.denoise(legs(2)).images[0]
+    seen = session.denoise(segments(2)).images[0]
     plain = plain_call(folders[name], name, seed=2, image=[picture(), reference])
     assert float((seen - plain).abs().max()) < 1e-4
-    without = editors[name].open(task(), images()).denoise(legs(2)).images[0]
+    without = editors[name].open(task(), images()).denoise(segments(2)).images[0]
     assert float((seen - without).abs().max()) > 1e-4
 
 
-def test_qwen_places_image_tokens_on_a_grid_only_with_the_mend(editors: Any, folders: Any) -> None:
+def test_qwen_places_image_tokens_on_a_grid_only_with_the_fix(editors: Any, folders: Any) -> None:
     plain = DiffusionPipeline.from_pretrained(folders["qwen_edit_plus"])
     mended = editors["qwen_edit_plus"].family.pipe
     words, seen = task().instruction, [picture()]
@@ -163,7 +163,7 @@ def test_at_image_guidance_one_a_third_of_the_passes_is_saved_and_the_image_stay
     plain = plain_call(
         folders["instruct_pix2pix"], "instruct_pix2pix", seed=2, image_guidance_scale=1.0
     )
-    saved = session.denoise(legs(1, 2)).images[1]
+    saved = session.denoise(segments(1, 2)).images[1]
     assert float((saved - plain).abs().max()) < 1e-4
     assert session.advance(trials(1))[0].nfe == 3 * 2
 
@@ -181,5 +181,5 @@ def test_kontext_takes_true_guidance_from_the_pipeline_arguments(folders: Any) -
     plain = plain_call(
         folders["flux_kontext"], "flux_kontext", seed=1, negative_prompt=" ", **changes
     )
-    assert float((session.denoise(legs(1)).images[0] - plain).abs().max()) < 1e-4
+    assert float((session.denoise(segments(1)).images[0] - plain).abs().max()) < 1e-4
     assert session.advance(trials(1))[0].nfe == 3 * 2

@@ -17,7 +17,7 @@ from eacps.editors.diffusers.sizing import working_size
 from eacps.editors.registry import FAMILIES, family_of
 from eacps.errors import EacpsError, SettingsError
 from tests.tiny_pipelines import BUILDERS
-from tests.unit.editors.editor_cases import images, legs, opened, task, tiny_settings, trials
+from tests.unit.editors.editor_cases import images, opened, segments, task, tiny_settings, trials
 
 
 @pytest.fixture
@@ -247,5 +247,5 @@ def test_a_lora_changes_the_image(folders: Any, tmp_path: Path) -> None:
     for lora in (tmp_path, file):
         settings = tiny_settings(folders["qwen_edit_plus"], lora=str(lora))
         changed = opened(settings).open(task(), images())
-        before = plain.open(task(), images()).denoise(legs(1)).images
-        assert float((changed.denoise(legs(1)).images - before).abs().max()) > 1e-3
+        before = plain.open(task(), images()).denoise(segments(1)).images
+        assert float((changed.denoise(segments(1)).images - before).abs().max()) > 1e-3

@@ -12,7 +12,15 @@ from PIL import Image
 
 from eacps.errors import CancelledError
 from eacps.images import TaskImages
-from tests.unit.editors.editor_cases import SIDE, images, legs, memory_for, picture, task, trials
+from tests.unit.editors.editor_cases import (
+    SIDE,
+    images,
+    memory_for,
+    picture,
+    segments,
+    task,
+    trials,
+)
 
 NAME = "flux2_klein"
 pytestmark = pytest.mark.filterwarnings("ignore:You have passed:FutureWarning")
@@ -101,9 +109,9 @@ def test_sessions_of_different_tasks_do_not_mix(editors: Any) -> None:
         editor.open(task(), images()),
         editor.open(task(), TaskImages(picture().rotate(90))),
     )
-    first = one.denoise(legs(1)).images
-    assert not torch.equal(other.denoise(legs(1)).images, first)
-    assert torch.equal(one.denoise(legs(1)).images, first)
+    first = one.denoise(segments(1)).images
+    assert not torch.equal(other.denoise(segments(1)).images, first)
+    assert torch.equal(one.denoise(segments(1)).images, first)
 
 
 def test_the_demo_editor_is_loaded_by_the_class_that_loads_production_pipelines(

@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 
 from eacps.domain import Noise, Trial
 from eacps.editors import open_editor
-from eacps.editors.diffusers.legs import Leg
+from eacps.editors.diffusers.segments import Segment
 from eacps.editors.diffusers.states import State, from_bytes, to_bytes
 from eacps.errors import CancelledError, EditorError
 from eacps.settings import Settings
 from tests.tiny_pipelines import BUILDERS
-from tests.unit.editors.editor_cases import images, legs, memory_for, task, tiny_settings, trials
+from tests.unit.editors.editor_cases import (
+    images,
+    memory_for,
+    segments,
+    task,
+    tiny_settings,
+    trials,
+)
 
 STEPS = 6
 FLOW = "qwen_edit_plus"
@@ -80,10 +87,10 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("name", EVERY)
 def test_survivors_of_a_pruned_batch_end_as_without_the_pause(name: str, paced: Any) -> None:
     session = paced[name].open(task(), images())
-    whole = session.denoise(legs(1, 2, 3, 4)).images
-    paused = session.denoise([replace(leg, stop=2) for leg in legs(1, 2, 3, 4)])
+    whole = session.denoise(segments(1, 2, 3, 4)).images
+    paused = session.denoise([replace(segment, stop=2) for segment in segments(1, 2, 3, 4)])
     survivors = [
-        Leg(trial, state=carried(paused.states[row]))
+        Segment(trial, state=carried(paused.states[row]))
         for row, trial in enumerate(trials(1, 2, 3, 4))
         if row in (1, 3)
     ]
@@ -101,11 +108,14 @@ def test_any_partition_of_the_steps_gives_the_image_of_one_go(
     name: str, stops: set[int], paced: Any
 ) -> None:
     session = paced[name].open(task(), images())
-    whole = session.denoise(legs(5, 6)).images
-    way = legs(5, 6)
+    whole = session.denoise(segments(5, 6)).images
+    way = segments(5, 6)
     for stop in sorted(stops):
-        paused = session.denoise([replace(leg, stop=stop) for leg in way])
-        way = [Leg(leg.trial, None, state) for leg, state in zip(way, paused.states, strict=True)]
+        paused = session.denoise([replace(segment, stop=stop) for segment in way])
+        way = [
+            Segment(segment.trial, None, state)
+            for segment, state in zip(way, paused.states, strict=True)
+        ]
     assert torch.equal(session.denoise(way).images, whole)
 
 
@@ -141,12 +151,12 @@ def test_another_worker_goes_on_from_the_bytes(name: str, folders: Any, paced: A
 def test_a_sampler_that_draws_noise_on_the_way_needs_its_generator(paced: Any) -> None:
     """Otherwise the tests of InstructPix2Pix would prove nothing."""
     session = paced[ANCESTRAL].open(task(), images())
-    whole = session.denoise(legs(1)).images
-    state = session.denoise([replace(legs(1)[0], stop=2)]).states[0]
+    whole = session.denoise(segments(1)).images
+    state = session.denoise([replace(segments(1)[0], stop=2)]).states[0]
     forgetful = replace(state, generator=None)
-    wrong = session.denoise([Leg(trials(1)[0], state=forgetful)]).images
+    wrong = session.denoise([Segment(trials(1)[0], state=forgetful)]).images
     assert float((wrong - whole).abs().max()) > 1e-3
-    assert session.denoise([Leg(trials(1)[0], state=state)]).images.equal(whole)
+    assert session.denoise([Segment(trials(1)[0], state=state)]).images.equal(whole)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +167,9 @@ def test_instruct_pix2pix_resumes_with_other_solvers(
 ) -> None:
     arguments = {"scheduler": {"_class_name": scheduler}, **arguments}
     session = editor_of(folders[ANCESTRAL], pipeline_args=arguments).open(task(), images())
-    whole = session.denoise(legs(1, 2)).images
-    paused = session.denoise([replace(leg, stop=3) for leg in legs(1, 2)])
-    resumed = session.denoise([Leg(trials(1, 2)[1], state=carried(paused.states[1]))]).images
+    whole = session.denoise(segments(1, 2)).images
+    paused = session.denoise([replace(segment, stop=3) for segment in segments(1, 2)])
+    resumed = session.denoise([Segment(trials(1, 2)[1], state=carried(paused.states[1]))]).images
     assert float((resumed - whole[1]).abs().max()) < 1e-5
 
 
@@ -260,7 +270,7 @@ def test_a_cancelled_batch_loses_nothing_that_was_paused_before(ticks: int, pace
     assert same(session.advance(trials(1))[0], whole[0])
 
 
-def test_where_no_state_is_left_the_trial_is_rendered_anew_and_says_so(folders: Any) -> None:
+def test_a_trial_without_a_state_is_rendered_again_and_says_so(folders: Any) -> None:
     editor = editor_of(folders[FLOW], paused_bytes=10_000)
     session = editor.open(task(), images())
     whole = session.advance(trials(1))[0]
@@ -278,12 +288,12 @@ def test_where_no_state_is_left_the_trial_is_rendered_anew_and_says_so(folders: 
     assert elsewhere.advance([second])[0].notes == (), "a trial that never paused"
 
 
-def test_a_step_that_lies_behind_is_rendered_anew_and_says_so(paced: Any) -> None:
+def test_an_earlier_step_is_rendered_again_and_says_so(paced: Any) -> None:
     session = paced[FLOW].open(task(), images())
     early = session.advance(to(2, *trials(1)))[0]
     session.advance(to(4, *trials(1)))
     again = session.advance(to(2, *trials(1)))[0]
-    assert "already paused at step 4" in again.notes[0]
+    assert "was paused at step 4" in again.notes[0]
     assert again.nfe == early.nfe
     assert same(again, early)
     assert again.state == early.state
@@ -371,10 +381,10 @@ def test_states_of_somebody_else_are_refused(paced: Any, folders: Any, paused_st
 def test_in_bfloat16_too_a_batch_goes_on_exactly(folders: Any) -> None:
     for name in (FLOW, ANCESTRAL):
         session = editor_of(folders[name], editor_dtype="bfloat16").open(task(), images())
-        whole = session.denoise(legs(1, 2)).images
-        paused = session.denoise([replace(leg, stop=3) for leg in legs(1, 2)])
+        whole = session.denoise(segments(1, 2)).images
+        paused = session.denoise([replace(segment, stop=3) for segment in segments(1, 2)])
         way = [
-            Leg(trial, state=carried(state))
+            Segment(trial, state=carried(state))
             for trial, state in zip(trials(1, 2), paused.states, strict=True)
         ]
         assert torch.equal(session.denoise(way).images, whole)

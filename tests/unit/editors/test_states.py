@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eacps.editors.diffusers.states import State, StateMemory, from_bytes, to_bytes
+from eacps.editors.diffusers.states import State, StateCache, from_bytes, to_bytes
 from eacps.errors import EditorError
 
 
@@ -48,7 +48,7 @@ def test_a_state_is_read_for_its_owner_only() -> None:
 def test_the_newest_states_that_fit_are_kept_and_no_more(
     limit: int, puts: list[tuple[str, int]]
 ) -> None:
-    memory = StateMemory(limit)
+    memory = StateCache(limit)
     newest: dict[str, int] = {}
     for key, size in puts:
         memory.put(key, bytes(size))
@@ -61,7 +61,7 @@ def test_the_newest_states_that_fit_are_kept_and_no_more(
 
 
 def test_what_was_used_is_kept_longer() -> None:
-    memory = StateMemory(20)
+    memory = StateCache(20)
     memory.put("old", bytes(10))
     memory.put("new", bytes(10))
     memory.get("old")

@@ -322,7 +322,7 @@ def test_weights_that_are_missing_or_changed_are_named(tmp_path: Path) -> None:
     with pytest.raises(FaceError) as error:
         BasicEngine.open(tmp_path)
     assert error.value.code == "model_missing"
-    assert "make face-models" in error.value.hint
+    assert "eacps face-models" in error.value.hint
     for model in MODELS:
         shutil.copy(face_models() / model.name, tmp_path)
     for model in (MESH, RECOGNISER):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from eacps.errors import SettingsError
-from eacps.faces.content_credentials import SOURCE_TYPE, signed, try_out, wanted
+from eacps.faces.content_credentials import SOURCE_TYPE, check_signing, signed, wanted
 from eacps.images import encode_png
 from eacps.settings import Settings, load_settings
 
@@ -113,7 +113,7 @@ def test_a_signed_image_says_what_made_it_and_its_signature_holds(files: Path, p
     assert action["digitalSourceType"] == SOURCE_TYPE
     assert action["softwareAgent"]["name"] == "eacps basic"
     assert manifest["signature_info"]["common_name"] == "Signer"
-    # A throw-away root is on nobody's list; everything else must hold.
+    # The temporary root is not trusted; everything else must be valid.
     problems = {one["code"] for one in told.get("validation_status", [])}
     assert problems <= {"signingCredential.untrusted"}
 
@@ -150,12 +150,12 @@ def test_what_cannot_sign_is_named_and_no_key_is_told(
     files: Path, chain: str, key: str, words: str
 ) -> None:
     with pytest.raises(SettingsError, match=words) as refused:
-        try_out(settings(files, chain, key))
+        check_signing(settings(files, chain, key))
     assert "PRIVATE" not in str(refused.value)
 
 
 def test_a_chain_and_its_key_pass_the_trial(files: Path) -> None:
-    try_out(settings(files))
+    check_signing(settings(files))
 
 
 def test_half_of_the_settings_is_refused_and_none_means_unsigned(files: Path) -> None:

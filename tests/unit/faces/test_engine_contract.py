@@ -1,4 +1,4 @@
-"""Both face engines keep the contract of plug-ins; what breaks it is told."""
+"""Both face engines fulfil the contract of plug-ins, and violations are reported."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ class Wrapped:
     ("changes", "words"),
     [
         ({"name": ""}, "has no name"),
-        ({"models": ["a"]}, "`models` are no tuple"),
-        ({"same_person": 40.0}, "no cosine"),
-        ({"offers": lambda _: None}, "does not answer True or False"),
-        ({"offers": lambda _: False}, "does not offer the plain recipe"),
+        ({"models": ["a"]}, "`models` is not a tuple"),
+        ({"same_person": 40.0}, "not between -1 and 1"),
+        ({"offers": lambda _: None}, "does not return True or False"),
+        ({"offers": lambda _: False}, "does not offer the default recipe"),
         ({"detect": lambda faces: faces[::-1]}, "largest face is not the first"),
         ({"detect": lambda _: []}, "finds no face in the scene"),
-        ({"detect": lambda faces: [one.moved(5000, 0) for one in faces]}, "lies outside"),
+        ({"detect": lambda faces: [one.moved(5000, 0) for one in faces]}, "is outside"),
         ({"described": lambda face: replace(face, embedding=None)}, "has no embedding"),
-        ({"patch": lambda one: replace(one, x=one.x + 5000)}, "reaches beyond"),
-        ({"patch": lambda one: replace(one, alpha=one.alpha * 3)}, "not from 0 to 1"),
+        ({"patch": lambda one: replace(one, x=one.x + 5000)}, "exceeds the scene"),
+        ({"patch": lambda one: replace(one, alpha=one.alpha * 3)}, "not between 0 and 1"),
         ({"patch": lambda one: replace(one, alpha=one.alpha * 0)}, "replaces nothing"),
-        ({"patch": lambda one: replace(one, alpha=one.alpha[1:])}, "not of its pixels' size"),
-        ({"patch": lambda one: replace(one, pixels=one.pixels / 255)}, "8 bit"),
+        ({"patch": lambda one: replace(one, alpha=one.alpha[1:])}, "differ in size"),
+        ({"patch": lambda one: replace(one, pixels=one.pixels / 255)}, "8-bit"),
     ],
 )
-def test_an_engine_that_breaks_the_contract_is_told_how(
+def test_an_engine_that_breaks_the_contract_is_reported(
     changes: dict[str, Any], words: str, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapped: Any = Wrapped(engine, **changes)

@@ -10,7 +10,7 @@ import pytest
 
 from eacps.faces.insightface.crop_blend import matched, soft_mask
 from eacps.faces.insightface.crop_occlusion import occlusion
-from eacps.faces.insightface.crops import alignment, bounds_of, cut, put_back
+from eacps.faces.insightface.crops import alignment, bounds_of, cut, paste_back
 from eacps.faces.protocol import Field, Pixels
 
 ASTRONAUT = [[200.1, 101.8], [247.2, 102.6], [220.3, 124.7], [198.9, 143.2], [239.8, 143.9]]
@@ -53,7 +53,7 @@ def test_a_crop_put_back_is_the_scene_again(
 ) -> None:
     matrix = alignment(points, side)
     bounds = bounds_of(matrix, side, portrait)
-    back = put_back(cut(portrait, matrix, side), matrix, bounds)
+    back = paste_back(cut(portrait, matrix, side), matrix, bounds)
     there = portrait[bounds.top : bounds.bottom, bounds.left : bounds.right]
     difference = np.abs(back.astype(int) - there)[20:-20, 20:-20]
     assert difference.mean() < most

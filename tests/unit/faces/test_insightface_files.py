@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(built: Path, tmp_path: Path) -> Path:
-    """Complete files of its own for a test to break."""
+    """A complete set of files for a test to break."""
     return Path(shutil.copytree(built, tmp_path / "insightface"))
 
 
@@ -232,12 +232,12 @@ def test_a_look_at_the_files_imports_no_library(root: Path) -> None:
     assert printed.strip() == "[]"
 
 
-def test_boosted_crops_are_put_together_as_they_were_taken_apart() -> None:
-    from eacps.faces.insightface.pixel_boost import put_together, taken_apart
+def test_boosted_crops_are_joined_as_they_were_split() -> None:
+    from eacps.faces.insightface.pixel_boost import join_tiles, split_tiles
 
     for side in (128, 256, 512, 1024):
         crop = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        assert (put_together(taken_apart(crop)) == crop).all()
+        assert (join_tiles(split_tiles(crop)) == crop).all()
 
 
 def test_a_swapper_that_changes_nothing_loses_nothing_at_any_boost(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who is meant, what becomes of the scene, and what a reviewer is told."""
+"""Selection of faces, the swapped scene, and notes for reviewers."""
 
 from __future__ import annotations
 

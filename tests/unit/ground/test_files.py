@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eacps.files import file_hash, replaced_folder, write_whole
+from eacps.files import file_hash, replaced_folder, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_is_written_and_written_over_and_nothing_lies_beside_it(tmp_path: Path) -> None:
     for content in (b"first", b"second, and longer", b""):
-        write_whole(tmp_path / "file", content)
+        write_atomically(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert names(tmp_path) == ["file"]
 
@@ -26,7 +26,7 @@ def test_a_file_is_written_and_written_over_and_nothing_lies_beside_it(tmp_path:
 def test_many_writers_of_one_file_leave_what_one_of_them_wrote(tmp_path: Path) -> None:
     contents = [bytes([number]) * 200_000 for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda content: write_whole(tmp_path / "file", content), contents))
+        list(pool.map(lambda content: write_atomically(tmp_path / "file", content), contents))
     assert (tmp_path / "file").read_bytes() in contents
     assert names(tmp_path) == ["file"]
 
@@ -38,11 +38,11 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    write_whole(tmp_path / "file", b"before")
+    write_atomically(tmp_path / "file", b"before")
     owner: object = os if broken == "fsync" else Path
     monkeypatch.setattr(owner, broken, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "file", b"after")
+        write_atomically(tmp_path / "file", b"after")
     assert (tmp_path / "file").read_bytes() == b"before"
     assert names(tmp_path) == ["file"]
 
@@ -58,7 +58,7 @@ def test_file_and_folder_are_on_the_disk_before_the_write_counts(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(tmp_path / "file", b"content")
+    write_atomically(tmp_path / "file", b"content")
     assert synced == [False, True]
 
 
@@ -69,14 +69,14 @@ def test_a_folder_that_cannot_be_synced_does_not_lose_the_file(
         raise PermissionError
 
     monkeypatch.setattr("eacps.files.os.open", refused)
-    write_whole(tmp_path / "file", b"content")
+    write_atomically(tmp_path / "file", b"content")
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        write_whole(tmp_path / "file", b"content")
+        write_atomically(tmp_path / "file", b"content")
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
@@ -84,13 +84,13 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
 
 def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
     longest = tmp_path / ("n" * 255)
-    write_whole(longest, b"content")
+    write_atomically(longest, b"content")
     assert longest.read_bytes() == b"content"
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_whole(tmp_path / "missing" / "file", b"content")
+        write_atomically(tmp_path / "missing" / "file", b"content")
 
 
 def test_a_filled_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
@@ -128,5 +128,5 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
 
 
 def test_a_file_is_known_by_its_sha256(tmp_path: Path) -> None:
-    write_whole(tmp_path / "file", b"content")
+    write_atomically(tmp_path / "file", b"content")
     assert file_hash(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()

@@ -1,4 +1,4 @@
-"""Hostile image files: each is either mended or refused with a sentence that helps."""
+"""Untrusted image files are either decoded or refused with a helpful message."""
 
 from __future__ import annotations
 

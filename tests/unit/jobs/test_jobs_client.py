@@ -1,4 +1,4 @@
-"""The queue as web and command line see it, on a real database, with nobody working on it."""
+"""The job client on a real database, without workers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from eacps.errors import EacpsError, SettingsError
 from eacps.jobs.beats import Reaper
 from eacps.jobs.codec import JsonSerializer, RecordedError, refuse_pickle
 from eacps.jobs.database import database_url
-from eacps.jobs.launch import process_name, sole_owner
+from eacps.jobs.launch import process_lock, process_name
 from eacps.jobs.orchestrator import failure_of, pauses, require_own_code
 from eacps.settings import Settings
 
@@ -108,7 +108,7 @@ path = next(pathlib.Path({str(tmp_path / "locks")!r}).glob("*.lock"))
 file = path.open("w")
 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 """
-    with sole_owner(settings, name):
+    with process_lock(settings, name):
         held = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     free = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert b"BlockingIOError" in held.stderr

@@ -67,5 +67,5 @@ def test_workers_share_the_cores_unless_the_threads_are_set(
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_starts() -> None:
-    with pytest.raises(SettingsError, match="There is no device 'gpu'"):
+    with pytest.raises(SettingsError, match="Unknown device 'gpu'"):
         work_processes(settings_for("gpu"))

@@ -11,7 +11,7 @@ import pytest
 
 from eacps.errors import FetchError
 from eacps.labelstudio.client import LabelStudioClient
-from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioStumbledError
+from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioRequestFailedError
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.network import is_public, parse_address
 from eacps.settings import Settings
@@ -205,12 +205,12 @@ def test_label_studio_failing_at_one_image_is_told_from_being_down(site: Site) -
     site.pages["/data/upload/deleted.png"] = body(b"", 500)
     site.pages["/api/current-user/whoami"] = body(b"{}")
     fetcher = make(label_studio_url=f"http://{site.netloc}")
-    with pytest.raises(LabelStudioStumbledError, match="upload it again"):
+    with pytest.raises(LabelStudioRequestFailedError, match="upload it again"):
         fetcher.fetch("/data/upload/deleted.png")
     site.pages["/api/current-user/whoami"] = body(b"", 500)
     with pytest.raises(LabelStudioDownError) as caught:
         fetcher.fetch("/data/upload/deleted.png")
-    assert not isinstance(caught.value, LabelStudioStumbledError)
+    assert not isinstance(caught.value, LabelStudioRequestFailedError)
 
 
 def test_a_redirect_to_nonsense_is_refused(site: Site) -> None:

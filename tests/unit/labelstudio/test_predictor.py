@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eacps.domain import Failure, SearchResult
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import origin_of, read_origin
-from eacps.labelstudio.web.predictor import tasks_created, tasks_in
+from eacps.labelstudio.web.predictor import predict_tasks, tasks_created
 from eacps.settings import Settings
 from tests.unit.labelstudio.support import FIXTURES, Queue, make_result
 
@@ -38,7 +38,7 @@ ANYTHING = st.recursive(
 
 def ask(settings: Settings, queue: Queue, *tasks: Any, **more: Any) -> list[dict[str, Any]]:
     arguments = {"label_config": "", "project": "2.1700000000", "context": None} | more
-    return tasks_in(list(tasks), settings=settings, client=queue, **arguments)
+    return predict_tasks(list(tasks), settings=settings, client=queue, **arguments)
 
 
 def enriched(settings: Settings, result: SearchResult) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def test_no_request_makes_it_raise(
 
 @pytest.mark.parametrize("tasks", [None, 3, "x", {}])
 def test_tasks_that_are_no_list_are_no_tasks(settings: Settings, queue: Queue, tasks: Any) -> None:
-    answer = tasks_in(tasks, "", 1, context=None, settings=settings, client=queue)
+    answer = predict_tasks(tasks, "", 1, context=None, settings=settings, client=queue)
     assert answer == []
 
 

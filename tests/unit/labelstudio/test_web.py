@@ -102,19 +102,19 @@ def test_a_malformed_body_is_answered_with_a_sentence(
 ) -> None:
     answer = web.post(path, data=body)
     assert answer.status_code == 400
-    assert answer.get_json()["error"]["message"] == "The request's body must be a JSON object."
+    assert answer.get_json()["error"]["message"] == "The request body must be a JSON object."
 
 
 @pytest.mark.parametrize(
-    "trouble", [InvalidChunkSize(b"ZZ"), NoMoreData(), BlockingIOError(11, "stalled")]
+    "broken", [InvalidChunkSize(b"ZZ"), NoMoreData(), BlockingIOError(11, "stalled")]
 )
-def test_a_body_that_breaks_off_is_the_clients_fault(web: FlaskClient, trouble: Exception) -> None:
+def test_a_body_that_breaks_off_is_the_clients_fault(web: FlaskClient, broken: Exception) -> None:
     class Body(io.RawIOBase):
         def readable(self) -> bool:
             return True
 
         def readinto(self, _: Any) -> int:
-            raise trouble
+            raise broken
 
     stream = {"wsgi.input": Body(), "wsgi.input_terminated": True}
     answer = web.post("/predict", environ_overrides=stream)
@@ -224,7 +224,7 @@ def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path
 
     facts, page = status(tmp_path / "nowhere")
     assert facts["engine"] == ""
-    assert "make face-models" in facts["problem"]
+    assert "eacps face-models" in facts["problem"]
     assert "faces: <b>no engine</b>" in page
     for model in MODELS:
         (tmp_path / model.name).touch()
@@ -253,7 +253,7 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
         }
     )
     assert "<script" not in page
-    for shown in ("best 0.812", "9 of 8", "width:100%", "0 of ?", "heard from 2 s ago"):
+    for shown in ("best 0.812", "9 of 8", "width:100%", "0 of ?", "last heartbeat 2 s ago"):
         assert shown in page
 
 

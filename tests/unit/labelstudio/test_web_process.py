@@ -15,7 +15,7 @@ import pytest
 
 from eacps import plugins
 from eacps.errors import SettingsError
-from eacps.labelstudio.web.process import refuse_taken_port, web_server
+from eacps.labelstudio.web.process import require_free_port, web_server
 from eacps.settings import Settings
 from tests.installed import install
 
@@ -39,8 +39,8 @@ def test_a_taken_port_is_refused_and_a_free_one_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(_env_file=None, port=taken.getsockname()[1])
         with pytest.raises(SettingsError, match="EACPS_PORT"):
-            refuse_taken_port(settings)
-    refuse_taken_port(settings)
+            require_free_port(settings)
+    require_free_port(settings)
 
 
 ASKED = """

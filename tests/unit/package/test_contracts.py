@@ -1,5 +1,5 @@
 """The checks for plug-ins, run over everything built in that judges; and each refuses what breaks
-its contract. Editors, face engines and strategies are checked beside their own tests."""
+its contract. Editors, face engines and strategies are checked in their own tests."""
 
 from __future__ import annotations
 
@@ -131,27 +131,27 @@ def test_a_scorer_of_ones_own_passes(scorer: type) -> None:
 @pytest.mark.parametrize(
     ("scorer", "words"),
     [
-        (Undeclared, "measures 'red', which its `ranges` do not have"),
-        (Ranges, "is no MetricRange"),
+        (Undeclared, "returns 'red', which is not in its `ranges`"),
+        (Ranges, "is not a MetricRange"),
         (Short, "4 images gave 2 answers"),
-        (NotANumber, "no finite number: nan"),
-        (Text, "no finite number: 'very'"),
-        (Relative, "among others, and .* alone"),
-        (Drawing, "changes the images"),
-        (NeverEmpty, "do not give an empty list"),
-        (OneSided, "depends on their order"),
-        (Unlike, "not like itself"),
-        (Ragged, "is no square"),
-        (Wordless, "a reason is not a text"),
+        (NotANumber, "not a finite number: nan"),
+        (Text, "not a finite number: 'very'"),
+        (Relative, "in a batch, but .* alone"),
+        (Drawing, "changes its input images"),
+        (NeverEmpty, "not an empty list"),
+        (OneSided, "not symmetric"),
+        (Unlike, "to itself is not 1"),
+        (Ragged, "not a square matrix"),
+        (Wordless, "a reason is not a string"),
     ],
 )
-def test_a_scorer_that_breaks_the_contract_is_told_how(scorer: type, words: str) -> None:
+def test_a_scorer_that_breaks_the_contract_is_reported(scorer: type, words: str) -> None:
     with pytest.raises(ContractError, match=words):
         check_scorer(f"{__name__}:{scorer.__name__}", Settings(_env_file=None))
 
 
 class Judge:
-    """A verifier that is as it should be, and likes red."""
+    """A verifier that keeps the contract and likes red."""
 
     ranges: Mapping[str, MetricRange] = {"satisfied": MetricRange(worst=0, best=1)}
 
@@ -199,13 +199,13 @@ def test_a_judge_that_samples_its_answers_is_not_asked_to_repeat_them() -> None:
 @pytest.mark.parametrize(
     ("verifier", "words"),
     [
-        (Moody, "among others, and .* alone"),
-        (Voiceless, "a reason is not a text"),
+        (Moody, "in a batch, but .* alone"),
+        (Voiceless, "a reason is not a string"),
         (Numeric, "instead of a Preference"),
         (Certain, "instead of a Preference"),
     ],
 )
-def test_a_verifier_that_breaks_the_contract_is_told_how(verifier: type, words: str) -> None:
+def test_a_verifier_that_breaks_the_contract_is_reported(verifier: type, words: str) -> None:
     with pytest.raises(ContractError, match=words):
         check_verifier(f"{__name__}:{verifier.__name__}", Settings(_env_file=None))
 

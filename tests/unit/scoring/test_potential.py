@@ -30,7 +30,7 @@ def of(**changes: Any) -> Potential:
 
 
 def value(potential: Potential, raw: Mapping[str, float]) -> float:
-    """What it says where there is something to go by."""
+    """The potential if there are metrics."""
     found = potential.judge(raw).value
     assert found is not None
     return found

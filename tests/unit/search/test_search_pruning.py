@@ -11,7 +11,7 @@ import pytest
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
 from eacps.search import Strategy, best, create, finished
 from eacps.search.gain import expected_gain
-from eacps.testing.strategies import Played, play
+from eacps.testing.strategies import FinishedSearch, play
 
 FAILURE = Failure("editor_failed", "out of memory")
 PASSED = {"satisfied": 0.9, "preserved": 0.95, "intact": 1.0}
@@ -39,7 +39,7 @@ def without(*failed: tuple[str, int | None]) -> Callable[[Trial], Outcome]:
     return judge
 
 
-def asked(done: Played) -> Asks:
+def asked(done: FinishedSearch) -> Asks:
     return [[(o.trial.id, o.trial.to_step) for o in outcomes] for outcomes in done.rounds]
 
 
@@ -229,7 +229,7 @@ def test_ade_cot_drops_near_duplicates_of_better_previews() -> None:
     plan = ade_cot(difficulty=False, n=4, early_keep=1.0, late_keep=1.0)
     alike = {"c4": {"nearest_similarity": 0.99}, "c2": {"nearest_similarity": 0.99}}
     done = play(plan, scored({**alike, "c3": {"nearest_similarity": 0.5}}))
-    # c4 is the best preview, so it is no duplicate of a better one.
+    # c4 is the best preview, so it is not a duplicate of a better one.
     assert asked(done)[1] == [("c4", 7), ("c3", 7), ("c1", 7)]
     assert done.notes[0] == "Left out as near-duplicates of better previews: c2."
 

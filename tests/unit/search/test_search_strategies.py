@@ -298,7 +298,7 @@ class Changing(Halving):
 
 
 class Trusting(BestOfN):
-    """Accepts whatever it is told."""
+    """Accepts any outcome."""
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -326,20 +326,20 @@ class InOrder(BestOfN):
     ("strategy", "words"),
     [
         (Endless, "does not end"),
-        (Random, "two equal searches differ"),
+        (Random, "two searches with the same inputs differ"),
         (Seedless, "another seed starts with the same noise"),
         (Quitting, "began 1 of 8 trials"),
         (Silent, "without a note"),
-        (Spending, "began 9 trials, of a budget of 8"),
-        (Repeating, "two trials have one noise"),
+        (Spending, "began 9 trials, but its budget is 8"),
+        (Repeating, "two trials have the same noise"),
         (Renaming, "not named c1, c2"),
-        (Adopting, "is not its parent's, moved once"),
-        (Changing, "not the same trial when it is carried on"),
-        (Trusting, "raises no AskTellError"),
-        (InOrder, "in another order"),
+        (Adopting, "is not its parent's noise with one more move"),
+        (Changing, "changes when it is continued"),
+        (Trusting, "does not raise AskTellError"),
+        (InOrder, "depend on the order"),
     ],
 )
-def test_a_strategy_that_breaks_the_contract_is_told_how(
+def test_a_strategy_that_breaks_the_contract_is_reported(
     strategy: type, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eacps.testing.strategies.ENDLESS", 50)

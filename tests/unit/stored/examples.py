@@ -24,7 +24,7 @@ from eacps.domain import (
     Trial,
     to_json,
 )
-from eacps.editors.diffusers.states import State, first_owner_of, owner_of, to_bytes
+from eacps.editors.diffusers.states import State, owner_of, owner_of_0_1, to_bytes
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
@@ -48,7 +48,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def origin() -> Origin:
-    """A task of Label Studio, with a region that somebody drew."""
+    """A task of Label Studio with a drawn region."""
     rectangle = {
         "type": "rectanglelabels",
         "original_width": 640,
@@ -180,7 +180,7 @@ def failed_task_data() -> dict[str, Any]:
 
 
 def identities() -> dict[str, str]:
-    """Names that stand for content: whoever computes them anew must get the same ones."""
+    """Hashes of content, which must not change."""
     chosen = {
         "default": settings(),
         "eacps 8/3/4": settings(strategy="eacps", strategy_params={"k": 8, "m": 3, "k_local": 4}),
@@ -247,4 +247,4 @@ def run_report(folder: Path) -> Mapping[str, Any]:
 def state_owners() -> list[str]:
     """Whose a paused render may be: as it is named now, and as 0.1 named it."""
     trial = Trial("c3", Noise(13, (Move(0.4, 99),)), to_step=4, instruction_suffix="more red")
-    return [name(edit_task(), settings(), trial) for name in (owner_of, first_owner_of)]
+    return [name(edit_task(), settings(), trial) for name in (owner_of, owner_of_0_1)]

@@ -1,4 +1,4 @@
-"""The world: procedural 64 px teddy bears, edits of them, and instructions in words."""
+"""Procedural 64 px teddy bears, edits of them, and their instructions."""
 
 from eacps.demo.bears.canvas import SIZE
 from eacps.demo.bears.drawing import render

@@ -1,4 +1,4 @@
-"""The five backgrounds; each reads its details from the background's own seed."""
+"""The five backgrounds, whose details depend on the background's seed."""
 
 from __future__ import annotations
 

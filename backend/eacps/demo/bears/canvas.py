@@ -1,4 +1,4 @@
-"""A supersampled canvas with its own origin and scale, and a few shades of a colour."""
+"""A supersampled canvas with an origin and a scale, and shades of colours."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Point = tuple[float, float]
 
 
 def darker(colour: Rgb, factor: float) -> Rgb:
-    """The colour times a factor."""
+    """The colour multiplied by a factor."""
     red, green, blue = (int(max(0, min(255, channel * factor))) for channel in colour)
     return red, green, blue
 
 
 def lighter(colour: Rgb, share: float) -> Rgb:
-    """The colour moved a share of the way to white."""
+    """The colour blended with white."""
     red, green, blue = (int(channel + (255 - channel) * share) for channel in colour)
     return red, green, blue
 
@@ -41,12 +41,12 @@ class Canvas:
 
     @classmethod
     def blank(cls) -> Canvas:
-        """An empty picture of the domain's size."""
+        """An empty canvas."""
         image = Image.new("RGB", (SIZE * SUPERSAMPLING, SIZE * SUPERSAMPLING))
         return cls(image, ImageDraw.Draw(image))
 
     def placed(self, x: float, y: float, scale: float) -> Canvas:
-        """The same picture seen from another origin."""
+        """The same canvas with another origin and scale."""
         return replace(self, x=x, y=y, scale=scale)
 
     def finished(self) -> Image.Image:

@@ -1,4 +1,4 @@
-"""From a scene to a 64 x 64 picture, back to front."""
+"""Draws a scene as a 64 x 64 picture, from back to front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The things that a bear may wear or hold, each drawn around the bear's own origin."""
+"""The things that a bear may wear or hold, drawn relative to the bear's origin."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BLACK: Final = 1 + ITEM_COLOURS.index("black")
 
 
 def draw_hand_item(canvas: Canvas, item: Item, hand: Point) -> None:
-    """What the bear holds; it lies behind the bear."""
+    """Draw what the bear holds, which is behind the bear."""
     HAND_PAINTERS[KINDS["hand"][item.kind]](canvas, item, hand)
 
 
 def draw_neck_item(canvas: Canvas, item: Item) -> None:
-    """What the bear wears around its neck."""
+    """Draw what the bear wears around its neck."""
     NECK_PAINTERS[KINDS["neck"][item.kind]](canvas, item)
 
 
 def draw_hat(canvas: Canvas, item: Item, tilt: float) -> None:
-    """What the bear wears on its head."""
+    """Draw what the bear wears on its head."""
     x = tilt * 0.5 + 3 * (item.size - 0.5)
     lean = 2.5 * (item.detail - 0.5)
     HAT_PAINTERS[KINDS["hat"][item.kind]](canvas, item, x, lean)
@@ -86,7 +86,7 @@ def _bow_tie(canvas: Canvas, item: Item) -> None:
 
 
 def draw_sunglasses(canvas: Canvas, item: Item) -> None:
-    """Round or square sunglasses over the eyes."""
+    """Draw round or square sunglasses."""
     radius = 3.3 + 0.7 * item.size
     frame = (90, 90, 100) if item.colour == BLACK else darker(item.rgb, 0.55)
     canvas.line((-12, EYES - 1), (12, EYES - 1), 1.3, frame)

@@ -1,4 +1,4 @@
-"""The instruction grammar: from an edit to a sentence, and from a sentence to what it asks for."""
+"""The grammar of instructions: describes edits as sentences, and parses sentences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eacps.demo.bears.scene import (
 )
 
 Requirement = Mapping[str, int]
-"""Field -> the value that the edited picture must show."""
+"""The value that each field must have after the edit."""
 
 BODY_PHRASES: Final = (
     "make the bear {}",
@@ -37,14 +37,14 @@ JOINT: Final = " and "
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A sentence and the field values that it asks for."""
+    """A sentence and the field values that it requires."""
 
     text: str
     required: Requirement
 
 
 def add_phrases(slot: str) -> tuple[str, str, str]:
-    """The ways to ask for an item in a slot."""
+    """Phrases for adding an item to a slot."""
     third = "let the bear hold {}" if slot == "hand" else "put {} on the bear"
     return "add {}", "give the bear {}", third
 
@@ -84,19 +84,19 @@ def _clause(
 
 
 def removal(slot: str, kind: int, random: Random) -> Instruction:
-    """A clause that asks for an empty slot."""
+    """A clause that removes an item."""
     text = random.choice(REMOVE_PHRASES).format(KINDS[slot][kind])
     return Instruction(text, {f"{slot}_kind": NONE})
 
 
 def recolouring(slot: str, kind: int, colour: int, random: Random) -> Instruction:
-    """A clause that asks for another colour of the item that is there."""
+    """A clause that changes the colour of an item."""
     text = random.choice(RECOLOUR_PHRASES).format(KINDS[slot][kind], ITEM_COLOURS[colour - 1])
     return Instruction(text, {f"{slot}_kind": kind, f"{slot}_colour": colour})
 
 
 def addition(slot: str, kind: int, colour: int | None, random: Random) -> Instruction:
-    """A clause that asks for a new item, of any colour where none is given."""
+    """A clause that adds an item, of any colour if none is given."""
     name, required = KINDS[slot][kind], {f"{slot}_kind": kind}
     if colour is not None:
         name = f"{ITEM_COLOURS[colour - 1]} {name}"
@@ -106,18 +106,18 @@ def addition(slot: str, kind: int, colour: int | None, random: Random) -> Instru
 
 
 def parse(text: str) -> Requirement:
-    """What a sentence of the grammar asks for; ValueError names the clause that is not one."""
+    """Parse a sentence; raises ValueError for a clause outside of the grammar."""
     required: dict[str, int] = {}
     for clause in text.split(JOINT):
         if clause not in phrases():
-            raise ValueError(f"{clause!r} is no clause of the bear grammar")
+            raise ValueError(f"{clause!r} is not a clause of the bear grammar")
         required.update(phrases()[clause])
     return required
 
 
 @cache
 def phrases() -> Mapping[str, Requirement]:
-    """Every clause of the grammar with what it asks for."""
+    """All clauses of the grammar with their requirements."""
     return MappingProxyType({text: required for part in PARTS for text, required in _all(part)})
 
 

@@ -1,7 +1,7 @@
-"""What a bear scene is made of, and how one is drawn at random or edited.
+"""Bear scenes, and generating and editing them randomly.
 
-The order in which the random source is read is part of the contract: the shipped weights were
-trained on exactly these scenes, so a change here asks for new weights.
+Do not change the order in which random numbers are drawn: the shipped weights were trained on
+exactly these scenes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIELDS: Final = (
     "background",
     *(f"{slot}_{what}" for slot in SLOTS for what in ("kind", "colour")),
 )
-"""The attribute vector; an item's colour is 0 where there is no item, else 1 + its index."""
+"""The attribute vector; the colour of an item is 1 + its index, or 0 without an item."""
 
 FIELD_SIZES: Final = (
     len(BODY_COLOURS),
@@ -71,7 +71,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is in a slot: kind, colour, exact shade, and four numbers that vary its shape."""
+    """The content of a slot: kind, colour, exact shade, and four numbers that vary its shape."""
 
     kind: int
     colour: int
@@ -84,7 +84,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the bear stands and how it holds itself."""
+    """The position and the pose of the bear."""
 
     x: float
     y: float
@@ -98,7 +98,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture, exactly."""
+    """A complete description of a picture."""
 
     body: Body
     background: Background
@@ -106,7 +106,7 @@ class Scene:
     items: Mapping[str, Item]
 
     def state(self, part: str) -> tuple[int, int]:
-        """Kind and colour of a part; what an edit of that part changes."""
+        """The kind and colour of a part, which edits change."""
         if part == "body":
             return self.body.kind, 0
         if part == "background":
@@ -231,7 +231,7 @@ def _random_part(random: Random) -> str:
 
 
 def random_edit(scene: Scene, random: Random, operations: int | None = None) -> Scene:
-    """The scene with one or more parts changed; everything else stays as it is, to the pixel."""
+    """Change one or more parts of a scene; all other pixels remain the same."""
     count = operations or (2 if random.random() < 0.25 else 1)
     edited, done = scene, set[str]()
     while len(done) < count:

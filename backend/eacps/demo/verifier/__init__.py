@@ -1,1 +1,1 @@
-"""The verifier that knows the demo's bears."""
+"""The verifier for the demo's bears."""

@@ -1,4 +1,4 @@
-"""A verifier's folder: config, weights and tokenizer, read as the untrusted files that they are."""
+"""Loads a verifier's config, weights and tokenizer, which are untrusted files."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class LoadedVerifier:
         instruction: str,
         progress: Sequence[float] = (),
     ) -> list[list[float]]:
-        """Satisfied, preserved and intact of every edit; `progress` is empty where it is not
-        known."""
+        """The probabilities of satisfied, preserved and intact per edit; `progress` is empty if
+        it is unknown."""
         import torch
 
         shape, count = self._network.shape, len(edited)
-        with self._lock:  # A fast tokenizer is changed by padding, and refuses two threads at once.
+        with self._lock:  # Padding changes the state of a fast tokenizer, which is not thread-safe.
             row = self._tokenizer(
                 instruction, padding="max_length", max_length=shape.context, truncation=True
             )
@@ -67,11 +67,11 @@ class LoadedVerifier:
 
 @lru_cache(maxsize=2)
 def loaded_verifier(name: str, device: str) -> LoadedVerifier:
-    """The verifier of EACPS_VERIFIER, loaded once per device."""
+    """Load the verifier of EACPS_VERIFIER, once per device."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise ScoringError(
-            f"EACPS_VERIFIER names a folder that is not there: {name!r}.", hint=_HINT
+            f"EACPS_VERIFIER names a folder that does not exist: {name!r}.", hint=_HINT
         )
     verify_manifest(folder)
     for needed in (CONFIG, WEIGHTS, TOKENIZER):
@@ -84,7 +84,7 @@ def loaded_verifier(name: str, device: str) -> LoadedVerifier:
 
 
 def save_verifier(network: VerifierNetwork, folder: Path) -> None:
-    """Write config and weights, these in half precision; the tokenizer's files come beside."""
+    """Write the config, and the weights in half precision."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _network(folder: Path) -> VerifierNetwork:
             hint=_HINT,
         ) from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):
-        raise ScoringError(f"{folder / WEIGHTS} hold numbers that are not finite.", hint=_HINT)
+        raise ScoringError(f"{folder / WEIGHTS} contain numbers that are not finite.", hint=_HINT)
     return network.eval()
 
 
@@ -151,7 +151,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
 
 
 def _pixels(images: Sequence[Image.Image], size: int) -> torch.Tensor:
-    """Images, squashed to the network's size, as [N, 3, size, size] in -1..1."""
+    """Images resized to the network's size, as [N, 3, size, size] in -1..1."""
     import numpy
     import torch
 
@@ -160,7 +160,7 @@ def _pixels(images: Sequence[Image.Image], size: int) -> torch.Tensor:
 
 
 def _squashed(image: Image.Image, size: int) -> Image.Image:
-    # A box average keeps what a larger copy of a small picture shows; up, there is none to take.
+    # Shrinking with a box filter restores an enlarged small picture.
     larger = min(image.size) >= size
     resample = Image.Resampling.BOX if larger else Image.Resampling.BICUBIC
     return image.convert("RGB").resize((size, size), resample)

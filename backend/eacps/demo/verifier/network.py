@@ -1,8 +1,8 @@
 """The verifier's network: source, edited image and instruction in, three logits out.
 
-It reads traits from both images, and from the instruction which traits are asked for and which may
-change; what it compares is what was read with what was meant. A second look at how the images
-differ sees what traits cannot say: paint where none belongs, and how far a preview will get.
+One branch reads traits from both images, and from the instruction the requested traits and those
+that may change, and compares them. Another branch looks at the difference of the images, to detect
+what traits cannot express, such as artifacts, and to predict how a preview will develop.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ UNLIKELY: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class VerifierShape:
-    """Everything that a verifier's `config.json` says about its network."""
+    """The network's configuration in a verifier's `config.json`."""
 
     image_size: int
     vocabulary: int
     context: int
     text_width: int
     traits: tuple[int, ...]
-    """How many values each trait of an image can take."""
+    """The number of values of each trait of an image."""
     trait_widths: tuple[int, int, int, int]
     trait_hidden: int
     change_widths: tuple[int, int, int]
@@ -40,7 +40,7 @@ class VerifierShape:
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> VerifierShape:
-        """From JSON; ValueError or TypeError says what is wrong with it."""
+        """Parse JSON; raises ValueError or TypeError."""
         lists = ("traits", "trait_widths", "change_widths")
         shape = cls(**{**content, **{name: tuple(content.get(name, ())) for name in lists}})
         widths = (*shape.trait_widths, *shape.change_widths)
@@ -57,12 +57,12 @@ class VerifierShape:
         return shape
 
     def as_json(self) -> dict[str, Any]:
-        """The same as a JSON object."""
+        """The configuration as a JSON object."""
         return asdict(self)
 
 
 class TraitReader(nn.Module):
-    """Reads what an image shows: one softmax per trait."""
+    """Classifies the traits of an image, with one softmax per trait."""
 
     def __init__(self, traits: tuple[int, ...], widths: tuple[int, ...], hidden: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class TraitReader(nn.Module):
 
 
 class InstructionReader(nn.Module):
-    """Token ids to logits: which values are asked for, and which traits may change."""
+    """Predicts from token ids which values are requested and which traits may change."""
 
     def __init__(self, shape: VerifierShape) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class InstructionReader(nn.Module):
         self.free = nn.Linear(2 * width, len(shape.traits))
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [N, all values] of being asked for, [N, traits] of being free to change."""
+        """Logits [N, all values] of requested values, [N, traits] of traits that may change."""
         words = self.embedding(ids).transpose(1, 2)
         words = words + functional.silu(self.near(words))
         words = words + functional.silu(self.far(words))
@@ -106,7 +106,7 @@ class InstructionReader(nn.Module):
 
 
 class _Steered(nn.Module):
-    """A convolution whose normalised channels are scaled and shifted by the condition."""
+    """A convolution with conditional scale and shift of its normalised channels (FiLM)."""
 
     def __init__(self, before: int, after: int, condition: int, stride: int) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ class _Steered(nn.Module):
         self.steer = nn.Linear(condition, 2 * after)
 
     def forward(self, maps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """The maps after one steered convolution."""
+        """Apply the convolution."""
         scale, shift = self.steer(condition)[:, :, None, None].chunk(2, 1)
         normed: torch.Tensor = self.norm(self.convolution(maps))
         return functional.silu(normed * (1 + scale) + shift)
 
 
 class VerifierNetwork(nn.Module):
-    """Compares what is shown with what was meant."""
+    """Compares the images with the instruction."""
 
     def __init__(self, shape: VerifierShape) -> None:
         super().__init__()
@@ -154,9 +154,9 @@ class VerifierNetwork(nn.Module):
         ids: torch.Tensor,
         progress: torch.Tensor,
     ) -> torch.Tensor:
-        """Logits [N, 3] in the order of OUTPUTS; images lie in -1..1.
+        """Logits [N, 3] in the order of OUTPUTS, for images in -1..1.
 
-        `progress` [N] is the share of the denoising steps done, or negative where nobody knows.
+        `progress` [N] is the share of completed denoising steps, or negative if unknown.
         """
         known = (progress >= 0).float()
         asked, free = (logits.float().sigmoid() for logits in self.meant(ids))
@@ -173,8 +173,8 @@ class VerifierNetwork(nn.Module):
     def _compared(
         self, source: torch.Tensor, edited: torch.Tensor, asked: torch.Tensor, free: torch.Tensor
     ) -> torch.Tensor:
-        """Per trait how unlikely it is that it shows what was asked for, that it is as before,
-        and that it can be read; and the worst of the first two."""
+        """Per trait, the negative log probabilities that it is as requested, that it is unchanged,
+        and that it is readable; and the maxima of the first two."""
         both = self.shown(torch.cat([source, edited]))
         halves = [logits.float().softmax(1).chunk(2) for logits in both]
         wanted = torch.split(asked, list(self.shape.traits), 1)

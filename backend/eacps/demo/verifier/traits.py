@@ -1,4 +1,4 @@
-"""The verifier of the demo's bears: a small network that reads traits from both pictures."""
+"""The verifier for the demo's bears, a small network that reads traits from both pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUESTIONS = ("satisfied", "preserved", "intact")
 
 
 class TraitVerifier:
-    """Reads a folder of format `eacps-verifier-1`; answers with probabilities, without reasons."""
+    """Loads a folder of format `eacps-verifier-1`; answers with probabilities, without reasons."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         name: MetricRange(worst=0, best=1) for name in QUESTIONS
@@ -42,7 +42,7 @@ class TraitVerifier:
         edited: Sequence[Image.Image],
         progress: Sequence[float],
     ) -> Sequence[Answers]:
-        """All images in one forward."""
+        """Judge all images in one forward pass."""
         if not edited:
             return []
         rows = self._network.probabilities(images.source, edited, task.instruction, progress)

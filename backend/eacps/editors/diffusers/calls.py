@@ -1,4 +1,4 @@
-"""What goes into one call of a pipeline, what is seen of it, and what comes out."""
+"""One pipeline call: its generators and callbacks, and its images and states."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import torch
 from PIL import Image
 
 from eacps.domain import Failure
-from eacps.editors.diffusers.legs import Leg
 from eacps.editors.diffusers.noise import step_generator
+from eacps.editors.diffusers.segments import Segment
 from eacps.editors.diffusers.states import State
 from eacps.editors.diffusers.window import Window
 from eacps.editors.protocol import Tick
 
-Memory = list[tuple[torch.Tensor, Any]]
+EncodeCache = list[tuple[torch.Tensor, Any]]
 
 
 class PassCounter:
-    """Counts the images that go through the denoiser, whatever the pipeline stacks together."""
+    """Counts the rows that the denoiser gets, because pipelines stack guidance rows differently."""
 
     def __init__(self) -> None:
         self.rows = 0
 
     def __call__(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook."""
+        """Count one forward pass; torch calls this as a forward pre-hook."""
         batch = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
         assert batch is not None, "a denoiser is called with hidden_states or sample"
         self.rows += int(batch.shape[0])
 
 
 class Generators:
-    """A generator per leg, for samplers that add noise at every step."""
+    """One generator per segment, for samplers that add noise at every step."""
 
-    def __init__(self, legs: Sequence[Leg], shape: Sequence[int]) -> None:
-        self.all = [step_generator(leg.trial.noise, shape) for leg in legs]
+    def __init__(self, segments: Sequence[Segment], shape: Sequence[int]) -> None:
+        self.all = [step_generator(segment.trial.noise, shape) for segment in segments]
         self._unused = [generator.get_state() for generator in self.all]
-        for generator, leg in zip(self.all, legs, strict=True):
-            if leg.state and leg.state.generator is not None:
-                generator.set_state(leg.state.generator)
+        for generator, segment in zip(self.all, segments, strict=True):
+            if segment.state and segment.state.generator is not None:
+                generator.set_state(segment.state.generator)
 
     def states(self) -> list[torch.Tensor | None]:
-        """Where those generators stand that the sampler has drawn from."""
+        """The states of the generators; None for one that the sampler has not used."""
         now = [generator.get_state() for generator in self.all]
         return [
             None if torch.equal(state, unused) else state
@@ -51,8 +51,8 @@ class Generators:
         ]
 
 
-class Pixels:
-    """The images of one batch, what is wrong with some of them, and the states of paused ones."""
+class BatchOutput:
+    """The images of one batch, which of them are invalid, and the states of paused ones."""
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ class Pixels:
         self._flagged = flagged
 
     def failure(self, row: int) -> Failure | None:
-        """Why this image cannot be used, if so."""
+        """Why this image is unusable, or None."""
         if not self._finite[row] or not bool(torch.isfinite(self.images[row]).all()):
             return Failure(
                 "editor_nan",
-                "The editor made numbers that are no colours (NaN or infinite). Set "
+                "The editor produced NaN or infinite pixels. Set "
                 "EACPS_EDITOR_DTYPE to bfloat16 or float32, or lower EACPS_GUIDANCE.",
             )
         if self._flagged[row]:
             return Failure(
                 "editor_flagged",
-                "The pipeline's own safety checker withheld this image. Change the instruction "
+                "The pipeline's safety checker withheld this image. Change the instruction "
                 "or the image.",
             )
         return None
@@ -88,8 +88,8 @@ class Pixels:
         return Image.fromarray(values.permute(1, 2, 0).numpy(), "RGB")
 
 
-class StepWatch:
-    """Hears of every denoising step: passes it on, and keeps the latents to look for NaN."""
+class StepCallback:
+    """Calls `tick` after every denoising step, and keeps the latents to check them for NaN."""
 
     def __init__(self, tick: Tick) -> None:
         self._tick = tick
@@ -98,24 +98,25 @@ class StepWatch:
     def __call__(
         self, _pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
-        """diffusers' callback at a step's end."""
+        """Handle the end of a step; diffusers calls this as `callback_on_step_end`."""
         self._latents = tensors.get("latents")
         self._tick()
         return {}
 
     def finite(self) -> list[bool]:
-        """Which images' last latents are all numbers. Decoding clamps infinity to white, so it
-        must be seen here."""
+        """Whether each row of the last latents is finite. Decoding clamps infinity to white."""
         assert self._latents is not None
         found: list[bool] = torch.isfinite(self._latents).flatten(1).all(1).tolist()
         return found
 
 
-def states_of(cut: Window | None, stop: int | None, generators: Generators) -> list[State]:
-    """One state per image where a batch pauses; none at the end."""
-    if cut is None or stop is None:
+def batch_states(
+    partial_schedule: Window | None, stop: int | None, generators: Generators
+) -> list[State]:
+    """One state per image if the batch pauses; an empty list if it is finished."""
+    if partial_schedule is None or stop is None:
         return []
-    latents = cut.latents.detach().to("cpu", torch.float32)
+    latents = partial_schedule.latents.detach().to("cpu", torch.float32)
     return [
         State(stop, row, generator)
         for row, generator in zip(latents, generators.states(), strict=True)
@@ -123,19 +124,21 @@ def states_of(cut: Window | None, stop: int | None, generators: Generators) -> l
 
 
 @contextmanager
-def encoded_once(vae: Any, memory: Memory) -> Iterator[None]:
-    """While open, `vae.encode` remembers what it made of each input. Most pipelines take no
-    encoded image, and would encode the source again for every batch."""
+def cached_vae_encode(vae: Any, cache: EncodeCache) -> Iterator[None]:
+    """Cache the results of `vae.encode` by input.
+
+    Most pipelines do not accept an encoded image, and would encode the source for every batch.
+    """
     encode: Callable[..., Any] = vae.encode
 
-    def remembered(pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        for known, result in memory:
+    def encode_cached(pixels: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        for known, result in cache:
             if known.shape == pixels.shape and torch.equal(known, pixels):
                 return result
-        memory.append((pixels, encode(pixels, *args, **kwargs)))
-        return memory[-1][1]
+        cache.append((pixels, encode(pixels, *args, **kwargs)))
+        return cache[-1][1]
 
-    vae.encode = remembered
+    vae.encode = encode_cached
     try:
         yield
     finally:
@@ -143,7 +146,7 @@ def encoded_once(vae: Any, memory: Memory) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, ran out of memory."""
+    """Whether the error says that a device or the machine ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()

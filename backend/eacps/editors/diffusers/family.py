@@ -1,4 +1,4 @@
-"""What differs between families of edit pipelines; the rest is shared."""
+"""The base class of editor families: everything that differs between edit pipelines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an edit starts from, the pictures at working size."""
+    """The inputs of an edit, with pictures at working size."""
 
     instruction: str
     source: Image.Image
@@ -24,42 +24,43 @@ class Inputs:
 
     @property
     def pictures(self) -> list[Image.Image]:
-        """Source first."""
+        """The source, then the reference if there is one."""
         return [self.source] if self.reference is None else [self.source, self.reference]
 
 
 class Family(ABC):
     """One family of diffusers pipelines, wrapped around a loaded one.
 
-    A new family is one file with a subclass of this and one line in `registry.py` (or an entry
-    point in the group `eacps.editors`, named like the pipeline's class).
+    A new family is a subclass in its own file and one line in `registry.py`, or an entry point in
+    the group `eacps.editors` that is named after the pipeline class.
     """
 
     title: ClassVar[str]
+    """The name that cards show."""
     denoiser: ClassVar[str] = "transformer"
-    shorter_side: ClassVar[int] = 0
-    widest: ClassVar[float] = 100.0
+    min_short_side: ClassVar[int] = 0
+    max_aspect_ratio: ClassVar[float] = 100.0
 
     def __init__(self, pipe: Any, settings: Settings) -> None:
         self.pipe = pipe
         self.settings = settings
 
-    def mend(self) -> None:  # noqa: B027 - most families need no repair
-        """Repair what this family needs repaired, once, after loading."""
+    def prepare(self) -> None:  # noqa: B027 - most pipelines need no change
+        """Change the loaded pipeline, e.g. work around a bug; called once after loading."""
 
     @property
     def multiple(self) -> int:
-        """Both sides of a working image are multiples of this."""
+        """Both sides of the working size are multiples of this."""
         return int(self.pipe.vae_scale_factor) * 2
 
     @property
     def native_side(self) -> int | None:
-        """The longer side that the pipeline was trained for, if it takes no other."""
+        """The longer side that the pipeline was trained for, if it supports no other."""
         return None
 
     @abstractmethod
     def encode(self, inputs: Inputs) -> Arguments:
-        """The instruction and whatever else is encoded once per task, as call arguments."""
+        """Encode the instruction, and whatever else is needed once per task, as call arguments."""
 
     def arguments(self, encoded: Arguments, inputs: Inputs, count: int) -> Arguments:
         """The arguments of one call that renders `count` images."""
@@ -77,23 +78,23 @@ class Family(ABC):
         """The shape of one image's starting noise, before packing."""
 
     def pack(self, noise: Any) -> Any:
-        """A stack of noises in the layout that the pipeline's `latents` wants."""
+        """Bring a stack of noises into the layout that the pipeline's `latents` expects."""
         return noise
 
     def repack(self, latents: Any, width: int, height: int) -> Any:  # noqa: ARG002
-        """Latents as the denoising loop has them, in the layout that `latents` wants."""
+        """Bring latents from inside the denoising loop into the layout that `latents` expects."""
         return latents
 
     def unread_tokens(self, text: str) -> int:  # noqa: ARG002
-        """How many tokens at a text's end are beyond what the text encoder reads."""
+        """How many tokens at the end of a text the text encoder would cut off."""
         return 0
 
     @property
     def call_settings(self) -> Mapping[str, Any]:
-        """Further arguments of every call, from EACPS_PIPELINE_ARGS."""
+        """Extra arguments of every pipeline call, from EACPS_PIPELINE_ARGS."""
         return self.settings.pipeline_args
 
     @property
     def latent_grid(self) -> int:
-        """Pixels per latent along one side."""
+        """BatchOutput per latent along one side."""
         return int(self.pipe.vae_scale_factor)

@@ -1,4 +1,4 @@
-"""From a folder or hub id to a pipeline on a device. Safetensors only; no foreign code."""
+"""Loads a pipeline from a folder or hub id: safetensors only, and never code from a model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from eacps.weights import verify_manifest
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _UNSAFE = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5"}
 _HINT = "Point EACPS_EDITOR at a folder that diffusers' save_pretrained wrote, or at a hub id."
-_OURS = {
+_RESERVED = {
     "callback_on_step_end": "it is how progress is reported",
-    "generator": "noises come from the search",
+    "generator": "the search chooses the noise",
     "height": "set EACPS_MAX_SIDE",
     "image": "it comes from the task",
-    "latents": "noises come from the search",
+    "latents": "the search chooses the noise",
     "negative_prompt": "set EACPS_NEGATIVE_PROMPT",
     "negative_prompt_embeds": "set EACPS_NEGATIVE_PROMPT",
     "num_images_per_prompt": "set EACPS_BATCH_SIZE",
@@ -33,13 +33,13 @@ _OURS = {
     "output_type": "the search needs pixels",
     "prompt": "it comes from the task",
     "prompt_embeds": "it comes from the task",
-    "return_dict": "the search reads the pipeline's answer",
+    "return_dict": "the search reads the pipeline's output",
     "width": "set EACPS_MAX_SIDE",
 }
 
 
 def load_family(settings: Settings, device: str) -> Family:
-    """The pipeline that the settings name, on the device, in the hands of its family."""
+    """Load the pipeline of EACPS_EDITOR onto a device and wrap it in its family."""
     if settings.steps < 2:
         raise SettingsError(
             f"EACPS_STEPS is {settings.steps}; flow-matching editors divide by zero below 2.",
@@ -53,9 +53,9 @@ def load_family(settings: Settings, device: str) -> Family:
     _adjust_scheduler(pipe, settings)
     _check_arguments(pipe, settings)
     _load_lora(pipe, settings)
-    _settle(pipe, settings, place)
+    _move_to_device(pipe, settings, place)
     family = family_class(pipe, settings)
-    family.mend()
+    family.prepare()
     return family
 
 
@@ -64,14 +64,14 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingsError(f"There is no device {name!r}.", hint=hint) from None
+        raise SettingsError(f"Unknown device {name!r}.", hint=hint) from None
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, True):
-        raise SettingsError(f"The device {name!r} is not on this machine.", hint=hint)
+        raise SettingsError(f"This machine has no device {name!r}.", hint=hint)
     return device
 
 
@@ -83,7 +83,7 @@ def _dtype(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def _quiet() -> None:
-    # Both libraries draw progress bars and repeat harmless warnings into the worker's log.
+    # Both libraries write progress bars and harmless warnings into the worker's log.
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 
@@ -100,7 +100,9 @@ def _source(editor: str) -> Path | str:
     if folder.exists():
         raise EditorError(f"EACPS_EDITOR names a file, {editor!r}, not a folder.", hint=_HINT)
     if not _HUB_ID.fullmatch(editor):
-        raise EditorError(f"EACPS_EDITOR names a folder that is not there: {editor!r}.", hint=_HINT)
+        raise EditorError(
+            f"EACPS_EDITOR names a folder that does not exist: {editor!r}.", hint=_HINT
+        )
     return editor
 
 
@@ -109,7 +111,7 @@ def _pipeline_class(source: Path | str, settings: Settings) -> str:
     name = config.get("_class_name")
     if not isinstance(name, str):
         raise EditorError(
-            "The pipeline of EACPS_EDITOR brings its own code, which is never run here.",
+            "The pipeline of EACPS_EDITOR contains its own code, which is never executed.",
             hint="Use a pipeline whose class is part of diffusers.",
         )
     if isinstance(source, Path):
@@ -129,7 +131,7 @@ def _index(folder: Path) -> Mapping[str, Any]:
             f"model_index.json of EACPS_EDITOR is not readable: {error}.", hint=_HINT
         ) from None
     if not isinstance(config, dict):
-        raise EditorError("model_index.json of EACPS_EDITOR is not a table.", hint=_HINT)
+        raise EditorError("model_index.json of EACPS_EDITOR is not a JSON object.", hint=_HINT)
     return config
 
 
@@ -140,9 +142,9 @@ def _hub_index(name: str, settings: Settings) -> Mapping[str, Any]:
         config = DiffusionPipeline.load_config(name, revision=settings.editor_revision or None)
     except Exception as error:
         raise EditorError(
-            f"EACPS_EDITOR {name!r} is neither a folder here nor to be had from the hub "
+            f"EACPS_EDITOR {name!r} is neither a local folder nor available from the hub "
             f"({type(error).__name__}).",
-            hint="Check its name, the network, HF_HUB_OFFLINE and HF_TOKEN; or point "
+            hint="Check the name, the network, HF_HUB_OFFLINE and HF_TOKEN, or point "
             "EACPS_EDITOR at a downloaded folder.",
         ) from error
     return dict(config)
@@ -154,10 +156,10 @@ def _refuse_pickles(folder: Path, config: Mapping[str, Any]) -> None:
         kinds = {file.suffix.lower() for file in files}
         if kinds & _UNSAFE and ".safetensors" not in kinds:
             raise EditorError(
-                f"The part {name!r} of EACPS_EDITOR has weights only in files that can run code "
-                f"when they are read ({', '.join(sorted(kinds & _UNSAFE))}).",
-                hint="Use a copy with .safetensors weights: load it once where you trust it and "
-                "call save_pretrained.",
+                f"The component {name!r} of EACPS_EDITOR has weights only in formats that can "
+                f"execute code when loaded ({', '.join(sorted(kinds & _UNSAFE))}).",
+                hint="Use a copy with .safetensors weights. If you trust the model, load it once "
+                "elsewhere and call save_pretrained.",
             )
 
 
@@ -195,7 +197,7 @@ def _adjust_scheduler(pipe: Any, settings: Settings) -> None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)
     except Exception as error:
         raise SettingsError(
-            f"The scheduler's settings in EACPS_PIPELINE_ARGS are wrong: {first_line(error)}.",
+            f"The scheduler settings in EACPS_PIPELINE_ARGS are invalid: {first_line(error)}.",
             hint='Write them as {"scheduler": {"shift": 3.0}}.',
         ) from error
 
@@ -217,20 +219,20 @@ def _scheduler_class(name: object) -> Any:
 def _check_arguments(pipe: Any, settings: Settings) -> None:
     known = set(inspect.signature(type(pipe).__call__).parameters) - {"self", "args", "kwargs"}
     for name in call_arguments(settings):
-        if name in _OURS:
+        if name in _RESERVED:
             raise SettingsError(
-                f"EACPS_PIPELINE_ARGS may not set {name!r}: {_OURS[name]}.",
+                f"EACPS_PIPELINE_ARGS may not set {name!r}: {_RESERVED[name]}.",
                 hint="Remove it from EACPS_PIPELINE_ARGS.",
             )
         if name not in known:
             raise SettingsError(
-                f"EACPS_PIPELINE_ARGS sets {name!r}, which {type(pipe).__name__} does not take.",
-                hint=f"It takes: {', '.join(sorted(known - _OURS.keys()))}.",
+                f"EACPS_PIPELINE_ARGS sets {name!r}, which {type(pipe).__name__} does not accept.",
+                hint=f"It accepts: {', '.join(sorted(known - _RESERVED.keys()))}.",
             )
 
 
 def call_arguments(settings: Settings) -> dict[str, Any]:
-    """EACPS_PIPELINE_ARGS without what is for the scheduler."""
+    """EACPS_PIPELINE_ARGS without the scheduler's settings."""
     return {name: value for name, value in settings.pipeline_args.items() if name != "scheduler"}
 
 
@@ -242,7 +244,7 @@ def _load_lora(pipe: Any, settings: Settings) -> None:
     if file.is_file():
         if file.suffix != ".safetensors":
             raise EditorError(
-                f"EACPS_LORA names {file.name!r}; only .safetensors files are read.",
+                f"EACPS_LORA names {file.name!r}; only .safetensors files are loaded.",
                 hint="Convert the LoRA to safetensors.",
             )
         where = (str(file.parent), {"weight_name": file.name})
@@ -255,7 +257,7 @@ def _load_lora(pipe: Any, settings: Settings) -> None:
         ) from error
 
 
-def _settle(pipe: Any, settings: Settings, device: torch.device) -> None:
+def _move_to_device(pipe: Any, settings: Settings, device: torch.device) -> None:
     pipe.set_progress_bar_config(disable=True)
     try:
         if device.type == "cpu" or settings.offload == "none":

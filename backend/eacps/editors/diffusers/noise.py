@@ -1,4 +1,4 @@
-"""Noise recipes made into tensors: the same recipe is the same noise on every machine."""
+"""Turns noise recipes into tensors; a recipe gives the same noise on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEED_MODULUS = 2**63
 
 
 def generator(seed: int) -> torch.Generator:
-    """A CPU generator: devices disagree about random numbers, so noise is made on the CPU."""
+    """A CPU generator, because random numbers differ between devices."""
     return torch.Generator("cpu").manual_seed(seed % _SEED_MODULUS)
 
 
@@ -21,7 +21,7 @@ def materialise(noise: Noise, shape: Sequence[int]) -> torch.Tensor:
     """The recipe as a float32 tensor of independent standard normal numbers."""
     tensor = _normal(noise.seed, shape)
     for move in noise.moves:
-        # z' = cos(t) z + sin(t) eps keeps unit variance and has correlation cos(t) with z
+        # z' = cos(t) z + sin(t) eps has unit variance, and correlation cos(t) with z
         tensor = math.cos(move.angle) * tensor + math.sin(move.angle) * _normal(move.seed, shape)
     return tensor
 
@@ -32,9 +32,10 @@ def materialise_all(noises: Sequence[Noise], shape: Sequence[int]) -> torch.Tens
 
 
 def step_generator(noise: Noise, shape: Sequence[int]) -> torch.Generator:
-    """For samplers that add noise at every step: where a generator stands after it has drawn
-    the first noise. Children draw what their first ancestor drew, so that only their moves tell
-    them apart."""
+    """The generator for samplers that add noise at every step, advanced past the starting noise.
+
+    Children get the same generator as their first ancestor, so that only their moves differ.
+    """
     drawn = generator(noise.seed)
     torch.randn(tuple(shape), generator=drawn)
     return drawn

@@ -1,4 +1,4 @@
-"""The size that an editor works at, and the source brought to it."""
+"""The working size of an editor, and resizing to it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from PIL import Image
 
 
 def working_size(
-    size: tuple[int, int], longer_side: int, multiple: int, shorter_side: int = 0
+    size: tuple[int, int], longer_side: int, multiple: int, min_short_side: int = 0
 ) -> tuple[int, int]:
-    """`size` scaled so that its longer side is `longer_side`, both sides multiples; larger where
-    the shorter side would fall below `shorter_side`.
+    """Scale `size` so that its longer side is `longer_side` and both sides are multiples of
+    `multiple`. The result is larger if the shorter side would fall below `min_short_side`.
 
     >>> working_size((640, 480), longer_side=512, multiple=16)
     (512, 384)
     """
-    longer_side = max(longer_side, round(shorter_side * max(size) / min(size)))
+    longer_side = max(longer_side, round(min_short_side * max(size) / min(size)))
     scale = longer_side / max(size)
     limit = max(multiple, longer_side // multiple * multiple)
     width, height = (
@@ -24,8 +24,11 @@ def working_size(
 
 
 def at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The image at exactly this size; whole-number shrinking averages whole blocks of pixels,
-    so that pixel art and enlarged small images come back unblurred."""
+    """Resize an image to exactly this size.
+
+    An integer factor averages whole blocks of pixels, so that pixel art and upscaled small images
+    are not blurred.
+    """
     if image.size == size:
         return image
     factor = image.width // size[0]

@@ -1,4 +1,4 @@
-"""Renders at rest: what it takes to go on, as bytes that are safe to read; and a memory of them."""
+"""States of paused renders, as bytes that are safe to load, and a cache of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FORMAT = b"eacps-state-1"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One image's latents before step `step`, in float32 on the CPU, and where its generator
-    stands if the sampler draws from it."""
+    """One image's latents before step `step`, in float32 on the CPU, and the state of its
+    generator if the sampler uses it."""
 
     step: int
     latents: torch.Tensor
@@ -27,8 +27,10 @@ class State:
 
 
 def owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
-    """Whose state a trial's is: the same only where the render would be the same, whoever judges
-    it and whatever search asks for it."""
+    """A hash of everything that determines a trial's render, independent of judges and searches.
+
+    A state can be resumed only by a trial with the same owner.
+    """
     return digest(
         {
             "rendered": task.rendered or settings.fingerprint,
@@ -44,8 +46,8 @@ def owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
     )
 
 
-def first_owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
-    """The same as 0.1 named it: renders that it paused can still go on."""
+def owner_of_0_1(task: EditTask, settings: Settings, trial: Trial) -> str:
+    """The owner as version 0.1 computed it, so that renders it paused can be resumed."""
     return digest(
         {
             "task": task.key,
@@ -57,7 +59,7 @@ def first_owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
 
 
 def to_bytes(state: State, owner: str) -> bytes:
-    """The state as a safetensors file; `owner` says whose it is, and is asked for on reading."""
+    """The state as a safetensors file; `from_bytes` checks that the owner is the same."""
     tensors = {
         "latents": state.latents.contiguous(),
         "step": torch.tensor(state.step),
@@ -70,7 +72,7 @@ def to_bytes(state: State, owner: str) -> bytes:
 
 
 def from_bytes(content: bytes, *owners: str) -> State:
-    """What `to_bytes` wrote for one of these owners; raises EditorError for anything else."""
+    """Load what `to_bytes` wrote for one of these owners; raises EditorError for anything else."""
     try:
         tensors = safetensors.torch.load(content)
         state = State(int(tensors["step"]), tensors["latents"], tensors.get("generator"))
@@ -83,38 +85,38 @@ def from_bytes(content: bytes, *owners: str) -> State:
     if found not in owners:
         raise EditorError(
             "This paused render belongs to another task, noise, instruction or editor setting.",
-            hint="Resume it with the settings that it was paused with, or render the trial anew.",
+            hint="Resume it with the settings that it was paused with, or render the trial again.",
             code="foreign_state",
         )
     return state
 
 
-class StateMemory:
-    """States as bytes, the longest unused dropped when they are more than `limit` bytes."""
+class StateCache:
+    """An LRU cache of states with at most `limit` bytes in total."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._states: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, key: str) -> bytes | None:
-        """The state kept under the key, if it still is."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        """The state of a key, or None."""
+        if key in self._states:
+            self._states.move_to_end(key)
+        return self._states.get(key)
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep a state in place of the key's former one."""
+        """Store a state, replacing the key's previous one."""
         self.drop(key)
-        self._kept[key] = content
+        self._states[key] = content
         self._size += len(content)
         while self._size > self._limit:
-            _, dropped = self._kept.popitem(last=False)
+            _, dropped = self._states.popitem(last=False)
             self._size -= len(dropped)
 
     def drop(self, key: str) -> None:
-        """Forget the key's state, if there is one."""
-        self._size -= len(self._kept.pop(key, b""))
+        """Remove the key's state, if there is one."""
+        self._size -= len(self._states.pop(key, b""))
 
 
 def _bytes(content: bytes) -> torch.Tensor:
@@ -134,6 +136,6 @@ def _checksum(state: State, owner: str) -> bytes:
 def _damaged(reason: str) -> EditorError:
     return EditorError(
         f"The state of this paused render is damaged ({reason}).",
-        hint="Render the trial anew.",
+        hint="Render the trial again.",
         code="damaged_state",
     )

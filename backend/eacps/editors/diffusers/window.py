@@ -1,4 +1,4 @@
-"""Part of a schedule: end a pipeline's loop at a step, or begin it there."""
+"""Runs a part of a pipeline's schedule, so that a render can be paused and resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESUMABLE: Final = (
     "EulerAncestralDiscreteScheduler",
     "DDIMScheduler",
 )
-"""Solvers whose next step follows from the latents, the step and the generator alone."""
+"""Solvers whose next step depends only on the latents, the step and the generator."""
 
 _FOR_DIFFUSION = (
     'Set EACPS_PIPELINE_ARGS to {"scheduler": {"_class_name": "DDIMScheduler"}} '
@@ -29,27 +29,28 @@ _FOR_FLOWS = (
 
 
 def require_resumable(scheduler: Any) -> None:
-    """Raise EditorError if a render with this solver would not go on exactly after a pause."""
+    """Raise EditorError if a paused render would not resume exactly with this scheduler."""
     kind = type(scheduler)
     config = scheduler.config
-    # Stochastic flows draw from torch's global generator, which no state can hold.
+    # Stochastic flows use torch's global generator, which is not part of the state.
     odd = config.get("stochastic_sampling") or config.get("invert_sigmas")
     if kind.__name__ in RESUMABLE and kind.__module__.startswith("diffusers.") and not odd:
         return
     flows = "Flow" in kind.__name__ or bool(config.get("use_flow_sigmas"))
     raise EditorError(
         f"A render cannot be paused with the scheduler {kind.__name__}"
-        f"{' as it is set' if kind.__name__ in RESUMABLE else ''}: resumed, it would not surely "
-        "end in the same image.",
+        f"{' in its configuration' if kind.__name__ in RESUMABLE else ''}: after resuming, the "
+        "image might differ.",
         hint=_FOR_FLOWS if flows else _FOR_DIFFUSION,
         code="cannot_pause",
     )
 
 
 class Window:
-    """Stands in for a pipeline's scheduler and runs only steps `start` to `stop` of its schedule.
+    """Replaces a pipeline's scheduler, and runs only steps `start` to `stop` of its schedule.
 
-    The whole schedule is made first and cut then: its shift depends on the number of steps.
+    It computes the whole schedule and cuts it then, because the schedule's shift depends on the
+    number of steps.
     """
 
     def __init__(self, scheduler: Any, start: int, stop: int | None) -> None:
@@ -58,16 +59,16 @@ class Window:
         self._stop = stop
         self._done = 0
         self.latents: Any = None
-        # Pipelines read both signatures to learn what they may pass.
-        self.set_timesteps = _signed_like(scheduler.set_timesteps, self._set_timesteps)
-        self.step = _signed_like(scheduler.step, self._step)
+        # Pipelines inspect both signatures for the arguments that they may pass.
+        self.set_timesteps = _with_signature_of(scheduler.set_timesteps, self._set_timesteps)
+        self.step = _with_signature_of(scheduler.step, self._step)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scheduler, name)
 
     @property
     def init_noise_sigma(self) -> Any:
-        """What a pipeline multiplies the latents by that it is given: once, at the first step."""
+        """The factor of the initial latents; 1 for resumed ones, which are scaled already."""
         return 1.0 if self._start else self._scheduler.init_noise_sigma
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
@@ -78,7 +79,7 @@ class Window:
             last = None if self._stop is None else self._stop + 1
             scheduler.sigmas = scheduler.sigmas[self._start : last]
         if self._start and hasattr(scheduler, "set_begin_index"):
-            # Looked up by its timestep, the first step could be taken for an equal one after it.
+            # A lookup by timestep could find a later step with the same timestep.
             scheduler.set_begin_index(0)
         self._done = 0
 
@@ -89,14 +90,16 @@ class Window:
         if self._stop is None or self._done < len(scheduler.timesteps):
             return found
         self.latents, *estimates = found
-        # x0 = x - sigma v is what a flow's solver does not say itself
+        # Flow solvers do not return the estimate x0 = x - sigma v.
         sigma = None if estimates else scheduler.sigmas[self._done - 1].to(sample.device)
         clean = estimates[0] if estimates else sample.float() - sigma * prediction.float()
-        # The pipeline decodes what its last step returns: here, the preview.
+        # The pipeline decodes what its last step returns, here the preview.
         return (clean.to(self.latents.dtype), *estimates)
 
 
-def _signed_like(original: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
+def _with_signature_of(
+    original: Callable[..., Any], method: Callable[..., Any]
+) -> Callable[..., Any]:
     @wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         return method(*args, **kwargs)
@@ -106,8 +109,10 @@ def _signed_like(original: Callable[..., Any], method: Callable[..., Any]) -> Ca
 
 @contextmanager
 def window(pipe: Any, start: int, stop: int | None) -> Iterator[Window]:
-    """While open, the pipeline runs steps `start` to `stop` (None: the end) of its schedule, and
-    decodes the one-step estimate of the clean image where it stops before the end."""
+    """Make the pipeline run only steps `start` to `stop` (None: the end) of its schedule.
+
+    If it stops before the end, it decodes the one-step estimate of the clean image.
+    """
     scheduler = pipe.scheduler
     cut = Window(scheduler, start, stop)
     pipe.scheduler = cut

@@ -1,1 +1,1 @@
-"""What each family of diffusers pipelines wants to be called with."""
+"""The built-in editor families."""

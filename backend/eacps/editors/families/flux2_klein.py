@@ -9,21 +9,21 @@ from eacps.editors.diffusers.family import Arguments, Family, Inputs
 
 
 class Flux2Klein(Family):
-    """One picture, or source and reference; the distilled weights take no guidance."""
+    """Takes a source and optionally a reference; the distilled weights ignore guidance."""
 
     title = "FLUX.2 Klein"
-    shorter_side = 64
-    widest = 8.0
+    min_short_side = 64
+    max_aspect_ratio = 8.0
 
     def encode(self, inputs: Inputs) -> Arguments:
-        """Prompt, and the empty text that this pipeline guides away from."""
-        encoded = {"prompt_embeds": self._embedded(inputs.instruction)}
+        """Encode the prompt, and the empty text as the negative prompt if there is guidance."""
+        encoded = {"prompt_embeds": self._embed(inputs.instruction)}
         if self._guidance > 1:
-            encoded["negative_prompt_embeds"] = self._embedded("")
+            encoded["negative_prompt_embeds"] = self._embed("")
         return encoded
 
     def arguments(self, encoded: Arguments, inputs: Inputs, count: int) -> Arguments:
-        """With every picture."""
+        """Add all pictures."""
         return {
             **super().arguments(encoded, inputs, count),
             "image": inputs.pictures,
@@ -31,16 +31,16 @@ class Flux2Klein(Family):
         }
 
     def noise_shape(self, width: int, height: int) -> Sequence[int]:
-        """Channels, rows, columns of patches of two by two latents."""
+        """Channels, rows and columns of 2x2 patches of latents."""
         patch = self.latent_grid * 2
         return (int(self.pipe.transformer.config.in_channels), height // patch, width // patch)
 
     def repack(self, latents: Any, width: int, height: int) -> Any:
-        """The loop has a row of patches; `latents` wants them as a grid."""
+        """Turn the loop's sequence of patches into the grid that `latents` expects."""
         return latents.permute(0, 2, 1).unflatten(2, self.noise_shape(width, height)[1:])
 
     def unread_tokens(self, text: str) -> int:
-        """Beyond `max_sequence_length`, counted with the chat template around the text."""
+        """Count tokens beyond `max_sequence_length`, including the chat template."""
         asked = self.pipe.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}],
             tokenize=False,
@@ -56,7 +56,7 @@ class Flux2Klein(Family):
             return 1.0
         return float(self.call_settings.get("guidance_scale", self.settings.guidance))
 
-    def _embedded(self, text: str) -> object:
+    def _embed(self, text: str) -> object:
         known = ("max_sequence_length", "text_encoder_out_layers")
         chosen = {name: self.call_settings[name] for name in known if name in self.call_settings}
         embeds, _ = self.pipe.encode_prompt(text, **chosen)

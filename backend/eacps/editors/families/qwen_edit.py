@@ -14,16 +14,16 @@ CONDITION_AREA = 1024 * 1024
 
 
 class QwenEdit(Family):
-    """One picture, seen by the text encoder and by the transformer."""
+    """Takes one picture, which both the text encoder and the transformer see."""
 
     title = "Qwen-Image-Edit"
 
-    def mend(self) -> None:
-        """Give the text encoder the image positions that the pipeline forgets to pass."""
+    def prepare(self) -> None:
+        """Pass the text encoder the image positions that the pipeline omits."""
         self.pipe.text_encoder.register_forward_pre_hook(mark_image_tokens, with_kwargs=True)
 
     def encode(self, inputs: Inputs) -> Arguments:
-        """Prompt and negative prompt, each read together with the pictures."""
+        """Encode prompt and negative prompt, each together with the pictures."""
         seen = self._seen(inputs)
         embeds, mask = self.pipe.encode_prompt(inputs.instruction, image=seen)
         encoded = {"prompt_embeds": embeds, "prompt_embeds_mask": mask}
@@ -34,17 +34,17 @@ class QwenEdit(Family):
         return encoded
 
     def arguments(self, encoded: Arguments, inputs: Inputs, count: int) -> Arguments:
-        """With Qwen's name for guidance."""
+        """Add the guidance under Qwen's name for it."""
         shared = super().arguments(encoded, inputs, count)
         return {**shared, "true_cfg_scale": self._guidance}
 
     def noise_shape(self, width: int, height: int) -> Sequence[int]:
-        """Frames, channels, rows, columns of the latents."""
+        """Frames, channels, rows and columns of the latents."""
         grid = self.latent_grid
         return (1, int(self.pipe.latent_channels), height // grid, width // grid)
 
     def pack(self, noise: Any) -> Any:
-        """Patches of two by two latents, one after the other."""
+        """Turn the latents into a sequence of 2x2 patches."""
         count, _, channels, rows, columns = noise.shape
         return self.pipe._pack_latents(noise, count, channels, rows, columns)
 
@@ -60,18 +60,18 @@ class QwenEdit(Family):
         return self._resized(inputs.source, CONDITION_AREA)
 
     def _resized(self, image: Image.Image, area: int) -> Any:
-        # The pipeline's own rule: the text encoder must see what it sees in a plain call.
+        # The pipeline's own rule, so that the text encoder sees the same as in a plain call.
         width, height, *_ = self._module.calculate_dimensions(area, image.width / image.height)
         return self.pipe.image_processor.resize(image, height, width)
 
 
 class QwenEditPlus(QwenEdit):
-    """One picture, or source and reference."""
+    """Takes a source and optionally a reference."""
 
     title = "Qwen-Image-Edit-Plus"
 
     def arguments(self, encoded: Arguments, inputs: Inputs, count: int) -> Arguments:
-        """With every picture."""
+        """Add all pictures."""
         return {**super().arguments(encoded, inputs, count), "image": inputs.pictures}
 
     def _seen(self, inputs: Inputs) -> Any:
@@ -80,8 +80,10 @@ class QwenEditPlus(QwenEdit):
 
 
 def mark_image_tokens(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Without `mm_token_type_ids` the text encoder places an image's tokens on a line instead of
-    on a grid, silently (transformers 5 wants them; diffusers issue 14194)."""
+    """Pass the `mm_token_type_ids` that transformers 5 expects (diffusers issue 14194).
+
+    Without them the text encoder silently treats an image's tokens as a sequence, not as a grid.
+    """
     tokens = kwargs.get("input_ids")
     has_image = kwargs.get("image_grid_thw") is not None
     if has_image and tokens is not None and kwargs.get("mm_token_type_ids") is None:

@@ -1,4 +1,4 @@
-"""Engine `basic`: a classical swap with freely licensed models. Importing it loads OpenCV."""
+"""Engine `basic`: a classical swap with freely licensed models. Importing this loads OpenCV."""
 
 from eacps.faces.basic.engine import BasicEngine
 

@@ -1,4 +1,4 @@
-"""The light and colour of a scene on another face."""
+"""Transfers the light and colour of a scene to a face."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from eacps.faces.basic.raster import blurred
 from eacps.faces.protocol import Field
 
 REACH = 0.18
-"""How smooth the scene's light is taken to be, in sides of the face."""
+"""The assumed smoothness of the scene's light, relative to the face's side."""
 
 SHARE = 0.7
-"""How much of the scene's uneven light the middle of the face takes on; its edge takes all."""
+"""The share of the scene's uneven light that the face's centre gets; its edge gets all."""
 
 DARKEST = 8.0
-"""Added to both sides of a ratio of pixels: the noise in black must not be blown up."""
+"""Added to both sides of a ratio of pixels, to not amplify noise in black."""
 
 RATIO = (0.3, 3.0)
 CONTRAST = (0.75, 1.35)
-"""How far brightness and contrast may be changed."""
+"""Limits on the change of brightness and contrast."""
 
 KNEE = 225.0
-"""Brighter pixels are dimmed so that none is brighter than white."""
+"""Brighter pixels are compressed so that none exceeds white."""
 
 GREY = (3.0, 9.0)
-"""Up to the first mean distance from grey (LAB) a face has no colour; from the second on it has."""
+"""Mean distance from grey (LAB): below the first a face is grey, above the second coloured."""
 
 
 def lab(pixels: Field) -> Field:
-    """RGB in 0..255 as lightness and two colours."""
+    """Convert RGB in 0..255 to LAB."""
     colours = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     return np.asarray(colours, dtype=np.float32)
 
 
 def rgb(colours: Field) -> Field:
-    """Lightness and two colours as RGB in 0..255."""
+    """Convert LAB to RGB in 0..255."""
     pixels = cv2.cvtColor(colours.astype(np.float32), cv2.COLOR_LAB2RGB)
     return np.asarray(pixels, dtype=np.float32) * 255
 
 
 def relit(face: Field, scene: Field, skin: Field, inner: Field, side: float) -> Field:
-    """The face's RGB pixels in the light of the scene's, which show a face in the same place.
+    """Relight the face's RGB pixels like the scene's face at the same place.
 
-    Light multiplies, so it is told from the ratio of the two, smoothed. `skin` weighs the pixels
-    that are compared; `inner` is 1 in the face's middle, 0 at its edge.
+    Light is multiplicative, so it is estimated as the smoothed ratio of both. `skin` weights the
+    compared pixels; `inner` is 1 in the centre of the face and 0 at its edge.
     """
     face, scene = face + DARKEST, scene + DARKEST
     face = _with_contrast(face, scene, skin)
@@ -57,7 +57,7 @@ def relit(face: Field, scene: Field, skin: Field, inner: Field, side: float) -> 
 
 
 def smooth(values: Field, weight: Field, reach: float) -> Field:
-    """The values blurred, where only pixels with a weight count; far from all, their mean."""
+    """A weighted blur, which tends to the weighted mean far from all weights."""
     mean = _mean(values, weight)
     total = blurred(weight, reach)[..., None]
     deviation = blurred((values - mean) * weight[..., None], reach)
@@ -65,7 +65,7 @@ def smooth(values: Field, weight: Field, reach: float) -> Field:
 
 
 def _with_contrast(face: Field, scene: Field, skin: Field) -> Field:
-    """The face with the scene's contrast between light and dark skin."""
+    """Adjust the face's contrast between light and dark skin to that of the scene."""
     spreads = []
     for pixels in (scene, face):
         light = np.log(pixels.mean(axis=2))
@@ -77,7 +77,7 @@ def _with_contrast(face: Field, scene: Field, skin: Field) -> Field:
 
 
 def _unclipped(lit: Field) -> Field:
-    """Highlights dimmed until they fit into 0..255: cut off, they would lose their hue."""
+    """Compress highlights into 0..255, because clipping would change their hue."""
     brightest = np.maximum(lit.max(axis=2, keepdims=True), 1.0)
     room = 255 - KNEE
     dimmed = KNEE + room * (1 - np.exp(-(brightest - KNEE) / room))
@@ -85,21 +85,20 @@ def _unclipped(lit: Field) -> Field:
 
 
 def _with_hue(lit: Field, scene: Field, skin: Field) -> Field:
-    """The face with skin as colourful, in its light and dark parts, as the scene's skin is; wholly
-    grey in a grey photograph."""
+    """Match the skin's colour to the scene's, for light and dark parts; grey in a grey photo."""
     own, theirs = lab(lit), lab(scene)
     chroma = np.linalg.norm(_mean(theirs, skin)[1:])
     colour = np.clip((chroma - GREY[0]) / (GREY[1] - GREY[0]), 0, 1)
     expected, wanted = _hue_by_light(own, skin), _hue_by_light(theirs, skin)
     light = own[..., :1].clip(*_shared_range(own[..., 0][skin > 0.5], theirs[..., 0][skin > 0.5]))
     shift = wanted[0] - expected[0] + (wanted[1] - expected[1]) * light
-    # Darker than all skin, such as stubble, is less colourful as well.
+    # Parts darker than all skin, such as stubble, are also less colourful.
     hue = own[..., 1:] + shift * np.clip(own[..., :1] / np.maximum(light, 1), 0, 1)
     return rgb(np.concatenate([own[..., :1], hue * colour], axis=2))
 
 
 def _shared_range(one: Field, other: Field) -> tuple[float, float]:
-    """Where two skins' lightness can be compared: in stubble, or a highlight, nothing is known."""
+    """The range of lightness in which two skins are comparable, without stubble and highlights."""
     if not len(one):
         return 0.0, 100.0
     (low, high), (other_low, other_high) = (np.percentile(part, (10, 95)) for part in (one, other))
@@ -108,7 +107,7 @@ def _shared_range(one: Field, other: Field) -> tuple[float, float]:
 
 
 def _hue_by_light(colours: Field, skin: Field) -> tuple[Field, Field]:
-    """The line on which the skin's two colours lie over its lightness: start and slope."""
+    """Linear regression of the skin's two colours on its lightness: intercept and slope."""
     mean = _mean(colours, skin)
     rest = colours - mean
     spread = _mean(rest[..., :1] ** 2, skin) + 4.0

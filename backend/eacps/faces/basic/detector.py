@@ -1,4 +1,4 @@
-"""YuNet: finds faces."""
+"""Detects faces with YuNet."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from eacps.faces.geometry import overlap
 from eacps.faces.protocol import Face, Pixels
 
 SIDES = (1280, 640, 320)
-"""The longer sides at which an image is looked at: YuNet knows faces of 10 to 300 pixels."""
+"""The sizes at which an image is searched, because YuNet detects faces of 10 to 300 pixels."""
 
-LEAST_SIDE = 16
-"""An image with a shorter side cannot show a face."""
+MIN_SIDE = 16
+"""Images with a shorter side are not searched."""
 
-LEAST_FACE = 4.0
-LEAST_SCORE = 0.6
+MIN_FACE = 4.0
+MIN_SCORE = 0.6
 SAME_FACE = 0.3
-"""Two boxes that overlap by more than this share of their union are one face's."""
+"""Boxes with a larger intersection over union are the same face."""
 
 QUARTERS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
 
 class Detector:
-    """Finds faces of any size, filling the frame or lying on their side."""
+    """Detects faces of any size, including ones that fill the frame or are rotated."""
 
     def __init__(self, weights: bytes) -> None:
         with loading(DETECTOR):
             self._net = cv2.FaceDetectorYN.create(
-                "onnx", buffer(weights), np.empty(0, np.uint8), (320, 320), LEAST_SCORE, SAME_FACE
+                "onnx", buffer(weights), np.empty(0, np.uint8), (320, 320), MIN_SCORE, SAME_FACE
             )
 
     def __call__(self, image: Pixels) -> list[Face]:
-        """The faces of an image, the largest first."""
-        if min(image.shape[:2]) < LEAST_SIDE:
+        """Detect the faces of an image, largest first."""
+        if min(image.shape[:2]) < MIN_SIDE:
             return []
         pixels = np.ascontiguousarray(image[..., ::-1])
         height, width = pixels.shape[:2]
         sides = [side for side in SIDES if side == SIDES[-1] or side < 2 * max(height, width)]
         found = _merged(chain.from_iterable(self._at(pixels, side) for side in sides))
-        # A face that fills the frame is found once it has air around it.
+        # Faces that fill the frame are detected only with a margin.
         found = found or _merged(
             chain.from_iterable(self._at(pixels, side, padded=True) for side in SIDES[1:])
         )
@@ -62,7 +62,7 @@ class Detector:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
         margin = max(size) // 2 if padded else 0
-        # YuNet fails on images that are smaller than its strides.
+        # YuNet fails on images smaller than its strides.
         right, bottom = (margin + max(0, 32 - edge) for edge in size)
         if max(margin, right, bottom):
             small = cv2.copyMakeBorder(
@@ -76,17 +76,17 @@ class Detector:
 
 
 def _rows(found: object) -> NDArray[np.float32]:
-    """OpenCV answers None instead of no rows."""
+    """Convert the detector's result, which is None if there are no faces."""
     return np.empty((0, 15), np.float32) if found is None else np.asarray(found, np.float32)
 
 
 def _is_sane(face: Face, width: int, height: int) -> bool:
-    """On noise the network may answer with boxes of any size, anywhere."""
+    """Reject impossible boxes, which the network may return for noise."""
     if not np.isfinite(face.box).all() or not np.isfinite(face.points).all():
         return False
     x, y = face.centre
     inside = 0 <= x < width and 0 <= y < height
-    return inside and LEAST_FACE <= face.side <= 2 * max(width, height)
+    return inside and MIN_FACE <= face.side <= 2 * max(width, height)
 
 
 def _face(row: NDArray[np.float32], margin: int, factor: NDArray[np.float32]) -> Face:
@@ -97,7 +97,7 @@ def _face(row: NDArray[np.float32], margin: int, factor: NDArray[np.float32]) ->
 
 
 def _merged(faces: chain[Face] | list[Face]) -> list[Face]:
-    """Each face once, as the look that was surest saw it."""
+    """Non-maximum suppression."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(overlap(face, other) <= SAME_FACE for other in kept):
@@ -106,7 +106,7 @@ def _merged(faces: chain[Face] | list[Face]) -> list[Face]:
 
 
 def _turned_back(face: Face, turn: int, width: int, height: int) -> Face:
-    """A face of the turned image in the image as it was, whose size is given."""
+    """Map a face in the rotated image back to the original, which has the given size."""
     corners = _point_back(face.box.reshape(2, 2), turn, width, height)
     box = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
     return replace(face, box=box, points=_point_back(face.points, turn, width, height))

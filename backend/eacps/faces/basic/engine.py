@@ -1,4 +1,4 @@
-"""The engine `basic`: finds, tells apart and swaps faces on the CPU with free weights."""
+"""Engine `basic`: detects, compares and swaps faces on the CPU with free weights."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from eacps.plugins import Context
 if TYPE_CHECKING:
     from eacps.domain import Swap
 
-MOST_YAW = 25.0
-"""Characters turned further than this lack half of the face that the swap needs."""
+MAX_YAW = 25.0
+"""Characters turned further lack half of the face."""
 
-LEAST_GAIN = 8.0
-"""A mirrored character is taken where it is nearer to the target's turn by so many degrees."""
+MIN_GAIN = 8.0
+"""A mirrored character is used if its yaw is closer to the target's by this many degrees."""
 
 OPENCV = "OpenCV (CPU)"
 OPENCV_ERRORS = 2
@@ -37,13 +37,13 @@ OPENCV_ERRORS = 2
 
 @dataclass(frozen=True, eq=False)
 class PreparedCharacter(Character):
-    """A character with the cut-outs that every swap of it needs: as it is, and mirrored."""
+    """A character with its original and its mirrored portrait, which all swaps reuse."""
 
     portraits: tuple[Portrait, ...] = ()
 
 
 class BasicEngine:
-    """YuNet, face mesh, SFace and a warp. May be shared by threads, which take turns."""
+    """YuNet, face mesh, SFace and a warp. Thread-safe, but serialised by a lock."""
 
     name = "basic"
     notes: tuple[str, ...] = ()
@@ -51,14 +51,14 @@ class BasicEngine:
 
     def __init__(self, detector: Detector, mesh: FaceMesh, recogniser: Recogniser) -> None:
         self._detector, self._mesh, self._recogniser = detector, mesh, recogniser
-        # OpenCV's networks keep the input they were last given.
+        # OpenCV's networks are stateful.
         self._lock = Lock()
 
     @classmethod
     def open(cls, folder: Path, threads: int = 1) -> BasicEngine:
-        """The engine with the weights in a folder; `threads` holds for all of OpenCV."""
+        """Load the weights from a folder; `threads` applies to OpenCV in the whole process."""
         cv2.setNumThreads(threads)
-        # OpenCV 5 warns at every load that its new engine cannot choose a device: it needs none.
+        # OpenCV 5 warns on every load that its new engine cannot select a device.
         cv2.setLogLevel(OPENCV_ERRORS)
         return cls(
             Detector(checked_model(folder, DETECTOR)),
@@ -68,32 +68,32 @@ class BasicEngine:
 
     @classmethod
     def load(cls, context: Context) -> BasicEngine:
-        """The engine with the weights of EACPS_FACE_MODELS."""
+        """Load the weights from EACPS_FACE_MODELS."""
         settings = context.settings
         return cls.open(settings.face_models.expanduser(), threads=max(1, settings.threads))
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The weights in use, by file name."""
+        """The file names of the weights."""
         return tuple(model.name for model in MODELS)
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where the models really run."""
+        """Where the models actually run."""
         return (OPENCV, *self._recogniser.providers)
 
     def offers(self, recipe: Swap) -> bool:
-        """Any blend and shape; pixel boost and restorer are not to be had here."""
+        """Support any blend and shape, but neither pixel boost nor a restorer."""
         plain = type(recipe)()
         return (recipe.boost, recipe.restore) == (plain.boost, plain.restore)
 
     def detect(self, image: Pixels) -> Sequence[Face]:
-        """The faces of an image, the largest first."""
+        """Detect the faces of an image, largest first."""
         with self._lock:
             return self._detector(image)
 
     def described(self, image: Pixels, face: Face) -> Face:
-        """The face with mesh, yaw and embedding; its points are the mesh's, which are surer."""
+        """Add mesh, yaw and embedding; the more accurate points of the mesh replace the points."""
         with self._lock:
             mesh = self._mesh(image, face)
             points = five_points(mesh)
@@ -107,14 +107,14 @@ class BasicEngine:
         )
 
     def character(self, picture: Pixels, face: Face, name: str) -> PreparedCharacter:
-        """A character that looks into the camera, prepared to be swapped in."""
+        """Prepare a character; raises FaceError if the face is turned away."""
         if face.mesh is None or face.yaw is None:
             face = self.described(picture, face)
         yaw = face.yaw or 0.0
-        if abs(yaw) > MOST_YAW:
+        if abs(yaw) > MAX_YAW:
             raise FaceError(
                 f"The face of {name} is turned away by {abs(yaw):.0f} degrees; engine basic "
-                f"needs one that is turned by {MOST_YAW:.0f} at most.",
+                f"supports at most {MAX_YAW:.0f}.",
                 hint="Use a picture that shows the face from the front, or engine insightface.",
                 code="profile_face",
             )
@@ -126,7 +126,7 @@ class BasicEngine:
         return PreparedCharacter(picture, face, name, looks)
 
     def patch(self, scene: Pixels, target: Face, character: Character, recipe: Swap) -> Patch:
-        """The character's face in the target's place, pose and light."""
+        """Render the character's face in the place, pose and light of the target."""
         if not isinstance(character, PreparedCharacter):
             character = self.character(character.picture, character.face, character.name)
         if target.mesh is None:
@@ -152,7 +152,7 @@ def _mesh(face: Face) -> Points:
 
 
 def _best_look(portraits: Sequence[Portrait], yaw: float) -> Portrait:
-    """The character as it is, unless its mirror image looks much more like the target does."""
+    """The original portrait, unless the yaw of the mirrored one is much closer to the target's."""
     plain, mirrored = portraits
     turn, other = (abs(yaw - yaw_degrees(look.points)) for look in (plain, mirrored))
-    return mirrored if other + LEAST_GAIN < turn else plain
+    return mirrored if other + MIN_GAIN < turn else plain

@@ -1,4 +1,4 @@
-"""Which of the face mesh's 468 points is what, and what their positions say about a face."""
+"""The indices of the face mesh's 468 points, and measures derived from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EYES = (
     (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398),
 )
 LIDS = ((159, 145, 33, 133), (386, 374, 362, 263))
-"""Of each eye: the middles of its lids, and its corners."""
+"""For each eye, the centres of its lids and its corners."""
 
 BROWS = (
     (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
@@ -38,43 +38,43 @@ MOUTH = (
 )
 NOSTRILS = (98, 97, 2, 326, 327, 294, 278, 344, 440, 4, 220, 115, 48, 64)
 CORE = (9, 108, 337, 55, 285, 193, 417, 197, 195)
-"""Between the brows and along the nose's bridge, where a face is seldom covered."""
+"""Points between the brows and along the bridge of the nose, which are rarely covered."""
 
 BROW_BELOW = {
     **{10: 9, 338: 336, 297: 296, 332: 334, 284: 293, 251: 300},
     **{109: 107, 67: 66, 103: 105, 54: 63, 21: 70},
 }
-"""For each point of the oval at the hair line: the point of the brow below it."""
+"""The point of the brow below each point of the oval at the hairline."""
 
 TEMPLES, TEMPLE = (251, 284, 21, 54), 0.9
-"""Beside the brows' outer ends the hair line is near: the edge must not cut the ends off."""
+"""Near the outer ends of the brows, the edge must stay close to the hairline."""
 
 
 def five_points(mesh: Points | Field) -> Field:
-    """The eyes, the nose's tip and the mouth's corners, where recognisers expect them."""
+    """The eyes, the tip of the nose and the corners of the mouth, as recognisers expect them."""
     groups = ((33, 133), (362, 263), (4,), (61,), (291,))
     return np.stack([mesh[list(group), :2].mean(0) for group in groups]).astype(np.float32)
 
 
 def yaw_degrees(mesh: Points | Field) -> float:
-    """How far the head is turned: 0 looks into the camera, +-90 is a profile."""
+    """The yaw of the head: 0 is frontal, +-90 is a profile."""
     across = mesh[454] - mesh[234]
     return float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
 
 
 def ratio(mesh: Points | Field, top: int, bottom: int, left: int, right: int) -> float:
-    """How far an eye or a mouth is open: its height in widths."""
+    """The height of an eye or mouth relative to its width."""
     width = np.linalg.norm(mesh[left, :2] - mesh[right, :2])
     return float(np.linalg.norm(mesh[top, :2] - mesh[bottom, :2]) / (width + 1e-6))
 
 
 def opening(mesh: Points | Field) -> float:
-    """How far the lips are apart, in widths of the mouth."""
+    """The distance of the lips relative to the width of the mouth."""
     return ratio(mesh, 13, 14, 78, 308)
 
 
 def outline(points: Points, forehead: float) -> Points:
-    """The face's edge; at the forehead that share of the way from the brows to the hair line."""
+    """The edge of the face, with a share `forehead` of the way from the brows to the hairline."""
     edge = points[list(OVAL), :2].copy()
     for index, point in enumerate(OVAL):
         if point in BROW_BELOW:
@@ -85,6 +85,6 @@ def outline(points: Points, forehead: float) -> Points:
 
 
 def size_of(points: Points | Field) -> float:
-    """The side of a square as large as the face."""
+    """The square root of the face's area."""
     oval = np.asarray(points[list(OVAL), :2], dtype=np.float32)
     return float(np.sqrt(cv2.contourArea(cv2.convexHull(oval))))

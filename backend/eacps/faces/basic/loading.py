@@ -1,4 +1,4 @@
-"""Loading a model's bytes: what goes wrong there has one name."""
+"""Helpers for loading models from bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from eacps.faces.download import ModelFile
 
 
 def buffer(weights: bytes) -> NDArray[np.uint8]:
-    """A model's bytes as OpenCV takes them."""
+    """A model's bytes as an array for OpenCV."""
     return np.frombuffer(weights, dtype=np.uint8)
 
 
 @contextmanager
 def loading(model: ModelFile) -> Iterator[None]:
-    """Whatever a library raises while it loads a model becomes a FaceError."""
+    """Convert exceptions from loading a model to FaceError."""
     try:
         yield
     except FaceError:

@@ -11,28 +11,28 @@ from eacps.faces.download import MESH
 from eacps.faces.protocol import Face, Pixels
 
 SIDE = 192
-"""The crop that the model looks at, in pixels."""
+"""The side of the model's input, in pixels."""
 
 AROUND_BOX, AROUND_MESH = 1.6, 1.5
-"""How much of its surroundings a face is looked at with: the first and the further times."""
+"""The side of the crop relative to the face, in the first pass and in later passes."""
 
 LOOKS = 2
 SURE = 12.0
-"""An upright face's presence is about 28, one upside down has about 6."""
+"""The presence score is about 28 for an upright face and about 6 for one upside down."""
 
 POINTS, PRESENCE = "conv2d_21", "conv2d_31"
-"""The layers that hold the points, and how surely a face is in the crop."""
+"""The output layers for the points and the presence score."""
 
 
 class FaceMesh:
-    """Finds the points of one detected face, whichever way up it is."""
+    """Locates the points of a detected face in any orientation."""
 
     def __init__(self, weights: bytes) -> None:
         with loading(MESH):
             self._net = cv2.dnn.readNetFromTFLite(buffer(weights))
 
     def __call__(self, image: Pixels, face: Face) -> Points:
-        """The points in the image's pixels, 468 x (right, down, away)."""
+        """The points in pixels of the image, of shape 468 x 3 (right, down, away)."""
         centre = np.array(face.centre)
         side = AROUND_BOX * max(face.box[2] - face.box[0], face.box[3] - face.box[1], 1.0)
         angle = self._upright(image, centre, float(side), _angle(face.points[0], face.points[1]))
@@ -45,7 +45,7 @@ class FaceMesh:
         return points
 
     def _upright(self, image: Pixels, centre: Points, side: float, angle: float) -> float:
-        """The detector takes some faces that are upside down for upright ones: this does not."""
+        """Correct the angle of faces that the detector mistakes for upright ones."""
         self._show(image, centre, side, angle)
         presence = self._presence()
         if presence > SURE:
@@ -66,7 +66,7 @@ class FaceMesh:
         return float(np.asarray(self._net.forward(PRESENCE)).ravel()[0])
 
     def _show(self, image: Pixels, centre: Points, side: float, angle: float) -> Points:
-        """Give the network the crop; returns how the image's directions are turned in it."""
+        """Set the crop as the network's input; returns the rotation and scale to the crop."""
         scale = SIDE / side
         turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         matrix = np.hstack([turn, (SIDE / 2 - turn @ centre)[:, None]])
@@ -75,7 +75,7 @@ class FaceMesh:
 
 
 def _crop(image: Pixels, matrix: Points, scale: float) -> Pixels:
-    """The crop at the model's size; large faces are averaged, not sampled."""
+    """The crop at the model's input size; large faces are downsampled by averaging."""
     shrink = max(1, int(0.5 / scale))
     size = (SIDE * shrink, SIDE * shrink)
     crop = cv2.warpAffine(

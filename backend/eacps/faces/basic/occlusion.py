@@ -1,4 +1,4 @@
-"""What is in front of a face: hair, hands, a mask, glasses."""
+"""Detects occlusions of a face, such as hair, hands, a mask or glasses."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ from eacps.faces.basic.raster import (
 from eacps.faces.protocol import Field, Pixels
 
 WORK_SIDE = 160
-"""Covers are looked for at this size of face at most. All other lengths here are in such sides."""
+"""Maximum size of the face for this analysis. Lengths below are relative to the face's side."""
 
 START = np.array([12.0, 6.0, 6.0])
-"""How far, in lightness and the two colours, skin may differ from that around the nose's bridge."""
+"""How far skin may differ in LAB from the skin around the bridge of the nose."""
 
 TOLERANCE = np.array([10.0, 3.5, 3.5])
-"""What every skin's own variation is widened by."""
+"""Added to the variation of every skin."""
 
 SURE, LIKELY = 3.4, 2.3
-"""In standard deviations: from the first on a pixel is no skin; from the second on it is none
-where it touches such a one."""
+"""In standard deviations: a pixel above the first is not skin, and neither is one above the second
+that is connected to such a pixel."""
 
 FOREIGN = 3.6
-"""In standard deviations: from here on a pixel says nothing about the skin."""
+"""In standard deviations: pixels above this are ignored when estimating the skin."""
 
 HAIRY = 0.6
-"""Above the brows hair is likelier than shade: there a pixel is taken for so much further off."""
+"""Above the brows, distances are increased by this share, because hair is likely there."""
 
-LEAST_AREA = 0.004
-"""Smaller covers, in areas of the face, are taken for moles, highlights and noise."""
+MIN_AREA = 0.004
+"""Smaller occlusions, relative to the face's area, are ignored as moles, highlights or noise."""
 
 THINNEST = 0.012
 EDGE = 0.04
-"""A cover comes in over the face's edge, which is so wide."""
+"""Width of the face's edge, which every occlusion must touch."""
 
 SURROUNDED = 0.65
-"""Eyes, brows, mouth and nostrils are no skin either: they count as covered where this share of
-what surrounds them is."""
+"""Eyes, brows, mouth and nostrils are not skin. They count as covered if this share of their
+surroundings is covered."""
 
 HIDDEN = 0.8
-"""They also do where so much of them and of the skin between them looks like no skin at all."""
+"""They also count as covered if this share of their own area does not look like skin."""
 
 AROUND, SURROUNDINGS = 0.035, 0.06
 ROUNDS = 5
 RIDGE = 1e-6 * np.eye(3)
-LEAST_SKIN = 64
+MIN_SKIN = 64
 FEATURES = (*EYES, *BROWS, LIPS, NOSTRILS)
 
 
 def covered(picture: Pixels, points: Points, side: float, grow: float) -> Field:
-    """How surely each pixel of the picture's face is something in front of it, from 0 to 1.
+    """The occlusion of each pixel, from 0 to 1.
 
-    What is found is grown by a part of the face's side.
+    Occlusions are dilated by `grow`, relative to the face's side.
     """
     scale = min(1.0, WORK_SIDE / max(side, 1.0))
     height, width = shape_of(picture)
@@ -77,7 +77,7 @@ def covered(picture: Pixels, points: Points, side: float, grow: float) -> Field:
 
 
 def features(shape: Shape, points: Points, grow: float) -> Field:
-    """1 on eyes, brows, lips and nostrils, grown by so many pixels."""
+    """1 on eyes, brows, lips and nostrils, dilated by `grow` pixels."""
     return grown(filled_parts(shape, points, (*EYES, *BROWS, LIPS, NOSTRILS)), grow)
 
 
@@ -87,7 +87,7 @@ def _in_front(picture: Pixels, points: Points, side: float) -> Field:
     parts = [grown(filled(shape, points[list(part)]), AROUND * side) for part in FEATURES]
     feature = np.maximum.reduce(parts)
     bare = face * (1 - feature)
-    if bare.sum() < LEAST_SKIN:
+    if bare.sum() < MIN_SKIN:
         return np.zeros(shape, dtype=np.float32)
     colours = blurred(lab(picture.astype(np.float32)), THINNEST * side)
     core = filled(shape, points[list(CORE)]) * bare
@@ -111,8 +111,10 @@ def _share(found: Field | NDArray[np.bool_], part: Field) -> float:
 
 
 def _distance(colours: Field, core: Field, face: Field) -> Field:
-    """How far each pixel is from this face's skin, in standard deviations; the skin's colour may
-    change evenly across the face, and with the light."""
+    """The distance of each pixel from this face's skin, in standard deviations.
+
+    The model of the skin's colour is a plane over the face, fitted robustly.
+    """
     height, width = shape_of(face)
     inside = face > 0
     down, right = np.mgrid[0:height, 0:width]
@@ -121,10 +123,10 @@ def _distance(colours: Field, core: Field, face: Field) -> Field:
     start = np.median(colours[core > 0], axis=0)
     away = np.linalg.norm((colours - start) / START, axis=-1)
     for _ in range(ROUNDS):
-        # Student's weights up to a limit: a shadow counts little, a hand or a mask not at all.
+        # Student's t weights with a cutoff: shadows count little, hands and masks not at all.
         known = away[inside]
         weight = np.sqrt(np.where(known < FOREIGN, 4 / (3 + known**2), 0))[:, None]
-        if (weight > 0).sum() < LEAST_SKIN:
+        if (weight > 0).sum() < MIN_SKIN:
             break
         rows = terms[inside] * weight
         plane = np.linalg.solve(_products(rows, rows), _products(rows, colours[inside] * weight))
@@ -137,27 +139,27 @@ def _distance(colours: Field, core: Field, face: Field) -> Field:
 
 
 def _products(left: Points, right: Points) -> Points:
-    """left^T right; numpy's own product would wake a pool of threads for it."""
+    """left^T right plus a ridge; einsum avoids the thread pool of numpy's matmul."""
     return np.asarray(np.einsum("ni,nj->ij", left, right)) + RIDGE
 
 
 def _touching(sure: NDArray[np.bool_], likely: NDArray[np.bool_]) -> Field:
-    """The likely pixels that hang together with a sure one."""
+    """The likely pixels that are connected to a sure one."""
     count, labels = cv2.connectedComponents((sure | likely).astype(np.uint8))
     return _chosen(np.asarray(labels), count, np.unique(labels[sure]))
 
 
 def _reaching_in(found: Field, edge: Field, side: float) -> Field:
-    """The finds that are of some size and come in over the edge."""
+    """The components that are large enough and touch the edge."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
     at_edge = np.unique(labels[(edge > 0) & (found > 0)])
     areas = np.asarray(statistics)[:, cv2.CC_STAT_AREA]
-    large = at_edge[areas[at_edge] > LEAST_AREA * side**2]
+    large = at_edge[areas[at_edge] > MIN_AREA * side**2]
     return _chosen(np.asarray(labels), len(areas), large)
 
 
 def _chosen(labels: NDArray[np.integer], count: int, wanted: NDArray[np.integer]) -> Field:
-    """1 where a label is wanted; label 0 is the background."""
+    """1 at the wanted labels; label 0 is the background."""
     is_wanted = np.zeros(count, dtype=np.float32)
     is_wanted[wanted] = 1
     is_wanted[0] = 0

@@ -1,4 +1,4 @@
-"""A face cut out of its picture: swaps must not cost more in a larger picture."""
+"""A cropped face, so that the cost of swaps does not depend on the size of its picture."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from eacps.faces.basic.raster import shape_of, shrunk_image
 from eacps.faces.protocol import Field, Pixels
 
 PAD = 0.5
-"""How much of its surroundings a portrait keeps, in sides of the face."""
+"""Margin of a portrait, relative to the face's side."""
 
 HAIR_SHADOW = 0.025
-"""By how much covers are grown: next to a character's hair lies its shadow, which must not come
-along."""
+"""How far occlusions are dilated, to exclude the shadow of a character's hair."""
 
-LEAST_LEVEL = 64
+MIN_LEVEL = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """A character's face, in ever smaller sizes, with its points and what covers it."""
+    """A character's face as an image pyramid, with its points and occlusions."""
 
     pixels: tuple[Pixels, ...]
     cover: Field
     points: Points
 
     def near(self, side: float) -> tuple[Pixels, float]:
-        """The picture whose face is at least so large but not much larger, and its scale."""
+        """The pyramid level whose face is at least this large, and its scale."""
         level = np.floor(np.log2(max(size_of(self.points) / max(side, 1.0), 1.0)))
         chosen = self.pixels[int(min(level, len(self.pixels) - 1))]
         return chosen, chosen.shape[1] / self.pixels[0].shape[1]
 
 
 def portrait(picture: Pixels, mesh: Points) -> Portrait:
-    """A character's face, prepared for any number of swaps."""
+    """Prepare a character's face for swaps."""
     corner, pixels = cut_out(picture, mesh, PAD)
     points = mesh - np.array([*corner, 0])
     levels = [pixels]
-    while min(shape_of(levels[-1])) > LEAST_LEVEL:
+    while min(shape_of(levels[-1])) > MIN_LEVEL:
         height, width = shape_of(levels[-1])
         levels.append(shrunk_image(levels[-1], (height // 2, width // 2)))
     cover = occlusion.covered(pixels, points, size_of(points), HAIR_SHADOW)

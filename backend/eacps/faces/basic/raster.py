@@ -1,4 +1,4 @@
-"""The few operations on masks and pixels that the swap is made of; lengths are in pixels."""
+"""Operations on masks and pixels; lengths are in pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shape: TypeAlias = tuple[int, int]
 
 _WIDE = 8
 _FAR = 30_000
-"""OpenCV draws no polygon whose corners lie further away than 16 bits reach."""
+"""OpenCV does not draw polygons with coordinates beyond 16 bits."""
 
 
 def shape_of(image: Pixels | Field) -> Shape:
@@ -40,25 +40,25 @@ def filled_parts(
 
 
 def grown(mask: Field, radius: float) -> Field:
-    """The mask, wider by the radius."""
+    """Dilate the mask by the radius."""
     return np.asarray(cv2.dilate(mask, _brush(radius)), dtype=np.float32)
 
 
 def shrunk(mask: Field, radius: float) -> Field:
-    """The mask, narrower by the radius."""
+    """Erode the mask by the radius."""
     return np.asarray(cv2.erode(mask, _brush(radius)), dtype=np.float32)
 
 
 def opened(mask: Field, radius: float) -> Field:
-    """The mask without what is narrower than twice the radius."""
+    """Remove parts of the mask that are narrower than twice the radius."""
     return grown(shrunk(mask, radius), radius)
 
 
 def blurred(field: Field, reach: float) -> Field:
-    """The field, softened by a Gaussian of that standard deviation."""
+    """Gaussian blur with this standard deviation."""
     if reach < _WIDE:
         return np.asarray(cv2.GaussianBlur(field, (0, 0), max(reach, 0.5)), dtype=np.float32)
-    # What is to be smooth anyway is as good at a smaller size, and much cheaper.
+    # A wide blur gives the same result at a smaller size, and is much faster.
     height, width = shape_of(field)
     size = (max(1, width * _WIDE // round(2 * reach)), max(1, height * _WIDE // round(2 * reach)))
     small = cv2.resize(field, size, interpolation=cv2.INTER_AREA)
@@ -67,7 +67,7 @@ def blurred(field: Field, reach: float) -> Field:
 
 
 def depth(mask: Field) -> Field:
-    """How far each pixel of the mask is from the mask's outside; the image's border is none."""
+    """The distance of each pixel to the outside of the mask, which excludes the image's border."""
     return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5))
 
 
@@ -88,14 +88,14 @@ def enlarged(field: Field, shape: Shape) -> Field:
 
 
 def sampled(image: Pixels | Field, places: Field) -> Field:
-    """The image's pixels at these places (x, y); beyond its border the border goes on."""
+    """Sample the image at these positions (x, y); its border is replicated."""
     right, down = cv2.split(places)
     found = cv2.remap(image, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, dtype=np.float32)
 
 
 def to_pixels(values: Field) -> Pixels:
-    """Numbers in 0..255 as 8 bit."""
+    """Round to 8-bit pixels."""
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 

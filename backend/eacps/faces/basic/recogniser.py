@@ -1,4 +1,4 @@
-"""SFace: tells faces apart."""
+"""Computes face embeddings with SFace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eacps.faces.protocol import Field, Pixels
 SIDE = 112
 IMAGE = "data"
 SAME_PERSON = 0.363
-"""The cosine that SFace's authors give for one person."""
+"""The threshold on the cosine that SFace's authors recommend."""
 
 PLACES = np.array(
     [
@@ -24,11 +24,11 @@ PLACES = np.array(
         [70.7299, 92.2041],
     ],
 )
-"""Where the model was taught to expect eyes, nose and mouth in its input."""
+"""The positions of eyes, nose and mouth in the model's input."""
 
 
 class Recogniser:
-    """Turns a face into a vector; one person's vectors point the same way."""
+    """Turns a face into a unit vector; those of the same person are similar."""
 
     def __init__(self, weights: bytes, threads: int) -> None:
         import onnxruntime
@@ -43,11 +43,11 @@ class Recogniser:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where the model really runs."""
+        """Where the model actually runs."""
         return tuple(self._session.get_providers())
 
     def __call__(self, image: Pixels, points: Field) -> Field:
-        """The vector, of length 1, of the face with these eyes, nose and mouth corners."""
+        """The unit vector of the face with these five points."""
         alignment = similarity(points, PLACES).astype(np.float32)
         crop = cv2.warpAffine(image, alignment, (SIDE, SIDE))
         found = self._session.run(None, {IMAGE: cv2.dnn.blobFromImage(crop)})[0]
@@ -56,7 +56,7 @@ class Recogniser:
 
 
 def _without_weights_as_inputs(weights: bytes) -> bytes:
-    """The published file lists its weights among its inputs; ONNX Runtime would ask for them."""
+    """Remove the weights from the inputs of the published file, or ONNX Runtime would need them."""
     import onnx
 
     model = onnx.load_model_from_string(weights)

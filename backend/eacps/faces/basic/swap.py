@@ -1,4 +1,4 @@
-"""The swap itself: the character's face, warped, lit and trimmed to the scene's face."""
+"""The swap: warps and relights the character's face, and masks occlusions."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ from eacps.faces.basic.raster import (
 from eacps.faces.protocol import Field, Patch, Pixels
 
 WORK_SIDE = 320
-"""Light, masks and the map are computed at this size of face at most; pixels at full size."""
+"""Light, masks and the warp are computed at this size of the face; pixels at full size."""
 
 PAD = 0.25
 FOREHEAD = 0.45
-"""How far the swap reaches from the brows to the hair line."""
+"""How far the swap extends from the brows to the hairline."""
 
 FEATHER = 0.10
-"""Width of the soft edge, in sides of the face; it lies inside the face."""
+"""Width of the soft edge inside the face, relative to the face's side."""
 
 SKIN_EDGE = 0.05
-"""What lies nearer to the face's edge, in sides of the face, may be hair or background."""
+"""Pixels closer to the face's edge, relative to its side, may be hair or background."""
 
 MIDDLE = 0.3
-"""From this depth inside the face on it is lit as its middle is."""
+"""From this depth on, the face is lit like its centre."""
 
 RIM = 0.012
-"""By how much covers are grown, in sides of the face: hair must keep no rim of the old skin."""
+"""How far occlusions are dilated, relative to the face's side, to hide the old skin at hair."""
 
 EYE_OPEN = (0.22, 0.32)
-"""From the first ratio of height to width on an eye may look somewhere; from the second it does."""
+"""Ratios of height to width at which an eye starts to count as open, and fully does."""
 
 LASHES = 0.010
-"""The eye's edge, in sides of the face: lashes and lids are the character's."""
+"""The eye's edge, relative to the face's side: lashes and lids are taken from the character."""
 
 MOUTH_OPEN, MOUTH_CLOSED = 0.12, 0.06
-"""Openings of a mouth that shows teeth, and of one that does not."""
+"""The openings of a mouth above which it shows teeth, and below which it does not."""
 
-LEAST_PIXELS = 16.0
+MIN_PIXELS = 16.0
 
 
 def swapped(scene: Pixels, mesh: Points, character: Portrait, shape: float) -> Patch:
-    """The patch that puts the character's face in the place of the face with this mesh."""
+    """A patch that replaces the face with this mesh by the character's face."""
     (left, top), region = cut_out(scene, mesh, PAD)
     local = mesh - np.array([left, top, 0])
     height, width = shape_of(region)
@@ -72,7 +72,7 @@ def swapped(scene: Pixels, mesh: Points, character: Portrait, shape: float) -> P
     target = local * np.array([small[1] / width, small[0] / height, scale])
     work = _Work(shrunk_image(region, small), target, character, shape)
     alpha = work.alpha()
-    if alpha.sum() < LEAST_PIXELS:
+    if alpha.sum() < MIN_PIXELS:
         raise FaceError(
             "The face in the scene is too small, covered, or turned too far away to be swapped.",
             hint="Choose a face that looks more into the camera, or a larger image.",
@@ -82,7 +82,7 @@ def swapped(scene: Pixels, mesh: Points, character: Portrait, shape: float) -> P
 
 
 def _full_size(work: _Work, shape: tuple[int, int]) -> Pixels:
-    """The lit face: smooth fields are enlarged, pixels come from the character's own picture."""
+    """The relit face at full size: enlarge smooth fields, and sample the character's picture."""
     lit = work.lit()
     if shape == work.shape:
         return to_pixels(lit)
@@ -92,12 +92,12 @@ def _full_size(work: _Work, shape: tuple[int, int]) -> Pixels:
 
 
 def _scaled(places: Field, factor: float) -> Field:
-    """Places in the same picture at another size: the pixels' centres correspond."""
+    """Convert positions to another size of the picture, with aligned pixel centres."""
     return ((places + 0.5) * factor - 0.5).astype(np.float32)
 
 
 class _Work:
-    """One swap at working size: both faces in the place where the new one will be."""
+    """A swap at working size, with both faces warped to the place of the new one."""
 
     def __init__(self, scene: Pixels, target: Points, character: Portrait, shape: float) -> None:
         self.target, self.character = target, character
@@ -109,7 +109,7 @@ class _Work:
         self.places = warp.backward_map(self.goal, character.points, kept, self.shape)
         picture, factor = character.near(self.side)
         self.face = sampled(picture, _scaled(self.places, factor))
-        # What stays of the target's eyes and mouth must fit where the new ones will be.
+        # The parts that are kept of the target's eyes and mouth must fit the new positions.
         self.own = sampled(scene, warp.backward_map(self.goal, target, kept, self.shape))
         self.region = filled(self.shape, outline(target, FOREHEAD))
         self.cover = np.maximum(
@@ -118,7 +118,7 @@ class _Work:
         )
 
     def alpha(self) -> Field:
-        """How strongly the swapped face replaces the scene, pixel by pixel."""
+        """The opacity of the swapped face per pixel."""
         ramp = np.clip(depth(self.region) / max(1.0, FEATHER * self.side), 0, 1)
         soft = ramp * ramp * (3 - 2 * ramp)
         return np.asarray(soft * (1 - self.cover), dtype=np.float32)
@@ -133,7 +133,7 @@ class _Work:
         return np.asarray(lit * (1 - kept) + self.own * kept, dtype=np.float32)
 
     def _gaze(self) -> Field:
-        """What is between open lids: it stays the target's."""
+        """Mask of the area between open lids, which is kept from the target."""
         kept = np.zeros(self.shape, dtype=np.float32)
         low, high = EYE_OPEN
         for eye, lids in zip(EYES, LIDS, strict=True):
@@ -142,7 +142,7 @@ class _Work:
         return shrunk(kept.astype(np.float32), LASHES * self.side)
 
     def _teeth(self) -> Field:
-        """An open mouth's inside: it stays the target's where the character's is closed."""
+        """Mask of an open mouth's inside, kept if the character's mouth is closed."""
         if opening(self.target) < MOUTH_OPEN or opening(self.character.points) > MOUTH_CLOSED:
             return np.zeros(self.shape, dtype=np.float32)
         return filled(self.shape, self.goal[list(MOUTH)])

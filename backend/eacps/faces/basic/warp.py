@@ -1,4 +1,4 @@
-"""Where each pixel of a swapped face comes from."""
+"""The warp from the character's face to the target's."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from eacps.faces.protocol import Field
 Indices: TypeAlias = NDArray[np.intp]
 
 SETTLED = 0.22
-"""From this distance to the oval on, in sides of the face, points move as far as asked."""
+"""Points at least this far inside the oval, relative to the face's side, move freely."""
 
 MARGINS = (1.15, 1.5)
-"""The oval, pushed outwards: the map must go on beyond the face, else its edge is torn."""
+"""Factors of enlarged ovals, which extend the map beyond the face to avoid a torn edge."""
 
 CALM = 0.10
-"""Parts of eyes and mouth nearer to each other than this, in sides of the face, move together:
-their places and widths are the character's, how far they are open is the target's."""
+"""Parts of eyes and mouth closer than this, relative to the face's side, move together: their
+positions and widths come from the character, their openings from the target."""
 
 STRIDE = 3
-"""The map is smooth: every third pixel of it is computed, the others are interpolated."""
+"""The map is computed at every third pixel and interpolated, because it is smooth."""
 
 
 def posed(points: Points, like: Points) -> Points:
-    """A mesh in another one's place: turned in space, scaled and shifted onto it."""
+    """Rotate, scale and shift a mesh onto another one."""
     centre, other = points.mean(0), like.mean(0)
     turn, _ = Rotation.align_vectors(like - other, points - centre)
     scale = np.sqrt(((like - other) ** 2).sum() / max(((points - centre) ** 2).sum(), 1e-9))
@@ -40,7 +40,7 @@ def posed(points: Points, like: Points) -> Points:
 
 
 def shaped(target: Points, character: Points, shape: float) -> Points:
-    """The target's points, the inner ones moved towards the character's proportions."""
+    """The target's points, with inner ones moved towards the character's proportions."""
     side = size_of(target)
     oval = target[list(OVAL), :2].astype(np.float32)
     inside = [cv2.pointPolygonTest(oval, (float(x), float(y)), True) for x, y in target[:, :2]]
@@ -56,8 +56,7 @@ def shaped(target: Points, character: Points, shape: float) -> Points:
 
 
 def facing(points: Points, frontal: Points) -> Indices:
-    """The points of a mesh that are not turned away; `frontal` is the same mesh seen from the
-    front."""
+    """The visible points of a mesh; `frontal` is the same mesh seen from the front."""
     triangles = Delaunay(frontal[:, :2]).simplices
     same = np.sign(_areas(points, triangles)) == np.sign(_areas(frontal, triangles))
     return np.asarray(np.unique(triangles[same]), dtype=np.intp)
@@ -70,7 +69,7 @@ def _areas(points: Points, triangles: Indices) -> Points:
 
 
 def backward_map(destination: Points, origin: Points, kept: Indices, shape: Shape) -> Field:
-    """For each pixel of a field of that shape: which point of the origin belongs there."""
+    """For each pixel of a field of this shape, the corresponding point of the origin."""
     there, here = _with_margin(destination, kept), _with_margin(origin, kept)
     there, first = np.unique(there.round(3), axis=0, return_index=True)
     rows, columns = (np.arange(0, length + STRIDE, STRIDE) for length in shape)

@@ -1,4 +1,4 @@
-"""Which pixels of a swapped crop replace the scene's, how strongly, and in which colours."""
+"""The mask and the colour correction of a swapped crop."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from eacps.faces.protocol import Field, Pixels
 
 FEATHER: Final = 0.08
-"""Width of the soft edge, in sides of the crop."""
+"""Width of the soft edge, relative to the crop's side."""
 WIDEST_FEATHER: Final = 32.0
-"""In pixels of the scene: on a large face a wider edge would look out of focus."""
+"""In pixels of the scene. A wider edge would look out of focus on a large face."""
 _CENTRE: Final = (0.5, 0.52)
 _RADII: Final = (0.42, 0.46)
 _ROUNDNESS: Final = 2.5
-"""2 is an ellipse; more is closer to a box, which is what a face with its jaw is."""
+"""The exponent of a superellipse: 2 is an ellipse; higher values are closer to a box."""
 
 LARGEST_SHIFT: Final = (4.0, 3.0, 3.0)
 """In lightness (0 to 100) and the two colour axes of CIELAB."""
 LARGEST_RATIO: Final = 1.1
 _COLOURLESS: Final = 1.5
-"""Mean distance from grey in CIELAB up to which a picture has no colours."""
+"""A picture with a smaller mean distance from grey in CIELAB has no colours."""
 _CLEARLY_CHANGED: Final = 6.0
-"""Levels by which a pixel differs from the target's, from which on it is the swapper's alone."""
+"""Pixels that differ from the target by more levels were clearly changed by the swapper."""
 
 
 def soft_mask(side: int, scale: float) -> Field:
-    """1 on the face, 0 around it, a soft edge between. `scale` is how many pixels of the crop
-    one pixel of the scene is."""
+    """1 on the face, 0 around it, with a soft edge. `scale` is the number of pixels of the crop
+    per pixel of the scene."""
     depth = _depth(side)
     feather = max(1.0, min(FEATHER * side, WIDEST_FEATHER * scale))
     slope = np.clip(depth * (min(_RADII) * side / feather), 0, 1)
@@ -37,7 +37,7 @@ def soft_mask(side: int, scale: float) -> Field:
 
 
 def _depth(side: int) -> Field:
-    """How deep in the face's outline a pixel lies: 1 in its centre, 0 on it, less outside."""
+    """The depth of each pixel in the face's outline: 1 in the centre, 0 on it, negative outside."""
     steps = (np.arange(side, dtype=np.float32) + 0.5) / side
     across, down = (
         np.abs((steps - centre) / radius) ** _ROUNDNESS
@@ -47,12 +47,11 @@ def _depth(side: int) -> Field:
 
 
 def matched(swapped: Pixels, target: Pixels, alpha: Field) -> Pixels:
-    """The swapped crop with the mean and the spread of the target's colours, where it shows.
+    """Match the mean and the spread of the swapped crop's colours to the target's.
 
-    Swappers keep the scene's light by themselves; what is left is a slight cast, or the
-    restorer's. The correction is limited, or it would wash out the complexion that makes a
-    character, and what the swapper left alone is right as it is. But in a picture without
-    colours, no colour is left.
+    Swappers keep the scene's light, so this corrects only a slight colour cast. The correction is
+    limited, to keep the character's complexion, and spares pixels that the swapper did not change.
+    In a picture without colours, it removes all colour.
     """
     shown = alpha > 0.5
     if not shown.any():
@@ -73,7 +72,7 @@ def matched(swapped: Pixels, target: Pixels, alpha: Field) -> Pixels:
 
 
 def _changed(swapped: Pixels, target: Pixels) -> Field:
-    """From 0, where the swapper left the target alone, to 1, where it clearly did not."""
+    """0 where the swapper did not change the target, up to 1 where it clearly did."""
     import cv2
 
     levels = cv2.absdiff(swapped, target).max(axis=2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What lies in front of a face, seen by what a swap did to it."""
+"""Detects occlusions of a face by comparing it with its swap."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from eacps.faces.protocol import Field, Pixels
 
 FAR_FROM_SKIN: Final = 3.0
 NEAR_SKIN: Final = 2.0
-"""In spreads of the skin's own colours."""
-_LEAST_SPREAD: Final = (9.0, 4.0, 4.0)
-"""In lightness and colour; light falls unevenly on a face, so lightness counts less."""
-_LEAST_AREA: Final = 0.01
-"""Part of the face below which a spot is a mole or noise."""
-_LEAST_OUTSIDE: Final = 0.5
-"""Part of an occlusion that lies beside eyes, brows and mouth."""
-_MOST_COVERED: Final = 0.6
-"""Part of the face from which on the skin was probably learnt from something else."""
+"""Relative to the spread of the skin's colours."""
+_MIN_SPREAD: Final = (9.0, 4.0, 4.0)
+"""In LAB; lightness counts less, because light on a face is uneven."""
+_MIN_AREA: Final = 0.01
+"""Smaller spots, relative to the face's area, are ignored as moles or noise."""
+_MIN_OUTSIDE: Final = 0.5
+"""Minimum share of an occlusion outside of eyes, brows and mouth."""
+_MAX_COVERED: Final = 0.6
+"""If a larger share of the face is covered, the estimate of the skin is probably wrong."""
 _FOLLOWED: Final = 12
-"""How far an occlusion is followed, in pixels of a crop of 128."""
+"""How far an occlusion is extended, in pixels of a crop of 128."""
 
 
 def occlusion(target: Pixels, swapped: Pixels) -> Field:
-    """1 where something in front of the target's face was painted over, 0 elsewhere.
+    """1 where the swap painted over something in front of the face, 0 elsewhere.
 
-    A swap changes features and complexion, but skin stays skin. So an occlusion is where the
-    target is far from its own skin's colour (learnt between its eyes and mouth) while the swapped
-    crop shows skin: hair, a hat's brim, a microphone. Eyes, brows and lips differ too, and are
-    told by where they lie; so what covers them, such as glasses, is left to the swapper, which
-    keeps most of it. Skin in front of skin, such as a bare hand, is not seen either: that takes a
-    mask by the annotator.
+    A swap changes features and complexion, but skin remains skin. An occlusion, such as hair, the
+    brim of a hat or a microphone, is where the target's colour is far from its skin (estimated
+    between eyes and mouth) but the swapped crop shows skin. Eyes, brows and lips also differ and
+    are excluded by their position, so objects in front of them, such as glasses, are left to the
+    swapper, which preserves them mostly. A bare hand in front of the face is not detected; that
+    requires a mask by the annotator.
     """
     import cv2
 
@@ -48,11 +48,11 @@ def occlusion(target: Pixels, swapped: Pixels) -> Field:
     opened = cv2.morphologyEx(foreign, cv2.MORPH_OPEN, np.ones((2, 2), dtype=np.uint8))
     inside = soft_mask(SIDE, 1) > 0
     kept = _large_and_not_features(opened, inside)
-    # A target without a skin of one colour (a mask, a drawing) teaches nothing.
-    if kept[inside].mean() > _MOST_COVERED:
+    # Without skin of uniform colour (a mask, a drawing), detection is impossible.
+    if kept[inside].mean() > _MAX_COVERED:
         kept[:] = 0
     near = np.ones((3, 3), dtype=np.uint8)
-    # Near the swap's own rim an occlusion is half painted over: there it is followed by colour.
+    # At the edge of the swap, occlusions are only half painted over: extend them by colour.
     rest: NDArray[Any] = ((before > FAR_FROM_SKIN) & ~_zones()[1]).astype(np.uint8)
     for _ in range(_FOLLOWED):
         kept |= cv2.dilate(kept, near) & rest
@@ -70,23 +70,23 @@ def _large_and_not_features(foreign: NDArray[Any], inside: NDArray[np.bool_]) ->
         part = (labels == label) & inside
         area = part.sum()
         outside = part & ~features
-        if area >= _LEAST_AREA * inside.sum() and outside.sum() >= _LEAST_OUTSIDE * area:
+        if area >= _MIN_AREA * inside.sum() and outside.sum() >= _MIN_OUTSIDE * area:
             kept[labels == label] = 1
     return kept
 
 
 def _distance_from_skin(crop: NDArray[Any]) -> Field:
-    """How far each pixel's colour is from the skin's, in spreads of the skin's colours."""
+    """The distance of each pixel's colour from the skin's, relative to the skin's spread."""
     colours = lab(crop)
     skin = colours[_zones()[0]]
     usual = np.median(skin, axis=0)
-    spread = np.maximum(1.5 * np.median(np.abs(skin - usual), axis=0), _LEAST_SPREAD)
+    spread = np.maximum(1.5 * np.median(np.abs(skin - usual), axis=0), _MIN_SPREAD)
     return np.asarray(np.linalg.norm((colours - usual) / spread, axis=2), dtype=np.float32)
 
 
 @cache
 def _zones() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """In a crop of 128 px: where bare skin is likeliest, and where eyes, brows and mouth lie."""
+    """In a crop of 128 px, where bare skin is most likely, and where eyes, brows and mouth are."""
     import cv2
 
     features = np.zeros((SIDE, SIDE), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""The upright square crop around a face that swappers see, and the way back into the scene.
+"""The upright square crop around a face for the swapper, and mapping it back to the scene.
 
-Matrices are 2 x 3 and lead from the scene (or another crop) to the crop, in pixels.
+Matrices are 2 x 3 and map pixels of the scene (or of another crop) to the crop.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ class Bounds:
 
 
 def alignment(points: Field, side: int) -> Matrix:
-    """The matrix from the scene to the crop of `side` pixels, by a face's five points."""
+    """The matrix from the scene to a crop of `side` pixels, from a face's five points."""
     from insightface.utils import face_align
 
-    # Always by way of 128: for sides that 112 divides too, such as 896, the library would frame
-    # the face more tightly than the swapper expects.
+    # Always estimate at 128: for sides that are also multiples of 112, such as 896, the library
+    # frames the face more tightly than the swapper expects.
     matrix = np.asarray(face_align.estimate_norm(points, SIDE), dtype=np.float64) * (side / SIDE)
     if not np.isfinite(matrix).all() or scale_of(matrix) <= 0:
         raise FaceError(
-            "The face cannot be set upright: its eyes, nose and mouth lie in one spot.",
+            "The face cannot be aligned: its eyes, nose and mouth coincide.",
             hint="Use a picture that shows the face larger.",
         )
     return matrix
 
 
 def scale_of(matrix: Matrix) -> float:
-    """How many pixels of the crop one pixel of the scene becomes."""
+    """Pixels of the crop per pixel of the scene."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def inverse(matrix: Matrix) -> Matrix:
-    """The way back."""
+    """The inverse transform."""
     return np.asarray(np.linalg.inv(_square(matrix))[:2], dtype=np.float64)
 
 
 def chained(first: Matrix, then: Matrix) -> Matrix:
-    """One matrix that does what two do in turn."""
+    """The composition of two transforms."""
     return (_square(then) @ _square(first))[:2]
 
 
@@ -83,31 +83,31 @@ def bounds_of(matrix: Matrix, side: int, scene: Pixels) -> Bounds:
 
 
 def cut(scene: Pixels, matrix: Matrix, side: int) -> Pixels:
-    """The crop of a scene; beyond the scene's edge, the edge goes on."""
+    """Cut a crop out of a scene, replicating the scene's border."""
     bounds = bounds_of(matrix, side, scene)
     piece = scene[bounds.top : bounds.bottom, bounds.left : bounds.right]
     from_piece = chained(_shift(bounds.left, bounds.top), matrix)
     return np.asarray(resampled(piece, from_piece, (side, side)), dtype=np.uint8)
 
 
-def put_back(crop: NDArray[Any], matrix: Matrix, bounds: Bounds) -> NDArray[Any]:
-    """A crop as it lies in a part of the scene; outside of the crop, its edge goes on."""
+def paste_back(crop: NDArray[Any], matrix: Matrix, bounds: Bounds) -> NDArray[Any]:
+    """Transform a crop back to a part of the scene, replicating the crop's border."""
     to_bounds = chained(inverse(matrix), _shift(-bounds.left, -bounds.top))
     return resampled(crop, to_bounds, bounds.size)
 
 
 def resampled(image: NDArray[Any], matrix: Matrix, size: tuple[int, int]) -> NDArray[Any]:
-    """The image under the matrix; shrinking averages, so that fine patterns do not flicker."""
+    """Transform an image; shrinks by averaging, to avoid aliasing."""
     import cv2
 
     scale = scale_of(matrix)
     if scale < 0.5:
         height, width = image.shape[:2]
-        # To twice the final scale: from there, interpolating averages by itself, and blurs less.
+        # To twice the final scale; from there, interpolation averages enough and blurs less.
         small = (max(1, round(width * scale * 2)), max(1, round(height * scale * 2)))
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
         across, down = width / small[0], height / small[1]
-        # OpenCV's pixels have their centres at whole numbers: half a pixel moves with the scale.
+        # OpenCV's pixel centres are at integers, which adds an offset of half a pixel.
         enlarge = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
         matrix = chained(enlarge, matrix)
     smooth = cv2.INTER_CUBIC if scale > 1 and image.dtype == np.uint8 else cv2.INTER_LINEAR

@@ -1,4 +1,4 @@
-"""Engine `insightface`: the library's own FaceAnalysis and INSwapper, on the user's models."""
+"""Engine `insightface`: the library's FaceAnalysis and INSwapper with the user's models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eacps.faces.insightface.crops import (
     alignment,
     bounds_of,
     cut,
-    put_back,
+    paste_back,
     resampled,
     scale_of,
 )
@@ -47,13 +47,13 @@ SAME_PERSON: Final = 0.4
 LARGEST_BOOST: Final = 1024
 EMBEDDING: Final = 512
 _NOSE_PROTRUDES: Final = 0.55
-"""How far the nose's tip stands out, in distances between the eyes."""
+"""How far the tip of the nose protrudes, relative to the distance between the eyes."""
 _WHOLE_PACK: Final = "Unpack a whole pack there, such as buffalo_l (EACPS_INSIGHTFACE_PACK)."
 _PUBLISHED: Final = "Name an inswapper_128 file with EACPS_INSWAPPER."
 
 
 class InsightFaceEngine:
-    """Finds, describes and swaps faces; `open` is the way to make one."""
+    """Detects, describes and swaps faces; created by `load`."""
 
     name = "insightface"
     same_person = SAME_PERSON
@@ -73,7 +73,7 @@ class InsightFaceEngine:
 
     @classmethod
     def load(cls, context: Context) -> InsightFaceEngine:
-        """The engine on a worker's device; raises FaceError saying what is missing or wrong."""
+        """Load the engine on a worker's device; raises FaceError if files are missing or wrong."""
         settings, device = context.settings, context.device
         problem = availability(settings)
         if problem is not None:
@@ -90,11 +90,11 @@ class InsightFaceEngine:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """Where the models really run."""
+        """Where the models actually run."""
         return running_on(self._sessions)
 
     def offers(self, recipe: Swap) -> bool:
-        """Every multiple of 128 px up to 1024, restored where there is a restorer."""
+        """Support every multiple of 128 px up to 1024, and restoring if there is a restorer."""
         return (
             recipe.boost % SIDE == 0
             and SIDE <= recipe.boost <= LARGEST_BOOST
@@ -103,21 +103,21 @@ class InsightFaceEngine:
         )
 
     def detect(self, image: Pixels) -> Sequence[Face]:
-        """The faces of an image, the largest first."""
+        """Detect the faces of an image, largest first."""
         return self._search.faces(image)
 
     def described(self, image: Pixels, face: Face) -> Face:
-        """The face with its embedding, of length 1, and yaw."""
+        """Add the normalised embedding and yaw."""
         return replace(face, embedding=self._embedding(image, face), yaw=yaw_of(face.points))
 
     def character(self, picture: Pixels, face: Face, name: str) -> Character:
-        """A character from a face; inswapper takes any that can be described."""
+        """Make a character; inswapper supports every face that can be described."""
         if face.embedding is None:
             face = self.described(picture, face)
         return Character(picture, face, name)
 
     def patch(self, scene: Pixels, target: Face, character: Character, recipe: Swap) -> Patch:
-        """The character's face in the target's place, with its pose, light and expression."""
+        """Render the character's face with the pose, light and expression of the target."""
         if character.face.embedding is None:
             character = self.character(character.picture, character.face, character.name)
         side = recipe.boost
@@ -135,7 +135,7 @@ class InsightFaceEngine:
             after = restorer.restored(scene, after, matrix, alpha)
         after = matched(after, before, alpha)
         bounds = bounds_of(matrix, side, scene)
-        pixels, shown = (put_back(one, matrix, bounds) for one in (after, alpha))
+        pixels, shown = (paste_back(one, matrix, bounds) for one in (after, alpha))
         return Patch(bounds.left, bounds.top, pixels, shown.clip(0, 1))
 
     def _embedding(self, image: Pixels, face: Face) -> Field:
@@ -147,13 +147,15 @@ class InsightFaceEngine:
         raw = self._recogniser.get_feat(np.ascontiguousarray(crop[..., ::-1])).ravel()
         length = float(np.linalg.norm(raw))
         if not np.isfinite(length) or length == 0:
-            raise FaceError("The recogniser made nothing of a face.", hint="Use another image.")
+            raise FaceError("The recogniser failed on a face.", hint="Use another image.")
         return np.asarray(raw / length, dtype=np.float32)
 
 
 def yaw_of(points: Field) -> float:
-    """How far a face is turned, in degrees, positive to the image's right: by how far the nose is
-    off the middle between the eyes and the mouth's corners, along the line of the eyes."""
+    """The yaw of a face in degrees, positive towards the right of the image.
+
+    Estimated from the offset of the nose from the centre of eyes and mouth along the eyes' line.
+    """
     left_eye, right_eye, nose, *mouth = np.asarray(points, dtype=np.float64)
     eyes = right_eye - left_eye
     distance = float(eyes @ eyes)
@@ -189,11 +191,11 @@ def _sessions(analysis: Any, swapper: Any, restorer: Restorer | None) -> list[An
 
 
 def _analysis(files: ModelFiles, settings: Settings, where: Placement) -> Any:
-    """FaceAnalysis with detector and recogniser, each tried once on a grey image."""
+    """Load FaceAnalysis, and test its detector and recogniser on a grey image."""
     from insightface.app import FaceAnalysis
 
     try:
-        # A folder that exists is taken as it is; a name would be downloaded.
+        # Pass an existing folder, because the library would download a name.
         with quiet():
             analysis = FaceAnalysis(
                 str(files.pack.resolve()),
@@ -202,18 +204,18 @@ def _analysis(files: ModelFiles, settings: Settings, where: Placement) -> Any:
                 sess_options=options(settings),
                 static_shape_sessions=False,
             )
-        # Less than 0 would move the models to the CPU.
+        # A negative id would move the models to the CPU.
         analysis.prepare(ctx_id=0, det_size=(640, 640))
     except Exception as error:
         raise corrupt(files.pack, error) from None
     if "recognition" not in analysis.models:
         raise incompatible(files.pack, "none of its files is a recogniser", _WHOLE_PACK)
-    _try_detector(analysis.det_model)
-    _try_recogniser(analysis.models["recognition"])
+    _test_detector(analysis.det_model)
+    _test_recogniser(analysis.models["recognition"])
     return analysis
 
 
-def _try_detector(detector: Any) -> None:
+def _test_detector(detector: Any) -> None:
     path = Path(detector.model_file)
     try:
         _, points = detector.detect(np.full((64, 64, 3), 128, dtype=np.uint8))
@@ -223,7 +225,7 @@ def _try_detector(detector: Any) -> None:
         raise incompatible(path, "it finds boxes but no eyes, nose and mouth", _WHOLE_PACK)
 
 
-def _try_recogniser(recogniser: Any) -> None:
+def _test_recogniser(recogniser: Any) -> None:
     path = Path(recogniser.model_file)
     side = recogniser.input_size[0]
     try:
@@ -231,12 +233,12 @@ def _try_recogniser(recogniser: Any) -> None:
     except Exception as error:
         raise incompatible(path, f"a trial run failed ({error})", _WHOLE_PACK) from None
     if vector.size != EMBEDDING:
-        problem = f"a face becomes {vector.size} numbers, inswapper needs {EMBEDDING}"
+        problem = f"its embeddings have {vector.size} numbers, but inswapper needs {EMBEDDING}"
         raise incompatible(path, problem, _WHOLE_PACK)
 
 
 def load_swapper(files: ModelFiles, settings: Settings, where: Placement) -> Any:
-    """The library's INSwapper, tried once on a grey image; raises FaceError."""
+    """Load INSwapper and test it on a grey image; raises FaceError."""
     from insightface.model_zoo.inswapper import INSwapper
 
     path = files.swapper
@@ -245,20 +247,20 @@ def load_swapper(files: ModelFiles, settings: Settings, where: Placement) -> Any
     image = [3, SIDE, SIDE]
     if [shape[1:] for shape in shapes] != [image, [EMBEDDING], image]:
         seen = ", ".join(map(str, shapes))
-        raise incompatible(path, f"inswapper's shapes are others than {seen}", _PUBLISHED)
+        raise incompatible(path, f"its shapes {seen} are not those of inswapper", _PUBLISHED)
     try:
         with quiet():
             swapper = INSwapper(model_file=str(path), session=session)
     except Exception as error:
-        raise incompatible(path, f"it lacks what INSwapper reads ({error})", _PUBLISHED) from None
+        raise incompatible(path, f"INSwapper cannot read it ({error})", _PUBLISHED) from None
     if swapper.emap.shape != (EMBEDDING, EMBEDDING):
-        problem = f"its last table is {swapper.emap.shape}, not {EMBEDDING} x {EMBEDDING}"
+        problem = f"its last matrix is {swapper.emap.shape}, not {EMBEDDING} x {EMBEDDING}"
         raise incompatible(path, problem, _PUBLISHED)
-    _try_swapper(swapper, path)
+    _test_swapper(swapper, path)
     return swapper
 
 
-def _try_swapper(swapper: Any, path: Path) -> None:
+def _test_swapper(swapper: Any, path: Path) -> None:
     try:
         BoostedSwapper(swapper).swapped(
             np.full((SIDE, SIDE, 3), 128, dtype=np.uint8),

@@ -1,4 +1,4 @@
-"""Finding faces with InsightFace's SCRFD: in large scenes, and where a face fills the frame."""
+"""Detects faces with InsightFace's SCRFD, also in large scenes and in close-ups."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from eacps.faces.protocol import Face, Pixels
 
 LARGEST: Final = 1280
 USUAL: Final = 640
-_SLENDEREST: Final = 8
-"""The longer side over the shorter from which on an image is padded: the detector scales an image
-to its own size, and a slender one would shrink to nothing."""
+_MAX_ASPECT_RATIO: Final = 8
+"""Images with a larger aspect ratio are padded, because the detector would scale their shorter side
+to almost nothing."""
 
 
 class FaceSearch:
-    """Looks at an image as it is, and where that shows no face, at it with a wide margin."""
+    """Searches an image, and if it finds no face, again with a wide margin."""
 
     def __init__(self, detector: Any) -> None:
         self._detector = detector
 
     def faces(self, image: Pixels) -> Sequence[Face]:
-        """The faces, the largest first."""
+        """Detect the faces of an image, largest first."""
         small, scale = _shrunk(image)
-        # Swapped channels: the library works on BGR.
+        # The library expects BGR.
         found: list[Face] = []
-        for margin in (_least_margin(small), max(small.shape[:2]) // 2):
+        for margin in (_min_margin(small), max(small.shape[:2]) // 2):
             found = self._within(_padded(small, margin)[..., ::-1], margin, scale, image)
             if found:
                 break
@@ -51,7 +51,7 @@ class FaceSearch:
 
 
 def _shrunk(image: Pixels) -> tuple[Pixels, float]:
-    """The image with at most 1280 px a side, averaged rather than sampled; and the scale."""
+    """The image, shrunk by averaging to at most 1280 px per side, and the scale."""
     import cv2
 
     scale = min(1.0, LARGEST / max(image.shape[:2]))
@@ -62,10 +62,10 @@ def _shrunk(image: Pixels) -> tuple[Pixels, float]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
-def _least_margin(image: Pixels) -> int:
+def _min_margin(image: Pixels) -> int:
     height, width = image.shape[:2]
-    slender = max(height, width) > _SLENDEREST * min(height, width)
-    return max(height, width) // _SLENDEREST if slender else 0
+    slender = max(height, width) > _MAX_ASPECT_RATIO * min(height, width)
+    return max(height, width) // _MAX_ASPECT_RATIO if slender else 0
 
 
 def _padded(image: Pixels, margin: int) -> Pixels:

@@ -1,5 +1,4 @@
-"""InsightFace's files: where they lie, whether they may be used, and whether they are the right
-ones. Nothing here downloads, and nothing but `inspect_pack` opens a model."""
+"""Locates and checks InsightFace's files. Downloads nothing; only `inspect_pack` opens models."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import Any, Final
 
 from eacps.errors import FaceError
 from eacps.faces.onnx_sessions import corrupt, incompatible
-from eacps.faces.packages import packages_missing
+from eacps.faces.packages import missing_packages_error
 from eacps.settings import Settings
 
 PACKAGES: Final = ("insightface", "onnxruntime", "cv2")
@@ -19,7 +18,7 @@ _IMAGE_RANK: Final = 4
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the settings name: a folder with detector and recogniser, and single files."""
+    """The paths of the models: a folder with detector and recogniser, and single files."""
 
     pack: Path
     swapper: Path
@@ -27,7 +26,7 @@ class ModelFiles:
 
 
 def model_files(settings: Settings) -> ModelFiles:
-    """Where the settings say that the models lie, whether they do or not."""
+    """The paths of the models from the settings, whether they exist or not."""
     models = settings.insightface_root.expanduser() / "models"
     restorer = settings.face_restorer
     return ModelFiles(
@@ -44,11 +43,11 @@ def _below_or_as_named(models: Path, name: str) -> Path:
 
 
 def availability(settings: Settings) -> FaceError | None:
-    """Why engine `insightface` cannot be opened, as far as a look at the disk tells; quick, and
-    without importing what it needs."""
+    """Why engine `insightface` cannot be used, judging by its files, or None; does not import its
+    packages."""
     if not settings.face_license_accepted:
         return _licence_not_accepted()
-    return packages_missing("insightface", PACKAGES) or _missing_file(model_files(settings))
+    return missing_packages_error("insightface", PACKAGES) or _missing_file(model_files(settings))
 
 
 def _missing_file(files: ModelFiles) -> FaceError | None:
@@ -65,7 +64,7 @@ def _missing_file(files: ModelFiles) -> FaceError | None:
 
 def _missing(what: str, setting: str, kind: str) -> FaceError:
     return FaceError(
-        f"{what} is not there.",
+        f"{what} does not exist.",
         hint=f"Put your own copy there, or name another {kind} with {setting} (below `models` in "
         "EACPS_INSIGHTFACE_ROOT); nothing is downloaded.",
         code="model_missing",
@@ -74,8 +73,8 @@ def _missing(what: str, setting: str, kind: str) -> FaceError:
 
 def _licence_not_accepted() -> FaceError:
     return FaceError(
-        "Engine insightface is off: its models are for non-commercial research only, and nobody "
-        "has said that they may be used here.",
+        "Engine insightface is off: its models are for non-commercial research only, and their "
+        "licence has not been accepted.",
         hint="Read the models' licence; if you may use them, set EACPS_FACE_LICENSE_ACCEPTED=true. "
         "Engine basic needs no such licence.",
         code="licence_not_accepted",
@@ -83,20 +82,20 @@ def _licence_not_accepted() -> FaceError:
 
 
 def inspect_pack(pack: Path) -> None:
-    """Raise FaceError if the folder holds files that FaceAnalysis would stumble over or take for
-    something else, or if it lacks a detector or a recogniser."""
+    """Raise FaceError if the folder contains files that FaceAnalysis would misinterpret, or if it
+    lacks a detector or a recogniser."""
     kinds = {path: _kind(path) for path in sorted(pack.glob("*.onnx"))}
     for path, kind in kinds.items():
         if kind == "swapper":
             raise incompatible(
                 path,
-                "a swapper may not lie among detector and recogniser",
+                "a swapper must not be in the folder of detector and recogniser",
                 "Move it one folder up and name it with EACPS_INSWAPPER.",
             )
         if kind == "restorer":
             raise incompatible(
                 path,
-                "a model that returns images would be taken for the recogniser",
+                "a model that returns images would be mistaken for the recogniser",
                 "Move it elsewhere and name it with EACPS_FACE_RESTORER.",
             )
     for kind in ("detector", "recogniser"):
@@ -109,9 +108,9 @@ def inspect_pack(pack: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """What FaceAnalysis would take a file for, which it tells from shapes alone."""
+    """The kind of model that FaceAnalysis would infer from a file's shapes."""
     graph = _graph(path)
-    # Old files list their weights among the inputs.
+    # Old files list their weights as inputs.
     weights = {one.name for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in weights]
     outputs = graph.output

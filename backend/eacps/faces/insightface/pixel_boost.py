@@ -1,5 +1,5 @@
-"""Swapping at more than 128 pixels: the crop is taken apart into 128 px images that each hold
-every k-th pixel, all are swapped, and what comes out is put together again."""
+"""Swapping at more than 128 pixels ("pixel boost"): splits the crop into images of 128 px with
+every k-th pixel, swaps each of them, and interleaves the results."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from eacps.faces.insightface.crops import SIDE
 from eacps.faces.protocol import Field, Pixels
 
 
-def taken_apart(crop: Pixels) -> list[Pixels]:
-    """Images of 128 px that hold every k-th pixel of a crop of k x 128, each from another start.
+def split_tiles(crop: Pixels) -> list[Pixels]:
+    """Split a crop of k x 128 px into k x k images of 128 px with every k-th pixel.
 
-    >>> [tile.shape for tile in taken_apart(np.zeros((256, 256, 3), dtype=np.uint8))]
+    >>> [tile.shape for tile in split_tiles(np.zeros((256, 256, 3), dtype=np.uint8))]
     [(128, 128, 3), (128, 128, 3), (128, 128, 3), (128, 128, 3)]
     """
     step = len(crop) // SIDE
     return [crop[down::step, across::step] for down in range(step) for across in range(step)]
 
 
-def put_together(tiles: Sequence[Pixels]) -> Pixels:
-    """The crop that was taken apart."""
+def join_tiles(tiles: Sequence[Pixels]) -> Pixels:
+    """The inverse of `split_tiles`."""
     step = round(len(tiles) ** 0.5)
     crop = np.empty((SIDE * step, SIDE * step, 3), dtype=np.uint8)
     for number, tile in enumerate(tiles):
@@ -38,19 +38,19 @@ class BoostedSwapper:
     def __init__(self, swapper: Any) -> None:
         self._swapper = swapper
         batches = [one.shape[0] for one in swapper.session.get_inputs()]
-        # The published model has a fixed batch of one; exports with a free one save time.
+        # The published model has a fixed batch size of 1; exports with a dynamic one are faster.
         self._batched = not any(isinstance(size, int) for size in batches)
 
     def swapped(self, crop: Pixels, embedding: Field) -> Pixels:
-        """The crop with the face of an embedding, otherwise as it was."""
+        """Swap the face of an embedding into the crop."""
         latent = self._latent(embedding)
-        images = np.stack(taken_apart(crop)).transpose(0, 3, 1, 2).astype(np.float32)
+        images = np.stack(split_tiles(crop)).transpose(0, 3, 1, 2).astype(np.float32)
         if self._batched:
             results = self._swapper.forward(images, np.repeat(latent, len(images), axis=0))
         else:
             results = np.concatenate([self._swapper.forward(one[None], latent) for one in images])
         pixels = np.rint(results * 255).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        return put_together(list(pixels))
+        return join_tiles(list(pixels))
 
     def _latent(self, embedding: Field) -> Field:
         latent = embedding.reshape(1, -1) @ self._swapper.emap

@@ -1,4 +1,4 @@
-"""A face restorer of GFPGAN's shape, run on the swapped face alone."""
+"""A face restorer such as GFPGAN, applied to the swapped face only."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from eacps.settings import Settings
 
 SIDE: Final = 512
 STRENGTH: Final = 0.8
-"""How much of the restorer's image is taken; all of it tends to look like plastic."""
+"""Opacity of the restored face; the full opacity tends to look like plastic."""
 _POINTS = np.array(
     [[192.98, 239.95], [318.90, 240.19], [256.63, 314.02], [201.26, 371.41], [313.09, 371.15]],
     dtype=np.float32,
 )
-"""Where eyes, nose and mouth lie in the images that such restorers were trained on (FFHQ)."""
+"""Positions of eyes, nose and mouth in the training data of such restorers (FFHQ)."""
 _OF_CROP = np.array(
     [[46.29, 51.70], [81.53, 51.50], [64.03, 71.74], [49.55, 92.37], [78.73, 92.20]],
     dtype=np.float32,
 )
-"""Where they lie in a swapper's crop of 128 px."""
+"""Their positions in a swapper's crop of 128 px."""
 
 
 class Restorer:
-    """Sharpens a swapped crop; raises FaceError if the file is no such model."""
+    """Restores a swapped crop; raises FaceError if the file is not a restorer."""
 
     def __init__(self, path: Path, settings: Settings, where: Placement) -> None:
         self.path = path
@@ -39,9 +39,9 @@ class Restorer:
         self._check()
 
     def restored(self, scene: Pixels, swapped: Pixels, matrix: Matrix, alpha: Field) -> Pixels:
-        """A swapped crop, restored; `matrix` leads to it from the scene, and `alpha` says where
-        the crop hides the scene."""
-        # Restorers expect a wider frame than swappers do: the scene fills the margin.
+        """Restore a swapped crop. `matrix` maps the scene to the crop; `alpha` is the opacity of
+        the crop."""
+        # Restorers expect a wider frame than swappers; the scene fills the margin.
         widened = similarity(_OF_CROP * (len(swapped) / CROP_SIDE), _POINTS)
         size = (SIDE, SIDE)
         frame = cut(scene, chained(matrix, widened), SIDE).astype(np.float32)
@@ -67,7 +67,9 @@ class Restorer:
         expected = [3, SIDE, SIDE]
         if len(inputs) != 1 or list(inputs[0].shape[1:]) != expected:
             seen = ", ".join(str(one.shape) for one in inputs)
-            raise incompatible(self.path, f"a restorer takes one image, this takes {seen}", hint)
+            raise incompatible(
+                self.path, f"a restorer takes one image, but this model takes {seen}", hint
+            )
         if list(outputs[0].shape[1:]) != expected:
             raise incompatible(self.path, f"it returns {outputs[0].shape}, not an image", hint)
         try:

@@ -1,4 +1,4 @@
-"""What an annotator sees: cards, report, gallery; and the prediction that ranks the cards."""
+"""What annotators see: cards, report and gallery, and the prediction that ranks the cards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def enrichment(
 ) -> dict[str, Any]:
     """The fields that a finished search adds to its task's data.
 
-    `references` are addresses of the pictures that it was given beside the source.
+    `references` are URLs of the reference pictures.
     """
     cards = [
         card(result, candidate, rank, _picture(candidate, url_of))
@@ -59,7 +59,7 @@ def enrichment(
 def failure_enrichment(
     failure: Failure, *, job_id: str, model_version: str, route_line: str = ""
 ) -> dict[str, Any]:
-    """The fields that a failed task gets: a report that says what is wrong and what to do."""
+    """The fields of a failed task: a report that says what is wrong and what to do."""
     return failed_fields(
         failure,
         report=failure_report(failure, route_line),

@@ -1,4 +1,4 @@
-"""The fields that a search adds to its task's data, and the prediction that they hold."""
+"""The fields that a search adds to its task's data, and the prediction made from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def finished_fields(
 def failed_fields(
     failure: Failure, *, report: str, job_id: str, model_version: str
 ) -> dict[str, Any]:
-    """The fields of a failed task, which keeps the candidates that it has."""
+    """The fields of a failed task, which keeps its existing candidates."""
     return {
         "report_md": report,
         META: {"job": job_id, "model_version": model_version, "failed": failure.code},
@@ -57,7 +57,7 @@ def failed_fields(
 
 
 def merged(data: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's data with new fields, where no card that an annotation may name gets lost."""
+    """Merge new fields into a task's data, keeping cards that annotations may refer to."""
     result = {**data, **new}
     if "candidates" not in new:
         return result
@@ -75,8 +75,8 @@ def merged(data: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prediction(data: Any, model_version: str | None = None) -> dict[str, Any] | None:
-    """The prediction that a task's data holds, of any version or of this one; None if it is
-    missing or inconsistent."""
+    """The prediction in a task's data, optionally only of one version; None if it is missing or
+    inconsistent."""
     content = mapping(data)
     meta = mapping(content.get(META))
     ranked, rejected = sequence(meta.get("ranked")), sequence(meta.get("rejected"))
@@ -86,7 +86,7 @@ def prediction(data: Any, model_version: str | None = None) -> dict[str, Any] | 
     present = [mapping(item).get("id") for item in sequence(content.get("candidates"))]
     names = [*ranked, *rejected]
     if not all(isinstance(name, str) and name in present for name in names):
-        # A ranker that names a card which the screen does not have blanks the screen.
+        # Label Studio shows a blank screen if a ranker refers to a missing card.
         return None
     return {
         "model_version": version,
@@ -121,6 +121,6 @@ def _ranker(ranked: Sequence[str], rejected: Sequence[str]) -> dict[str, Any]:
 
 
 def _score(value: Any) -> float:
-    # Label Studio refuses the whole batch for one score that is not a number.
+    # Label Studio rejects the whole batch if one score is not a number.
     usable = isinstance(value, int | float) and math.isfinite(value)
     return min(1.0, max(0.0, float(value))) if usable else 0.0

@@ -1,4 +1,4 @@
-"""Reports and cards as HTML on one line, rendered from the templates in this folder."""
+"""Renders reports and cards as single-line HTML from the templates in this folder."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _BEFORE = "_before"
 
 
 def report(result: SearchResult, references: Sequence[str] = ()) -> str:
-    """What was asked, one line that sums the search up, then a table of its candidates.
+    """The route, a summary of the search, and a table of its candidates.
 
-    `references` are addresses of the pictures that were given beside the source.
+    `references` are URLs of the reference pictures.
     """
     return _rendered(
         "report.html",
@@ -41,7 +41,7 @@ def report(result: SearchResult, references: Sequence[str] = ()) -> str:
 
 
 def card(result: SearchResult, candidate: Candidate, rank: int, picture: str | None) -> str:
-    """The picture of a candidate, with its metrics or with what went wrong."""
+    """A candidate's picture with its metrics or its failure."""
     return _rendered(
         "card.html",
         result=result,
@@ -53,9 +53,9 @@ def card(result: SearchResult, candidate: Candidate, rank: int, picture: str | N
 
 
 def failure_report(failure: Failure, route_line: str = "") -> str:
-    """Why a task has no candidates, and what to do about it.
+    """The report of a task without candidates: the reason and what to do about it.
 
-    `route_line` is what the function of that name returned; any other text is escaped.
+    `route_line` is the return value of that function; plain strings are escaped.
     """
     return _rendered("failure.html", failure=failure, route_line=route_line)
 
@@ -91,9 +91,9 @@ def _environment() -> Environment:
 
 
 class _JoinLines(Extension):
-    """Removes line breaks and indentation from templates, where they only help the reader."""
+    """Removes line breaks and indentation from templates."""
 
-    # A blank line in the output would end the HTML block in Markdown.
+    # A blank line would end the HTML block in Markdown.
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         for token in stream:
             text = token.value
@@ -105,7 +105,7 @@ class _JoinLines(Extension):
 def _escaped_on_one_line(value: object) -> Markup:
     if isinstance(value, Markup):
         return value
-    # html.escape, not markupsafe's: tasks already hold quotes as `&quot;` and `&#x27;`.
+    # html.escape instead of markupsafe's, because stored tasks use `&quot;` and `&#x27;`.
     return Markup(escape(" ".join(str(value).split())))  # noqa: S704
 
 
@@ -114,7 +114,7 @@ def _metric_names(candidates: Iterable[Candidate]) -> list[str]:
 
 
 def _ordered(metrics: Sequence[Metric]) -> list[Metric]:
-    """What was before stands right below what it became."""
+    """Sort each metric of the original right below that of the edit."""
     names = {metric.name for metric in metrics}
 
     def place(metric: Metric) -> tuple[int, bool]:
@@ -127,17 +127,17 @@ def _ordered(metrics: Sequence[Metric]) -> list[Metric]:
 
 
 def _metric_name(name: str) -> str:
-    """A metric's name as people read it."""
+    """The display name of a metric."""
     return name.replace(_BEFORE, " before")
 
 
 def _lineage(candidate: Candidate) -> str:
-    """How a candidate came to be: a swap's choices, a noise's parents, or both."""
+    """The origin of a candidate: the choices of a swap, the parents of a noise, or both."""
     if candidate.trial.swap is not None:
         return candidate.detail or candidate.trial.lineage
     return "; ".join(filter(None, (candidate.trial.lineage, candidate.detail)))
 
 
 def _without_models(editor: str) -> str:
-    """An engine without the list of its models, which stands below the table."""
+    """The engine's name without its models, which are listed below the table."""
     return editor.split(" (", 1)[0]

@@ -1,1 +1,1 @@
-"""What a task of Label Studio says."""
+"""Reads tasks of Label Studio."""

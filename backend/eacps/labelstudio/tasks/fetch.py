@@ -1,4 +1,4 @@
-"""A task's image field in, an untrusted file's bytes out; only from where settings allow."""
+"""Fetches untrusted images for tasks, only from allowed hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 from eacps.errors import FetchError
-from eacps.labelstudio.client import LabelStudioClient, is_trouble
+from eacps.labelstudio.client import LabelStudioClient, is_server_error
 from eacps.labelstudio.errors import LabelStudioDownError
 from eacps.labelstudio.tasks import network
 from eacps.labelstudio.tasks.network import Address, Reply
@@ -26,7 +26,7 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "eacps
 
 
 class Fetcher:
-    """Fetches images for tasks; knows which hosts are allowed and whose token goes where."""
+    """Fetches images; sends Label Studio's token only to Label Studio."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Fetcher:
         self._own = network.parse_address(own) if own else None
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
-        """The bytes behind a URL, a Label Studio path or a data: URI; FetchError if refused."""
+        """The content of a URL, a Label Studio path or a data: URI; raises FetchError."""
         if not isinstance(reference, str) or not reference.strip():
             raise FetchError(
-                f"The task's field `{field}` holds no image address.",
+                f"The task's field `{field}` contains no image URL.",
                 hint=f"Put a URL into `{field}`.",
                 code="no_image",
             )
@@ -59,7 +59,7 @@ class Fetcher:
             return self._label_studio_path(reference)
         if scheme not in ("http", "https"):
             raise FetchError(
-                f"The task's field `{field}` is not an address that can be fetched.",
+                f"The task's field `{field}` is not a supported URL.",
                 hint="Use http(s)://, a Label Studio upload, or a data: URI.",
                 code="bad_address",
             )
@@ -88,13 +88,13 @@ class Fetcher:
             return self._local_file(Path(local), path)
         if self._own is None:
             raise FetchError(
-                "The image is a path inside Label Studio, but no Label Studio is configured.",
-                hint="Set LABEL_STUDIO_URL, or give the image's full URL.",
+                "The image is a path in Label Studio, but no Label Studio is configured.",
+                hint="Set LABEL_STUDIO_URL, or use the image's full URL.",
                 code="no_address",
             )
         base = self._settings.label_studio_url
         prefix = urlsplit(base).path
-        # Label Studio under a sub-path writes that sub-path into its own addresses.
+        # Under a sub-path, Label Studio's own paths start with that sub-path.
         if prefix and path.startswith(f"{prefix}/"):
             path = path.removeprefix(prefix)
         return self._get(base + path)
@@ -102,7 +102,7 @@ class Fetcher:
     def _local_file(self, root: Path, path: str) -> bytes:
         named = parse_qs(urlsplit(path).query).get("d", [""])[0]
         refused = FetchError(
-            f"The local file {named[:200]!r} is not there.",
+            f"The local file {named[:200]!r} does not exist.",
             hint="Check the task's path and EACPS_LOCAL_FILES_ROOT.",
         )
         try:
@@ -121,7 +121,7 @@ class Fetcher:
     def _storage_proxy(self, reference: str, scheme: str, task: int | None) -> str:
         if self._own is None or task is None:
             raise FetchError(
-                f"Images at {scheme}:// can only be read through Label Studio's cloud storage.",
+                f"Images at {scheme}:// can only be read via Label Studio's cloud storage.",
                 hint="Connect the bucket to the project in Label Studio, or use http(s) URLs.",
                 code="bad_address",
             )
@@ -138,11 +138,11 @@ class Fetcher:
             url = network.joined(url, reply.location)
             if "/user/login" in url:
                 raise FetchError(
-                    "Label Studio asks for a login before it shows the image.",
+                    "Label Studio requires a login for the image.",
                     hint="Set LABEL_STUDIO_API_KEY to a token that may see the project.",
                     code="label_studio_token",
                 )
-        raise FetchError("The image's address redirects too often.", hint="Use its final URL.")
+        raise FetchError("The image's URL redirects too often.", hint="Use its final URL.")
 
     def _request(self, address: Address, deadline: float) -> Reply:
         ip = self._vetted(address)
@@ -158,8 +158,8 @@ class Fetcher:
             raise
 
     def _vetted(self, address: Address) -> str:
-        trusted = self._is_own(address) or self._listed(address, exactly=True)
-        if not trusted and not self._listed(address):
+        trusted = self._is_own(address) or self._is_allowed(address, exactly=True)
+        if not trusted and not self._is_allowed(address):
             raise FetchError(
                 f"Images may not be fetched from {address.host}.",
                 hint=f"Add {address.host} to EACPS_ALLOWED_HOSTS if you trust it.",
@@ -168,8 +168,8 @@ class Fetcher:
         ips = self._resolve(address.host, address.port)
         if not trusted and not all(network.is_public(ip) for ip in ips):
             raise FetchError(
-                f"The host {address.host} has a private address.",
-                hint=f"List exactly {address.host} in EACPS_ALLOWED_HOSTS if that is meant.",
+                f"The host {address.host} has a private IP address.",
+                hint=f"If this is intended, add exactly {address.host} to EACPS_ALLOWED_HOSTS.",
                 code="host_refused",
             )
         if not ips:
@@ -180,33 +180,33 @@ class Fetcher:
         return self._own is not None and address.origin == self._own.origin
 
     def _serves_files(self, address: Address) -> bool:
-        # A task may name any path of Label Studio; our token must not open its API for it.
+        # A task may contain any path of Label Studio, but must not use its API with our token.
         prefix = urlsplit(self._settings.label_studio_url).path
         path = unquote(urlsplit(address.target).path).removeprefix(prefix)
         return ".." not in path and _SERVES_FILES.match(path) is not None
 
-    def _listed(self, address: Address, *, exactly: bool = False) -> bool:
+    def _is_allowed(self, address: Address, *, exactly: bool = False) -> bool:
         return _is_listed(address, self._settings.allowed_hosts, exactly=exactly)
 
     def _content(self, address: Address, reply: Reply) -> bytes:
         if reply.status == 200:
             return reply.content
-        if self._is_own(address) and is_trouble(reply.status):
+        if self._is_own(address) and is_server_error(reply.status):
             message = f"Label Studio answered {reply.status} for the image."
             if self._client is None:
                 raise LabelStudioDownError(message)
-            hint = "The file may have been deleted there: upload it again."
-            raise self._client.trouble(reply.status, message, hint)
-        hint = "Check the address in the task's image field."
+            hint = "The file may have been deleted: upload it again."
+            raise self._client.server_error(reply.status, message, hint)
+        hint = "Check the URL in the task's image field."
         if self._is_own(address) and reply.status in (401, 403):
             hint = "Set LABEL_STUDIO_API_KEY to a token that may see the project."
         raise FetchError(f"{address.host} answered {reply.status} instead of the image.", hint=hint)
 
 
 def require_allowed_reference(reference: Any, settings: Settings) -> None:
-    """Raise FetchError if a character's picture lies where EACPS_REFERENCE_HOSTS does not allow.
+    """Raise FetchError if EACPS_REFERENCE_HOSTS does not allow the host of a character's picture.
 
-    Redirects are the affair of the host that is listed.
+    Redirects are not checked; the listed host is responsible for them.
     """
     if not settings.reference_hosts:
         return
@@ -222,7 +222,7 @@ def require_allowed_reference(reference: Any, settings: Settings) -> None:
             return
         host = address.host
     raise FetchError(
-        f"Characters' pictures may not come from {host[:80]!r}.",
+        f"Pictures of characters may not come from {host[:80]!r}.",
         hint="Use a picture from a host in EACPS_REFERENCE_HOSTS, or add its host there if its "
         "owner has consented.",
         code="reference_refused",

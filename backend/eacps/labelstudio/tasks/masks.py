@@ -1,4 +1,4 @@
-"""From regions that people drew to one mask image: white is edited."""
+"""Turns drawn regions into mask images, in which white is edited."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from eacps.settings import Settings
 
 MAX_POINTS = 20_000
 MAX_RLE_BYTES = 1_000_000
-"""Of all strokes of a task together: decoding takes seconds and hundreds of megabytes."""
+"""For all strokes of a task, because decoding takes seconds and hundreds of megabytes."""
 ELLIPSE_POINTS = 180
-MOST_SINGLE_MASKS = 16
-"""More shapes than that are one scribble, not one per face."""
+MAX_SINGLE_MASKS = 16
+"""More shapes count as a single mask, not as one per face."""
 _KEPT = ("type", "original_width", "original_height")
 _KEPT_VALUES = (
     *("x", "y", "width", "height", "rotation", "radiusX", "radiusY"),
@@ -32,9 +32,9 @@ Point = tuple[float, float]
 def mask_regions(
     task: Mapping[str, Any], label_config: Any, context: Any, settings: Settings
 ) -> list[dict[str, Any]]:
-    """The drawn shapes that mean "edit here", stripped to what a mask needs.
+    """The shapes that mark where to edit, without irrelevant fields.
 
-    The most recent statement counts: the open annotation, else the draft, else the annotation.
+    Uses the first of these that has shapes: the open annotation, the draft, the annotation.
     """
     tags = regions.image_tags(label_config, settings.image_field)
     for found in (
@@ -43,39 +43,39 @@ def mask_regions(
         regions.annotation_regions(task),
     ):
         if shapes := [region for region in found if _on_source_image(region, tags)]:
-            return [_stripped(region) for region in shapes]
+            return [_relevant_fields(region) for region in shapes]
     return []
 
 
 def draw_mask(
     shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
 ) -> Image.Image:
-    """The union of the shapes as a mask of the given size; raises TaskError on a broken one."""
-    return united(draw_masks(shapes, size, limits))
+    """The union of the shapes as a mask of the given size; raises TaskError."""
+    return union(draw_masks(shapes, size, limits))
 
 
 def draw_masks(
     shapes: Sequence[Mapping[str, Any]], size: tuple[int, int], limits: ImageLimits
 ) -> list[Image.Image]:
-    """Each shape as a mask, in the order drawn; those that cover no pixel are left out."""
+    """Each shape as a mask, in drawing order; empty ones are left out."""
     drawn = [Region(shape, "") for shape in shapes]
     _require_simple(drawn)
-    if len(drawn) > MOST_SINGLE_MASKS:
+    if len(drawn) > MAX_SINGLE_MASKS:
         masks = [_drawn(drawn, size, limits)]
     else:
         masks = [_drawn([region], size, limits) for region in drawn]
     visible = [mask for mask in masks if mask.getbbox() is not None]
     if not visible:
         raise TaskError(
-            "The regions on the image cover none of its pixels.",
+            "The regions on the image do not cover any of its pixels.",
             hint="Draw the region over the part to edit, or delete it to edit everywhere.",
             code="empty_mask",
         )
     return visible
 
 
-def united(masks: Sequence[Image.Image]) -> Image.Image:
-    """What any of the masks covers."""
+def union(masks: Sequence[Image.Image]) -> Image.Image:
+    """The union of masks."""
     return reduce(ImageChops.lighter, masks)
 
 
@@ -101,7 +101,7 @@ def _on_source_image(region: Region, tags: frozenset[str]) -> bool:
     return not tags or region.content.get("to_name") in tags
 
 
-def _stripped(region: Region) -> dict[str, Any]:
+def _relevant_fields(region: Region) -> dict[str, Any]:
     kept: dict[str, Any] = {key: region.content[key] for key in _KEPT if key in region.content}
     value = region.value
     return kept | {"value": {key: value[key] for key in _KEPT_VALUES if key in value}}
@@ -113,7 +113,7 @@ def _require_simple(shapes: Sequence[Region]) -> None:
     if points > MAX_POINTS or rle > MAX_RLE_BYTES:
         raise TaskError(
             "The regions on the image are too detailed.",
-            hint="Draw fewer or simpler ones, or put a mask image into the task.",
+            hint="Draw fewer or simpler regions, or add a mask image to the task.",
             code="bad_mask",
         )
 
@@ -131,7 +131,7 @@ def _points(region: Region) -> list[Point]:
     value = region.value
     if region.kind == "polygon":
         return [(_number(x), _number(y)) for x, y in sequence(value["points"])]
-    # Rotation happens in pixels; percentages of a wide image are not square.
+    # Rotate in pixels, because percentages are not square in a wide image.
     aspect = _aspect(region.content)
     x, y = _number(value["x"]), _number(value["y"])
     angle = math.radians(_number(value.get("rotation") or 0))
@@ -175,7 +175,7 @@ def _brush(region: Region, size: tuple[int, int], limits: ImageLimits) -> Image.
     width, height = region.content["original_width"], region.content["original_height"]
     if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         raise TypeError("a brush stroke without the size of its image")
-    # The first four bytes announce how much will be allocated: check them before the decoder does.
+    # The first four bytes say how much the decoder allocates, so check them first.
     announced = int.from_bytes(bytes(rle[:4]), "big")
     if announced != width * height * 4 or width * height > limits.max_pixels:
         raise TaskError(

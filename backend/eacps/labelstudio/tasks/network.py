@@ -1,4 +1,4 @@
-"""Untrusted addresses: one GET to an address that was vetted, and connected to as vetted."""
+"""HTTP GET for untrusted URLs, connecting to exactly the IP address that was checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Resolve = Callable[[str, int], list[str]]
 
 @dataclass(frozen=True)
 class Address:
-    """An http(s) URL taken apart, in normal form."""
+    """A parsed and normalised http(s) URL."""
 
     scheme: str
     host: str
@@ -34,13 +34,13 @@ class Address:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What must be equal for two URLs to belong to one server."""
+        """Scheme, host and port, which identify a server."""
         return (self.scheme, self.host, self.port)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A server's answer; `location` is set for a redirect, `content` else."""
+    """A server's response: `location` for a redirect, otherwise `content`."""
 
     status: int
     location: str = ""
@@ -52,11 +52,11 @@ class TooLargeError(FetchError):
 
 
 class NoAnswerError(FetchError):
-    """The server could not be reached, or did not finish in time."""
+    """The server could not be reached or timed out."""
 
 
 def parse_address(url: str) -> Address:
-    """An http(s) URL without tricks, or FetchError."""
+    """Parse an http(s) URL strictly; raises FetchError."""
     try:
         parts = urlsplit(url)
         return _address(url, parts)
@@ -67,7 +67,7 @@ def parse_address(url: str) -> Address:
 
 
 def joined(url: str, location: str) -> str:
-    """Where a redirect leads, or FetchError."""
+    """The target of a redirect; raises FetchError."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -98,13 +98,13 @@ def resolve(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise NoAnswerError(
-            f"The host {host} is not known.", hint="Check the address in the task's image field."
+            f"Unknown host {host}.", hint="Check the address in the task's image field."
         ) from None
     return [str(entry[4][0]) for entry in found]
 
 
 def is_public(ip: str) -> bool:
-    """Whether an IP address is on the public internet, also behind its wrappings."""
+    """Whether an IP address is public, including addresses embedded in IPv6."""
     try:
         address = ipaddress.ip_address(ip.split("%", 1)[0])
     except ValueError:
@@ -126,7 +126,7 @@ def get(
     max_bytes: int,
     deadline: float,
 ) -> Reply:
-    """GET from exactly this IP; size and time are limited while the bytes come in."""
+    """GET from exactly this IP address, enforcing limits on size and time while reading."""
     connection = _open(address, ip, deadline)
     try:
         with _cut_off_at(deadline, connection):
@@ -152,7 +152,7 @@ def _open(address: Address, ip: str, deadline: float) -> _Pinned:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """Connects to the vetted IP whatever the name resolves to by now."""
+    """Connects to the checked IP address, even if the name now resolves to another one."""
 
     def __init__(self, address: Address, ip: str, timeout: float) -> None:
         super().__init__(address.host, address.port, timeout=timeout)
@@ -163,7 +163,7 @@ class _Pinned(http.client.HTTPConnection):
         self._opened = self.sock = socket.create_connection((self._ip, self.port), self.timeout)
 
     def cut(self) -> None:
-        """Wake whoever reads from or writes to the socket. `sock` is None while a body is read."""
+        """Abort pending reads and writes. `sock` is None while a body is read."""
         if self._opened is not None:
             try:
                 self._opened.shutdown(socket.SHUT_RDWR)
@@ -187,7 +187,7 @@ def _tls() -> ssl.SSLContext:
 
 @contextmanager
 def _cut_off_at(deadline: float, connection: _Pinned) -> Iterator[None]:
-    # A socket's timeout starts anew with every byte; a server that drips needs a real deadline.
+    # A socket's timeout restarts with every byte, so a slow server requires a real deadline.
     timer = threading.Timer(_remaining(deadline), connection.cut)
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""Where a job came from: everything the orchestrator must know about a task, as JSON."""
+"""The origin of a job: everything the orchestrator needs to know about a task, as JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from eacps.labelstudio.tasks.routing import choose_route
 from eacps.settings import Settings
 
 META = "eacps"
-"""The field of a task's data that says what its result is."""
+"""The field of a task's data with metadata about its result."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A task as somebody asked for it. `label_studio` is empty for a plain HTTP client."""
+    """A requested task. `label_studio` is empty for a plain HTTP client."""
 
     data: Mapping[str, Any]
     route: Route
@@ -37,18 +37,18 @@ class Origin:
 
     @property
     def job_id(self) -> str:
-        """The same question has the same id; any change of what matters makes a new one."""
+        """A hash of the request, without the reason for its route."""
         content = to_json(self)
         del content["route_reason"]
         return digest(content)
 
     def asked_as(self, job: str, model_version: str) -> bool:
-        """Whether that job asked the same question, whatever model was to answer it."""
+        """Whether that job was the same request, possibly with another model version."""
         return replace(self, model_version=model_version).job_id == job
 
     @property
     def delivered(self) -> bool:
-        """Whether the result goes back into a task of Label Studio."""
+        """Whether the result is delivered to a task of Label Studio."""
         return bool(self.label_studio) and self.task is not None
 
 
@@ -60,7 +60,7 @@ def origin_of(
     project: Any = None,
     context: Any = None,
 ) -> Origin:
-    """The origin of a task as it stands in a request."""
+    """The origin of a task in a request."""
     choice = choose_route(task, label_config, context, settings)
     origin = Origin(
         data=relevant_data(task, settings),
@@ -83,7 +83,7 @@ def origin_of(
 
 
 def read_origin(content: Mapping[str, Any]) -> Origin:
-    """The origin that a job carries."""
+    """Parse the origin stored in a job."""
     try:
         return from_json(Origin, content)
     except ValidationError:
@@ -92,8 +92,8 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
         ) from None
 
 
-def has_answer(task: Mapping[str, Any], asked: Origin) -> bool:
-    """Whether a task's data hold a finished result of the same question, of any version."""
+def has_result(task: Mapping[str, Any], asked: Origin) -> bool:
+    """Whether a task's data contains a result of the same request, of any model version."""
     meta = mapping(mapping(task.get("data")).get(META))
     return bool(sequence(meta.get("ranked"))) and asked.asked_as(
         text(meta.get("job")), text(meta.get("model_version"))
@@ -101,7 +101,7 @@ def has_answer(task: Mapping[str, Any], asked: Origin) -> bool:
 
 
 def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The fields of a task's data that change its result."""
+    """The fields of a task's data that affect its result."""
     data = mapping(task.get("data"))
     names = (
         settings.image_field,
@@ -115,7 +115,7 @@ def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]
 
 
 def project_number(task: Mapping[str, Any], project: Any) -> int | None:
-    """The project's number, from the task or from what came beside it (`3.1700000000`)."""
+    """The project's number, from the task or from the request (e.g. `3.1700000000`)."""
     own = _number(task.get("project"))
     if own is not None:
         return own
@@ -125,7 +125,7 @@ def project_number(task: Mapping[str, Any], project: Any) -> int | None:
 
 
 def _has_unseen_regions(task: Mapping[str, Any]) -> bool:
-    # A webhook's task says how many annotations it has, but does not bring them.
+    # A webhook contains the number of annotations, but not the annotations.
     counts = (task.get("total_annotations"), task.get("total_predictions"))
     has_some = any(isinstance(count, int) and count > 0 for count in counts)
     return has_some and "annotations" not in task

@@ -1,4 +1,4 @@
-"""From a task's origin to its instruction and pixels, fetched and checked."""
+"""Fetches and checks the instruction and the images of a task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eacps.errors import FaceError, TaskError
 from eacps.faces.choices import plan_of
 from eacps.images import TaskImages
 from eacps.labelstudio.tasks.fetch import Fetcher, require_allowed_reference
-from eacps.labelstudio.tasks.masks import draw_masks, united
+from eacps.labelstudio.tasks.masks import draw_masks, union
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.settings import Settings
 
@@ -22,12 +22,12 @@ MAX_INSTRUCTION_CHARACTERS = 4000
 MAX_REFERENCES = 8
 FACE_SWAP_INSTRUCTION = "Swap the face."
 Keep = Callable[[Image.Image], str]
-"""Puts an image where it can be found again, and says under which name."""
+"""Stores an image and returns its name."""
 
 
 @dataclass(frozen=True)
 class ReadTask:
-    """A task's images, and what is asked; `regions` are masks of single faces."""
+    """A task's instruction and images."""
 
     origin: Origin
     instruction: str
@@ -35,7 +35,7 @@ class ReadTask:
     mapping: FaceMapping
 
     def edit_task(self, settings: Settings, keep: Keep) -> EditTask:
-        """The task to search, its images kept."""
+        """Store the images and create the task to search."""
         mask, route = self.images.mask, self.origin.route
         return EditTask(
             image=keep(self.images.source),
@@ -53,7 +53,7 @@ class ReadTask:
 
 
 class TaskReader:
-    """Reads tasks; whose images may be fetched is its fetcher's decision."""
+    """Reads tasks; its fetcher decides which images may be fetched."""
 
     def __init__(self, settings: Settings, fetcher: Fetcher) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class TaskReader:
         )
 
     def read(self, asked: Origin) -> ReadTask:
-        """Fetch and check a task's images; raises a TaskError that the annotator can act on."""
+        """Fetch and check a task's images; raises TaskError."""
         instruction = self._instruction(asked)
         source = self._image(asked, self._settings.image_field)
         references = self._references(asked)
@@ -74,7 +74,7 @@ class TaskReader:
             instruction,
             TaskImages(
                 source=source,
-                mask=united(masks) if masks else None,
+                mask=union(masks) if masks else None,
                 references=tuple(references),
                 regions=tuple(masks) if several else (),
             ),
@@ -88,7 +88,7 @@ class TaskReader:
             return FACE_SWAP_INSTRUCTION
         if not isinstance(instruction, str) or not instruction.strip():
             raise TaskError(
-                f"The task's field `{field}` holds no instruction.",
+                f"The task's field `{field}` contains no instruction.",
                 hint=f"Write what to change into `{field}`.",
                 code="no_instruction",
             )
@@ -106,18 +106,18 @@ class TaskReader:
 
     def _references(self, asked: Origin) -> list[Image.Image]:
         field = self._settings.reference_field
-        addresses = _listed(asked.data.get(field))
+        addresses = _as_list(asked.data.get(field))
         if not addresses and asked.route != "edit":
             raise FaceError(
-                f"The task's field `{field}` holds no picture of a character.",
-                hint=f"Put the address of a picture, or a list of them, into `{field}`, or label "
-                "the task as an edit.",
+                f"The task's field `{field}` contains no picture of a character.",
+                hint=f"Put the URL of a picture, or a list of URLs, into `{field}`, or label the "
+                "task as an edit.",
                 code="no_character",
             )
         if len(addresses) > MAX_REFERENCES:
             raise TaskError(
-                f"The task's field `{field}` holds {len(addresses)} pictures; at most "
-                f"{MAX_REFERENCES} are used.",
+                f"The task's field `{field}` contains {len(addresses)} pictures; at most "
+                f"{MAX_REFERENCES} are allowed.",
                 hint="Split the task.",
             )
         return [self._reference(address, asked) for address in addresses]
@@ -134,17 +134,17 @@ class TaskReader:
         if given not in get_args(FaceMapping):
             known = ", ".join(get_args(FaceMapping))
             raise TaskError(
-                f"The task's field `{field}` says {str(given)[:40]!r}.",
+                f"The task's field `{field}` has the invalid value {str(given)[:40]!r}.",
                 hint=f"Use one of: {known}.",
                 code="bad_mapping",
             )
         return cast(FaceMapping, given)
 
     def _masks(self, asked: Origin, size: tuple[int, int]) -> list[Image.Image]:
-        """One mask per drawn region, or per mask image that the task names."""
+        """One mask per drawn region, or else per mask image of the task."""
         if asked.regions:
             return draw_masks(asked.regions, size, self._limits)
-        addresses = _listed(asked.data.get(self._settings.mask_field))
+        addresses = _as_list(asked.data.get(self._settings.mask_field))
         return [self._mask(address, asked, size) for address in addresses[:MAX_REFERENCES]]
 
     def _mask(self, address: Any, asked: Origin, size: tuple[int, int]) -> Image.Image:
@@ -160,6 +160,6 @@ class TaskReader:
         return mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)
 
 
-def _listed(given: Any) -> list[Any]:
+def _as_list(given: Any) -> list[Any]:
     found = given or []
     return found if isinstance(found, list) else [found]

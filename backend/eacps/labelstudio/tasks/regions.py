@@ -1,4 +1,4 @@
-"""Where people left regions and choices on a task. Every value here is untrusted JSON."""
+"""Finds the regions and choices of a task. All values are untrusted JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LABEL_KEYS = (*(f"{shape}labels" for shape in SHAPES), "labels", "choices")
 
 @dataclass(frozen=True)
 class Region:
-    """One item of a `result` list, and where it was found, in words for a card."""
+    """An item of a `result` list, and where it was found, in words for a card."""
 
     content: Mapping[str, Any]
     where: str
 
     @property
     def value(self) -> Mapping[str, Any]:
-        """The region's own values; empty when they are not an object."""
+        """The region's values; empty if they are not an object."""
         return mapping(self.content.get("value"))
 
     @property
@@ -34,7 +34,7 @@ class Region:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The texts of its labels and choices."""
+        """The region's labels and choices."""
         return tuple(
             word
             for key in _LABEL_KEYS
@@ -59,7 +59,7 @@ def text(value: Any) -> str:
 
 
 def context_regions(context: Any) -> list[Region]:
-    """The regions on the screen of an interactive request."""
+    """The regions in the context of an interactive request."""
     return _regions(mapping(context).get("result"), "the open annotation")
 
 
@@ -92,9 +92,9 @@ def prediction_regions(task: Mapping[str, Any]) -> list[Region]:
 
 
 def parse_config(label_config: Any) -> ElementTree.Element | None:
-    """A label config's XML, or None when it cannot be trusted or read."""
+    """Parse a label config, or return None if it is unsafe or invalid."""
     source = text(label_config)
-    # Entity declarations are how XML bombs are built, and no label config needs them.
+    # Label configs need no DOCTYPE, and XML bombs require one.
     if not source or len(source) > MAX_CONFIG_CHARACTERS or "<!doctype" in source.lower():
         return None
     try:
@@ -104,16 +104,16 @@ def parse_config(label_config: Any) -> ElementTree.Element | None:
 
 
 def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
-    """Names of the Image tags that show the source image; empty when unknown."""
+    """The names of the Image tags that show the source image; empty if unknown."""
     return _image_tags(text(label_config), image_field)
 
 
 def default_choices(label_config: Any) -> list[str]:
-    """Choices that the label config selects by itself."""
+    """The choices that the label config selects by default."""
     return list(_default_choices(text(label_config)))
 
 
-# A request may bring thousands of tasks under one large config: read it once, not per task.
+# Cached, because a request may contain thousands of tasks with one large config.
 @lru_cache(maxsize=8)
 def _image_tags(label_config: str, image_field: str) -> frozenset[str]:
     return frozenset(

@@ -1,4 +1,4 @@
-"""Which route a task asks for, and why: its data, meta, regions, or the label config's default."""
+"""Chooses a task's route from its data, meta, regions, or the label config's defaults."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eacps.labelstudio.tasks.regions import Region, mapping, text
 from eacps.settings import Settings
 
 MAX_LABEL_CHARACTERS = 200
-DEFAULT_REASON = "default: nothing on the task names another route"
+DEFAULT_REASON = "default: the task does not specify a route"
 _META_FIELDS = ("label", "labels", "tag", "tags", "choices")
 _ARTICLES = {"ellipse": "an ellipse", "rectangle": "a rectangle", "polygon": "a polygon"}
 
 
 @dataclass(frozen=True)
 class RouteChoice:
-    """A route and the sentence that says why it was chosen."""
+    """A route and the reason for it, in words."""
 
     route: Route
     reason: str
@@ -34,7 +34,7 @@ class _Clue:
 
 
 def choose_route(task: Any, label_config: Any, context: Any, settings: Settings) -> RouteChoice:
-    """The route that the first matching clue names; `edit` when there is none. Never raises."""
+    """The route of the first matching clue, or `edit` if there is none. Never raises."""
     content = mapping(task)
     unknown = ""
     for clue in chain(
@@ -55,7 +55,7 @@ def choose_route(task: Any, label_config: Any, context: Any, settings: Settings)
 
 
 def route_of_label(label: str, settings: Settings) -> Route | None:
-    """The route of a label's text; the longest matching pattern wins."""
+    """The route of a label; the longest matching pattern wins."""
     normal = " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
     matching = [
         (len(pattern), pattern, route)

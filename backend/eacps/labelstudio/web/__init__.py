@@ -1,1 +1,1 @@
-"""The web process."""
+"""The web server."""

@@ -1,4 +1,4 @@
-"""The web process: label-studio-ml's routes with our views, images, health and status."""
+"""The Flask app: label-studio-ml's routes with our views, images, health and status."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def create_app(
     *,
     open_jobs: Callable[[Settings], JobQueue] | None = None,
 ) -> Flask:
-    """The WSGI app. Opens neither database nor store before the first request."""
+    """Create the WSGI app. It opens the database and the store on the first request."""
     services = Services(settings, open_jobs) if open_jobs else Services(settings)
     views = {
         "_predict": lambda: _predict(model_class, services),
@@ -55,7 +55,7 @@ def create_app(
     app.extensions[EXTENSION] = services
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _require_password(app, settings)
-    _speak_json_on_errors(app)
+    _return_errors_as_json(app)
     app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
     app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
     app.add_url_rule("/status.json", "status_json", lambda: jsonify(status_facts(services)))
@@ -80,7 +80,7 @@ def _webhook(services: Services) -> Response:
         log.info("webhook: %d new jobs", count)
         return jsonify(status="queued", jobs=count)
     if action == "START_TRAINING":
-        message = "There is nothing to start: this backend does not train on request."
+        message = "This backend does not support training on request."
         return jsonify(status="ignored", message=message)
     log.info("webhook: %s ignored", str(action)[:60])
     return jsonify(status="ignored")
@@ -98,7 +98,7 @@ def _body() -> dict[str, Any]:
     except RecursionError:
         body = None
     if not isinstance(body, dict):
-        raise BadRequest("The request's body must be a JSON object.")
+        raise BadRequest("The request body must be a JSON object.")
     return body
 
 
@@ -124,7 +124,7 @@ def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str
         "Content-Security-Policy": "default-src 'none'",
     }
     if not signer.valid(signature, name):
-        return _json_error(404, "not_found", "There is no such image.")
+        return _json_error(404, "not_found", "Image not found.")
     if request.if_none_match.contains(name):
         return Response(status=304, headers=headers)
     try:
@@ -150,16 +150,16 @@ def _require_password(app: Flask, settings: Settings) -> None:
         ):
             return None
         response = _json_error(
-            401, "password_needed", "This backend needs its user name and password."
+            401, "password_needed", "This backend requires a user name and password."
         )
         response.headers["WWW-Authenticate"] = 'Basic realm="eacps"'
         return response
 
-    # First in the list, so that nobody without a password makes us read a body.
+    # First in the list, to check the password before reading the body.
     app.before_request_funcs.setdefault(None, []).insert(0, check)
 
 
-def _speak_json_on_errors(app: Flask) -> None:
+def _return_errors_as_json(app: Flask) -> None:
     def known(error: EacpsError) -> Response:
         return _json_error(503, error.code, str(error))
 
@@ -168,14 +168,14 @@ def _speak_json_on_errors(app: Flask) -> None:
 
     def unknown(error: Exception) -> Response:
         log.error("request failed", exc_info=error)
-        return _json_error(500, "internal", "The backend failed; its log says why.")
+        return _json_error(500, "internal", "The backend failed; see its log.")
 
     app.register_error_handler(EacpsError, known)
     app.register_error_handler(HTTPException, http)
-    # What gunicorn raises on a body that breaks off, stalls, or whose chunks lie about their size.
+    # Raised by gunicorn for a body that is incomplete, stalls, or has wrong chunk sizes.
     for broken in (ParseException, NoMoreData, BlockingIOError):
         app.register_error_handler(broken, lambda _: http(BadRequest()))
-    # label-studio-ml registers handlers for these that would answer with the bare exception.
+    # Override label-studio-ml's handlers, which return the plain exception.
     for kind in (Exception, AssertionError, IndexError, FileNotFoundError):
         app.register_error_handler(kind, unknown)
 

@@ -1,7 +1,7 @@
-"""All that differs between label-studio-ml 1.0.9, 2.x and none, and what we need.
+"""Compatibility with label-studio-ml 1.0.9 and 2.x, and with no label-studio-ml at all.
 
-The package is used where it is installed: its base class, so that `model.py` is what Label Studio's
-users expect, and its Flask app. Without it our own routes serve the same requests.
+If the package is installed, we use its base class, so that `model.py` looks familiar to users of
+Label Studio, and its Flask app. Otherwise our own routes serve the same requests.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ View = Callable[..., Any]
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """Imports inside see no torch.
+    """Make imports of torch fail inside the block.
 
-    label_studio_ml.model tries to import it and is content without; it would cost every web
-    process half a gigabyte.
+    label_studio_ml.model imports torch optionally, which would cost every web process half a
+    gigabyte.
     """
     hidden = {name: sys.modules[name] for name in _HEAVY if name in sys.modules}
     try:
@@ -52,13 +52,12 @@ def without_torch() -> Iterator[None]:
 
 
 def is_installed() -> bool:
-    """Whether label-studio-ml is there."""
+    """Whether label-studio-ml is installed."""
     return importlib.util.find_spec("label_studio_ml") is not None
 
 
 def model_base() -> type[Any]:
-    """label-studio-ml's LabelStudioMLBase, imported without torch; without that package a class
-    with nothing in it."""
+    """label-studio-ml's LabelStudioMLBase, imported without torch, or `object` without it."""
     if not is_installed():
         return object
     with without_torch():
@@ -67,17 +66,17 @@ def model_base() -> type[Any]:
 
 
 def new_app(model_class: type[Any], views: dict[str, View]) -> Flask:
-    """The Flask app that serves `model_class`: label-studio-ml's with our view functions in place,
-    or one with the same routes.
+    """The Flask app for `model_class`: that of label-studio-ml with our view functions, or our own
+    with the same routes.
 
-    `views` must name `_predict`, `_setup`, `webhook` and `health`: the names that 1.0.9 and 2.x
-    share. Further views of 1.0.9 that only make sense with its training jobs answer politely.
+    `views` needs `_predict`, `_setup`, `webhook` and `health`, which 1.0.9 and 2.x share, and
+    `nothing`, which replaces views of 1.0.9 that only make sense with its training jobs.
     """
     if not is_installed():
         return _own_app(views)
     api = _fresh_api()
     app: Flask = api.init_app(model_class=model_class)
-    # Its hooks log every header and body, with the tokens in them, and read bodies of any kind.
+    # Its hooks log all headers and bodies, including tokens.
     app.before_request_funcs.clear()
     app.after_request_funcs.clear()
     for name in _VIEWS:
@@ -96,7 +95,7 @@ def _own_app(views: dict[str, View]) -> Flask:
 
 
 def _fresh_api() -> ModuleType:
-    # The app is a global of that module; a second app in one process needs a second one.
+    # The app is a global of that module, so reload it for a second app in one process.
     with without_torch():
         loaded = "label_studio_ml.api" in sys.modules
         api = importlib.import_module("label_studio_ml.api")

@@ -1,4 +1,4 @@
-"""What gunicorn's command line cannot say; `eacps serve` gives it this file."""
+"""Gunicorn settings that have no command-line option; `eacps serve` passes this file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STALLED_SECONDS = 10
 
 
 def when_ready(server: Any) -> None:
-    """Let go of clients that stop sending: each holds a thread, and there are few."""
+    """Time out clients that stop sending, because each blocks one of few threads."""
     limit = struct.pack("@ll", STALLED_SECONDS, 0)
     for listener in server.LISTENERS:
-        # The sockets of accepted connections inherit this.
+        # Accepted connections inherit this option.
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    logging.getLogger("gunicorn.error").addFilter(_worth_reading)
+    logging.getLogger("gunicorn.error").addFilter(_is_relevant)
 
 
-def _worth_reading(record: logging.LogRecord) -> bool:
-    # The client that stalled; gunicorn reports it with a stack trace.
+def _is_relevant(record: logging.LogRecord) -> bool:
+    # Gunicorn logs a stack trace for a stalled client.
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))

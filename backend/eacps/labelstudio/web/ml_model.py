@@ -1,4 +1,4 @@
-"""The model class that label-studio-ml builds: it keeps no state, because requests share it."""
+"""The model class for label-studio-ml, which is stateless because requests share it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _open_jobs(settings: Settings) -> JobQueue:
 
 @dataclass
 class Services:
-    """What the views share: settings, and the queue, opened by the first request after a fork."""
+    """The settings and the queue, shared by all views; opened on first use, after a fork."""
 
     settings: Settings
     open_jobs: Callable[[Settings], JobQueue] = _open_jobs
@@ -40,14 +40,14 @@ class Services:
 
     @property
     def jobs(self) -> JobQueue:
-        """The queue."""
+        """The job queue."""
         with self._opening:
             if self._opened is None:
                 self._opened = self.open_jobs(self.settings)
             return self._opened
 
     def warm_up(self) -> None:
-        """Open the queue in the background, once: Label Studio waits one second for a webhook."""
+        """Open the queue in the background, because Label Studio's webhooks time out after 1 s."""
         with self._opening:
             if self._warming:
                 return
@@ -62,7 +62,7 @@ class Services:
 
 
 def services() -> Services:
-    """The running app's services; outside an app, new ones from the environment."""
+    """The services of the running app, or outside of an app, those from the environment."""
     if has_app_context() and EXTENSION in current_app.extensions:
         found: Services = current_app.extensions[EXTENSION]
         return found
@@ -78,24 +78,24 @@ class BackendModel(compat.model_base()):  # type: ignore[misc]
     """Answers predict from the task's data or from the queue, on label-studio-ml 1.0.9 and 2.x."""
 
     def __init__(self, project_id: Any = None, label_config: Any = None, **_extra: Any) -> None:
-        # Both base classes parse the config here and raise on one that they do not know; and 2.x
-        # has properties of these names, without setters.
+        # Do not call the base class, which parses the config and raises on unknown ones. Private
+        # names, because 2.x has read-only properties.
         self._project = project_id
         self._config = label_config
         self.setup()
 
     def setup(self) -> None:
-        """Nothing to load: the workers hold the models."""
+        """Do nothing, because the workers load the models."""
 
     @property
     def model_version(self) -> str:
-        """Changes when, and only when, settings that change results change."""
+        """The version, which depends on all settings that change results."""
         return services().settings.model_version
 
     def predict(self, tasks: Any, context: Any = None, **_extra: Any) -> list[dict[str, Any]]:
-        """One prediction, or `{}` for "not yet", per task and in order. Never raises."""
+        """Return a prediction, or `{}` for "not yet", per task in order. Never raises."""
         shared = services()
-        return predictor.tasks_in(
+        return predictor.predict_tasks(
             tasks,
             self._config,
             self._project,
@@ -105,5 +105,5 @@ class BackendModel(compat.model_base()):  # type: ignore[misc]
         )
 
     def fit(self, *_arguments: Any, **_extra: Any) -> dict[str, Any]:
-        """Annotations do not change this model's version."""
+        """Do nothing, because annotations do not change this model."""
         return {}

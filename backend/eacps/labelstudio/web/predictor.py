@@ -1,4 +1,4 @@
-"""What /predict and /webhook do: never raise, enqueue at once, answer what is known."""
+"""The logic of /predict and /webhook: enqueue jobs, and return the results that exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eacps.domain import Failure, SearchResult, to_json
 from eacps.errors import EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY, Job
 from eacps.labelstudio import cards
-from eacps.labelstudio.tasks.origins import Origin, has_answer, origin_of
+from eacps.labelstudio.tasks.origins import Origin, has_result, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
 
@@ -28,7 +28,7 @@ MAX_REPEATS = 20
 
 @dataclass
 class _Asked:
-    """One task of a request: where it came from, which job answers it, and the answer."""
+    """A task of a request with its origin, its job and its answer."""
 
     task: Mapping[str, Any]
     origin: Origin
@@ -36,7 +36,7 @@ class _Asked:
     answer: dict[str, Any] | None = None
 
 
-def tasks_in(
+def predict_tasks(
     tasks: Any,
     label_config: Any,
     project: Any,
@@ -45,10 +45,10 @@ def tasks_in(
     settings: Settings,
     client: JobQueue,
 ) -> list[dict[str, Any]]:
-    """One answer per task, in order: a prediction, or `{}` for "not yet". Never raises.
+    """Return a prediction, or `{}` for "not yet", per task in order. Never raises.
 
-    A task that does not come from Label Studio waits for its search and is answered in full:
-    the prediction with the images' URLs, or `{"error": ...}`.
+    For tasks that do not come from Label Studio, wait for the search and return a prediction with
+    all images' URLs, or `{"error": ...}`.
     """
     items = sequence(tasks)
     answers: list[dict[str, Any]] = [{} for _ in items]
@@ -70,7 +70,7 @@ def tasks_in(
 
 
 def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
-    """Enqueue the tasks that a TASKS_CREATED webhook brings; returns how many are new."""
+    """Enqueue the tasks of a TASKS_CREATED webhook; returns how many are new."""
     content = mapping(payload)
     project = mapping(content.get("project"))
     jobs = []
@@ -81,7 +81,7 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
             log.warning("a task in a webhook cannot be read: %s", error)
             continue
         held = cards.prediction(asked.task.get("data"), settings.model_version)
-        if held is None and not has_answer(asked.task, asked.origin):
+        if held is None and not has_result(asked.task, asked.origin):
             jobs.append(_job(asked, BATCH_PRIORITY))
     return client.submit_many(jobs) if jobs else 0
 
@@ -99,26 +99,26 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
 def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> None:
     for entry in asked:
         if entry.origin.delivered:
-            entry.answer = _already_held(entry, client)
+            entry.answer = _existing_prediction(entry, client)
     waiting = [entry for entry in asked if entry.answer is None]
     _enqueue(waiting, settings, client)
     _wait(waiting, settings, client)
 
 
-def _already_held(entry: _Asked, client: JobQueue) -> dict[str, Any] | None:
-    """The prediction that the task holds. A finished task keeps it, whatever settings are new,
-    until its data change or somebody asks for another search."""
-    if not has_answer(entry.task, entry.origin):
+def _existing_prediction(entry: _Asked, client: JobQueue) -> dict[str, Any] | None:
+    """The prediction in the task. A finished task keeps it even if the settings change, until its
+    data changes or a new search is requested."""
+    if not has_result(entry.task, entry.origin):
         return None
     found = cards.prediction(entry.task.get("data"))
     if found is None:
         return None
     there = map(mapping, sequence(entry.task.get("predictions")))
     if any(row.get("model_version") == found["model_version"] for row in there):
-        # Label Studio asks because our version is another one; it has this one already.
+        # Label Studio requests it because our version has changed, but it has this prediction.
         return {}
     status = client.status(entry.job_id)
-    # The delivery posts the prediction itself; answering now as well would store it twice.
+    # The delivery posts the prediction; returning it as well would store it twice.
     return {} if status and _being_delivered(status) else found
 
 
@@ -135,17 +135,17 @@ def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) ->
         return
     known = client.statuses([job.id for job in jobs])
     for entry in waiting:
-        _revive(entry, known.get(entry.job_id), priority, settings, client)
+        _restart_if_lost(entry, known.get(entry.job_id), priority, settings, client)
 
 
-def _revive(
+def _restart_if_lost(
     entry: _Asked,
     status: JobStatus | None,
     priority: int,
     settings: Settings,
     client: JobQueue,
 ) -> None:
-    """Bring an ended job back to life when its end left the task without an answer."""
+    """Restart an ended job if its task still has no result."""
     for repeat in range(2, MAX_REPEATS):
         if status is None:
             client.submit(_job(entry, priority))
@@ -156,7 +156,7 @@ def _revive(
         lost = status.state == "done" and not _being_delivered(status)
         if not (lost and entry.origin.delivered):
             return
-        # It was delivered once, but the task no longer holds it: search and deliver again.
+        # The result was delivered, but the task no longer has it: search and deliver again.
         entry.job_id = f"{entry.origin.job_id}-{repeat}"
         status = client.status(entry.job_id)
 
@@ -178,7 +178,7 @@ def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) -> No
 
 
 def _wait_for_delivery(entry: _Asked, deadline: float, client: JobQueue) -> None:
-    # Label Studio reads the task anew after our answer: delivered by then, it shows at once.
+    # Label Studio reloads the task after our response, and shows results delivered by then.
     while time.monotonic() < deadline:
         status = client.status(entry.job_id)
         if status is None or status.state != "delivering":
@@ -193,11 +193,11 @@ def _full_answer(
         return _unfinished(entry, client.status(entry.job_id))
     if isinstance(outcome, Failure):
         return _error(outcome.code, outcome.message, job=entry.job_id)
-    return whole_prediction(outcome, settings, job_id=entry.job_id)
+    return full_prediction(outcome, settings, job_id=entry.job_id)
 
 
-def whole_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
-    """A prediction with everything a client needs that has no Label Studio task to look into."""
+def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
+    """A complete prediction, for clients without a Label Studio task."""
     url_of = open_signer(settings).url
     data = cards.enrichment(
         result,

@@ -1,4 +1,4 @@
-"""The web server as a process that `eacps serve` keeps running."""
+"""The web server as a supervised process of `eacps serve`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eacps.settings import Settings
 
 
 def web_server(settings: Settings) -> Process:
-    """Gunicorn with the app of `wsgi.py`, at the address of the settings."""
+    """Gunicorn with the app of `wsgi.py`, on the address from the settings."""
     command = [
         sys.executable, "-m", "gunicorn", "--threads", "16",
         "--bind", f"{settings.host}:{settings.port}", "--timeout", "120", "--no-control-socket",
@@ -21,11 +21,11 @@ def web_server(settings: Settings) -> Process:
     return Process("web", command)
 
 
-def refuse_taken_port(settings: Settings) -> None:
-    """Raise SettingsError when the web server could not bind its address."""
+def require_free_port(settings: Settings) -> None:
+    """Raise SettingsError if the web server's address is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
-        # As gunicorn does: a port that a dead server left behind a second ago is free.
+        # As in gunicorn, so that the port of a server that just exited counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
@@ -33,6 +33,6 @@ def refuse_taken_port(settings: Settings) -> None:
             raise SettingsError(
                 f"The web server cannot use {settings.host}:{settings.port}: "
                 f"{error.strerror or error}.",
-                hint="Stop what uses it (another `eacps serve`?), or change EACPS_PORT "
+                hint="Stop the program that uses it (another `eacps serve`?), or change EACPS_PORT "
                 "or EACPS_HOST.",
             ) from None

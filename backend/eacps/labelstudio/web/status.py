@@ -1,4 +1,4 @@
-"""The status page: what is queued, what runs, what failed and why, who works."""
+"""The status page: queued, running and failed jobs, and workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RUNNING: tuple[JobState, ...] = ("running", "delivering")
 
 
 class _LabelStudioProbe:
-    """Remembers whether Label Studio answered; asks again in the background."""
+    """Checks in the background whether Label Studio is reachable."""
 
     def __init__(self) -> None:
         self._known = "not checked yet"
@@ -39,7 +39,7 @@ class _LabelStudioProbe:
         self._lock = threading.Lock()
 
     def state(self, settings: Settings) -> str:
-        """`reachable`, `not reachable`, ...: as last known, without waiting."""
+        """The last known state, such as `reachable`, without waiting."""
         if not settings.label_studio_url:
             return "not configured"
         with self._lock:
@@ -64,7 +64,7 @@ _probe = _LabelStudioProbe()
 
 
 def status_facts(services: Services) -> dict[str, Any]:
-    """The status as JSON; a broken queue is a fact, too."""
+    """The status as JSON; reports an unreachable queue instead of raising."""
     settings = services.settings
     facts: dict[str, Any] = {
         "model_version": settings.model_version,
@@ -84,7 +84,7 @@ def status_facts(services: Services) -> dict[str, Any]:
 
 
 def _faces(settings: Settings) -> dict[str, str]:
-    """The engine as far as this machine's files tell; workers may run on another one."""
+    """The face engine, judging by files on this machine; workers may run on other ones."""
     found = readiness(settings)
     problem = list(found.problems.values())[-1]
     return {
@@ -134,13 +134,13 @@ def _worker(worker: WorkerStatus) -> dict[str, Any]:
 
 
 def status_page(facts: Mapping[str, Any]) -> str:
-    """The status as a page that refreshes itself."""
+    """The status as a page that refreshes automatically."""
     return _page().render(facts, refresh_seconds=REFRESH_SECONDS)
 
 
 @cache
 def _page() -> Template:
-    # Not Flask's templates: those belong to the app that label-studio-ml makes.
+    # Not Flask's templates, which belong to label-studio-ml's app.
     environment = Environment(
         loader=PackageLoader("eacps.labelstudio.web"),
         autoescape=True,

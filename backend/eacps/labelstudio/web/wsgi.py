@@ -1,4 +1,4 @@
-"""The web process from the environment's settings: what gunicorn is given."""
+"""The entry point for gunicorn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eacps.settings import load_settings
 
 
 def web_process(model_class: type[Any] = BackendModel) -> Flask:
-    """The app, with this process's logs set up."""
+    """Configure logging and create the app, with settings from the environment."""
     settings = load_settings()
     log.configure(settings.log_level, settings.log_format, process="web")
     return create_app(settings, model_class)

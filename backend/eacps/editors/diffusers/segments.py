@@ -1,4 +1,4 @@
-"""What is left to do of each trial: from the step where it stands to the one asked for."""
+"""Segments of renders: the steps from where a trial stopped to where it should stop next."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from eacps.domain import EditTask, Trial
 from eacps.editors.diffusers.states import (
     State,
-    StateMemory,
-    first_owner_of,
+    StateCache,
     from_bytes,
     owner_of,
+    owner_of_0_1,
     to_bytes,
 )
 from eacps.editors.protocol import States
 from eacps.errors import EditorError
 from eacps.settings import Settings
 
-_LOST = "Its paused state was lost: rendered anew from the first step."
+_LOST = "Its paused state was lost; it was rendered again from the first step."
 
 
 @dataclass(frozen=True, eq=False)
-class Leg:
-    """One trial from where it stands (None: its noise) to step `stop` (None: the end)."""
+class Segment:
+    """The steps of a trial from `state` (None: its noise) to step `stop` (None: the end)."""
 
     trial: Trial
     stop: int | None = None
@@ -36,75 +36,79 @@ class Leg:
         return self.state.step if self.state else 0
 
     @property
-    def course(self) -> tuple[int, int | None, str]:
-        """What legs must share to be rendered in one call."""
+    def batch_key(self) -> tuple[int, int | None, str]:
+        """Segments with the same key can be rendered in one pipeline call."""
         return self.start, self.stop, self.trial.instruction_suffix
 
 
 @dataclass
-class Legs:
-    """Makes legs of one session's trials, and keeps the states of those that pause.
+class Segments:
+    """Makes segments from the trials of one session, and stores the states of paused trials.
 
-    Sessions share the memory but not the states in it: what one search has spent must not make
+    Sessions share the cache but not its entries. Otherwise the work of one search would make
     another look cheaper.
     """
 
     task: EditTask
     settings: Settings
-    memory: StateMemory
+    cache: StateCache
     session: int
     _paused: set[str] = field(default_factory=set)
 
     @property
     def steps(self) -> int:
-        """The steps of a full render."""
+        """The number of steps of a full render."""
         given = self.settings.pipeline_args
         return len(given.get("sigmas") or given.get("timesteps") or ()) or self.settings.steps
 
     def stop(self, trial: Trial) -> int | None:
-        """The step to pause at, None for the end; raises EditorError where nothing is to see."""
+        """The step to pause at, or None for the end; raises EditorError for a step below 1."""
         if trial.to_step is None or trial.to_step >= self.steps:
             return None
         if trial.to_step < 1:
             raise EditorError(
-                f"The trial {trial.id} is to pause at step {trial.to_step}, where there is no "
+                f"Trial {trial.id} should pause at step {trial.to_step}, where there is no "
                 "preview yet.",
                 hint=f"Pause between step 1 and {self.steps - 1} (EACPS_STEPS is {self.steps}), "
-                "or ask for the end with None.",
+                "or use None for the end.",
                 code="cannot_pause",
             )
         return trial.to_step
 
-    def leg(self, trial: Trial, states: States) -> Leg:
-        """The trial from its furthest state that can still reach its stop; raises EditorError
-        for a state handed in that is damaged or not this trial's."""
+    def segment(self, trial: Trial, states: States) -> Segment:
+        """Continue the trial from its latest state before its stop.
+
+        Raises EditorError if a given state is damaged or belongs to another trial.
+        """
         owner = owner_of(self.task, self.settings, trial)
-        owners = (owner, first_owner_of(self.task, self.settings, trial))
-        contents = (self.memory.get(self._key(trial, owner)), states.get(trial.id))
+        owners = (owner, owner_of_0_1(self.task, self.settings, trial))
+        contents = (self.cache.get(self._key(trial, owner)), states.get(trial.id))
         found = [from_bytes(content, *owners) for content in contents if content is not None]
         stop = self.stop(trial)
         end = self.steps if stop is None else stop
         usable = [state for state in found if 0 < state.step < end]
         if usable:
-            return Leg(trial, stop, max(usable, key=lambda state: state.step))
+            return Segment(trial, stop, max(usable, key=lambda state: state.step))
         if found:
-            note = f"It was already paused at step {found[0].step}: rendered anew from the first."
-            return Leg(trial, stop, notes=(note,))
+            note = (
+                f"It was paused at step {found[0].step}; it was rendered again from the first step."
+            )
+            return Segment(trial, stop, notes=(note,))
         was_paused = trial.id in states or self._key(trial, owner) in self._paused
-        return Leg(trial, stop, notes=(_LOST,) if was_paused else ())
+        return Segment(trial, stop, notes=(_LOST,) if was_paused else ())
 
-    def stored(self, leg: Leg, state: State) -> bytes:
-        """A paused leg's state as bytes."""
-        return to_bytes(state, owner_of(self.task, self.settings, leg.trial))
+    def stored(self, segment: Segment, state: State) -> bytes:
+        """The state of a paused segment as bytes."""
+        return to_bytes(state, owner_of(self.task, self.settings, segment.trial))
 
     def remember(self, paused: Sequence[tuple[Trial, bytes]], finished: Sequence[Trial]) -> None:
-        """Keep the states of what is paused now, and none of what is finished."""
+        """Store the states of paused trials, and drop those of finished ones."""
         for trial, content in paused:
             key = self._key(trial, owner_of(self.task, self.settings, trial))
             self._paused.add(key)
-            self.memory.put(key, content)
+            self.cache.put(key, content)
         for trial in finished:
-            self.memory.drop(self._key(trial, owner_of(self.task, self.settings, trial)))
+            self.cache.drop(self._key(trial, owner_of(self.task, self.settings, trial)))
 
     def _key(self, trial: Trial, owner: str) -> str:
         return f"{self.session} {trial.id} {owner}"
