@@ -179,10 +179,10 @@ class Settings(BaseSettings):
         "The only hosts, comma separated, from which pictures of characters may come. List those "
         "with pictures of people who have consented. Empty: all hosts of images.",
     )
-    max_image_bytes: int = _image_field(30_000_000, "Maximum size of an image file.", ge=1024)
+    max_image_bytes: int = _image_field(30_000_000, "Maximum bytes of an image file.", ge=1024)
     max_image_pixels: int = _image_field(40_000_000, "Maximum number of pixels of an image.", ge=64)
     min_image_side: int = _image_field(8, "Minimum width and height of an image, in pixels.", ge=1)
-    fetch_timeout_seconds: float = _image_field(20.0, "Timeout for fetching one image.", gt=0)
+    fetch_timeout_seconds: float = _image_field(20.0, "Timeout for one image.", gt=0)
     local_files_root: str = _image_field(
         "",
         "Folder that Label Studio serves as /data/local-files (its "

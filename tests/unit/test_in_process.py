@@ -90,7 +90,7 @@ def test_a_class_of_this_session_is_a_plugin(
         ({"strategy": "nope"}, "There is no strategy 'nope'"),
         ({"mask": "nowhere.png"}, "The mask nowhere.png cannot be read"),
         ({"editor": "/nowhere"}, "EACPS_EDITOR names a folder that does not exist"),
-        ({"device": "cuda:7"}, "'cuda:7' is not on this machine"),
+        ({"device": "cuda:7"}, "This machine has no device 'cuda:7'"),
         ({"route": "face_swap"}, "has no character"),
     ],
 )

@@ -14,8 +14,8 @@ from eacps.faces.packages import missing_packages_error
 from eacps.settings import Settings
 
 CONSENT: Final = (
-    "Swap only the faces of people who have consented, and label every result as synthetic. You "
-    "are responsible for what you make."
+    "Swap only faces of people who have agreed to it, and say of every result that it is "
+    "synthetic. You answer for what you make."
 )
 """Shown to everyone who can swap faces."""
 _PACKAGES: Final = ("cv2", "onnxruntime")
