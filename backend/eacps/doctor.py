@@ -47,7 +47,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """All findings, in the order in which one would mend them."""
+    """All findings, in the order in which to fix them."""
     failed = set()
     for subject, examine_part in _CHECKS.items():
         if subject == "Workers" and "Database" in failed:

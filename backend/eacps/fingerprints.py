@@ -56,7 +56,7 @@ _UNNAMED: Final[Mapping[str, str]] = {
     "editor": plugins.FAMILIES,
     "verifier": plugins.VERIFIER_FORMATS,
 }
-"""Settings beside which installed plug-ins are used without being named, and their groups."""
+"""Settings with which installed plug-ins are used without being named, and their groups."""
 _ANSWERS: Final = frozenset({"satisfied", "preserved", "intact", "verified"})
 _LENGTH: Final = 10
 

@@ -285,7 +285,7 @@ def _module_identity(module: str) -> str:
 
 
 def _session_identity(name: str, member: str) -> str:
-    """A class that a notebook or script defines; defined anew, it is another one."""
+    """A class that a notebook or script defines; after a redefinition it counts as another one."""
     try:
         found = getattr(sys.modules["__main__"], member)
     except AttributeError:

@@ -86,7 +86,7 @@ class DeviceWorker:
         if task.equipment != self._equipment:
             raise WrongWorkerError(
                 f"This worker has {self._equipment} loaded, but the batch needs "
-                f"{task.equipment or 'an unknown equipment'}."
+                f"{task.equipment or 'unknown equipment'}."
             )
         workflow = DBOS.workflow_id or ""
         run = uuid.uuid4().hex

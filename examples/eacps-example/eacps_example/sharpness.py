@@ -1,4 +1,4 @@
-"""A scorer: how much fine detail an edit has, beside its source."""
+"""A scorer: how much fine detail an edit has, compared with its source."""
 
 import numpy as np
 from pydantic import BaseModel, Field

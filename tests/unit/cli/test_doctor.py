@@ -24,7 +24,7 @@ def line(shown: str, subject: str) -> str:
 def test_a_fresh_folder_is_ready_and_stays_empty(eacps: Eacps, tmp_path: Path) -> None:
     shown = eacps("doctor")
     assert shown.code == 0
-    assert "0 to mend first" in shown.out
+    assert "0 to fix" in shown.out
     assert "made at the first start" in line(shown.out, "Database")
     assert "eacps serve" in line(shown.out, "Workers")
     assert "LABEL_STUDIO_URL" in line(shown.out, "Label Studio")

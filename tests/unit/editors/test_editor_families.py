@@ -144,11 +144,11 @@ def test_a_reference_picture_is_seen(name: str, folders: Any, editors: Any) -> N
 
 def test_qwen_places_image_tokens_on_a_grid_only_with_the_fix(editors: Any, folders: Any) -> None:
     plain = DiffusionPipeline.from_pretrained(folders["qwen_edit_plus"])
-    mended = editors["qwen_edit_plus"].family.pipe
+    prepared = editors["qwen_edit_plus"].family.pipe
     words, seen = task().instruction, [picture()]
     with torch.no_grad():
         without, _ = plain.encode_prompt(words, image=seen)
-        having, _ = mended.encode_prompt(words, image=seen)
+        having, _ = prepared.encode_prompt(words, image=seen)
         plain.text_encoder.register_forward_pre_hook(mark_image_tokens, with_kwargs=True)
         now, _ = plain.encode_prompt(words, image=seen)
     assert float((without - having).abs().max()) > 1e-3

@@ -190,7 +190,7 @@ def test_a_worker_renders_what_was_made_for_its_settings_and_refuses_the_rest(
     (candidate,) = worker.batch(batch(fitting))["candidates"]
     assert candidate["potential"] == 1.0
     assert device.seen == [fitting]
-    for equipment, words in (("0123456789", "0123456789"), ("", "an unknown one")):
+    for equipment, words in (("0123456789", "0123456789"), ("", "unknown equipment")):
         with pytest.raises(WrongWorkerError, match=words) as caught:
             worker.batch(batch(replace(fitting, equipment=equipment)))
         assert settings.equipment in caught.value.message

@@ -33,7 +33,7 @@ class LabelStudio:
         assert number == PROJECT["id"]
         return PROJECT
 
-    def listed(self, path: str, **query: str) -> Sequence[dict[str, Any]]:
+    def list_rows(self, path: str, **query: str) -> Sequence[dict[str, Any]]:
         assert path == "/api/projects/5/export"
         # Without it Label Studio exports only what has annotations.
         assert query["download_all_tasks"] == "true"

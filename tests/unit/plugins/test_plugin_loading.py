@@ -1,4 +1,4 @@
-"""Loading plug-ins: what was edited is loaded anew, and what cannot be loaded is named."""
+"""Loading plug-ins: what was edited is loaded again, and what cannot be loaded is named."""
 
 from __future__ import annotations
 

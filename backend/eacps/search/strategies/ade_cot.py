@@ -83,10 +83,10 @@ class AdeCotParams:
     early_keep: Annotated[Share, Field(description="share of previews kept early")] = 0.5
     late_keep: Annotated[Share, Field(description="share of those kept late")] = 0.5
     region_weight: Annotated[
-        Weight, Field(description="weight of `region` beside the potential")
+        Weight, Field(description="weight of `region` next to the potential")
     ] = 1.0
     caption_weight: Annotated[
-        Weight, Field(description="weight of `caption`, or else `pf`, beside the potential")
+        Weight, Field(description="weight of `caption`, or else `pf`, next to the potential")
     ] = 1.0
     duplicate_similarity: Annotated[
         float,

@@ -65,7 +65,7 @@ class AutoParams:
 
 
 class Auto(RoundwiseStrategy[AutoParams]):
-    """The search that the bench recommends: `waves` with a verifier, else independent attempts.
+    """The search that our benchmark recommends: `waves` with a verifier, else independent attempts.
 
     Attempts are also independent if the editor cannot pause or takes too few steps for it.
 
