@@ -171,9 +171,13 @@ def test_make_targets_exist(document: Path) -> None:
 
 def test_files_that_the_documents_name_exist() -> None:
     patterns = r"`((?:backend|demo|tests|docs|benchmarks)/[\w./-]+\.(?:py|md|json|xml|yml))`"
-    for document in DOCUMENTS:
-        for name in re.findall(patterns, document.read_text()):
-            assert (ROOT / name).exists(), f"{ids(document)} names {name}"
+    named = {
+        (ids(document), name)
+        for document in DOCUMENTS
+        for name in re.findall(patterns, document.read_text())
+    }
+    assert named, "the pattern fits no name any more"
+    assert {(document, name) for document, name in named if not (ROOT / name).exists()} == set()
 
 
 def test_every_code_of_a_face_error_is_explained() -> None:
