@@ -42,6 +42,12 @@ def man(engine: BasicEngine, faces: dict[str, Portrayed]) -> Character:
     return character(engine, faces["t1-3"])
 
 
+@pytest.fixture(scope="module")
+def usual(engine: BasicEngine, astronaut: Portrayed, man: Character) -> Patch:
+    """The man's face for the astronaut's."""
+    return engine.patch(astronaut.picture, astronaut.face, man, Swap())
+
+
 def character(engine: BasicEngine, one: Portrayed) -> Character:
     return engine.character(one.picture, one.face, one.name)
 
@@ -120,9 +126,9 @@ def test_images_without_a_face_have_none(engine: BasicEngine, size: tuple[int, i
 
 
 def test_a_swap_brings_the_character_and_leaves_everything_else(
-    engine: BasicEngine, astronaut: Portrayed, man: Character
+    engine: BasicEngine, astronaut: Portrayed, man: Character, usual: Patch
 ) -> None:
-    patch = engine.patch(astronaut.picture, astronaut.face, man, Swap())
+    patch = usual
     result = pasted(astronaut.picture, patch)
     after = engine.described(result, astronaut.face)
     assert cosine(astronaut.face, man.face) < 0.2
@@ -134,10 +140,8 @@ def test_a_swap_brings_the_character_and_leaves_everything_else(
     assert untouched.mean() > 0.9
 
 
-def test_the_edge_of_a_patch_is_transparent(
-    engine: BasicEngine, astronaut: Portrayed, man: Character
-) -> None:
-    alpha = engine.patch(astronaut.picture, astronaut.face, man, Swap()).alpha
+def test_the_edge_of_a_patch_is_transparent(usual: Patch) -> None:
+    alpha = usual.alpha
     assert alpha.dtype == np.float32
     assert alpha.min() == 0
     assert 0.99 < alpha.max() <= 1
@@ -146,21 +150,20 @@ def test_the_edge_of_a_patch_is_transparent(
 
 
 def test_no_brow_of_the_old_face_is_left_beside_the_new_one(
-    engine: BasicEngine, astronaut: Portrayed, man: Character
+    astronaut: Portrayed, usual: Patch
 ) -> None:
-    target = astronaut
-    patch = engine.patch(target.picture, target.face, man, Swap())
-    assert target.face.mesh is not None
-    brows = target.face.mesh[[107, 66, 105, 63, 336, 296, 334, 293], :2].round().astype(int)
+    patch = usual
+    assert astronaut.face.mesh is not None
+    brows = astronaut.face.mesh[[107, 66, 105, 63, 336, 296, 334, 293], :2].round().astype(int)
     assert min(patch.alpha[y - patch.y, x - patch.x] for x, y in brows) > 0.75
 
 
 def test_a_patch_is_the_same_wherever_in_a_scene_its_face_is(
-    engine: BasicEngine, astronaut: Portrayed, man: Character
+    engine: BasicEngine, astronaut: Portrayed, man: Character, usual: Patch
 ) -> None:
     large = np.zeros((2048, 4096, 3), dtype=np.uint8)
     large[500:1012, 3000:3512] = astronaut.picture
-    here = engine.patch(astronaut.picture, astronaut.face, man, Swap())
+    here = usual
     there = engine.patch(large, astronaut.face.moved(3000, 500), man, Swap())
     assert (there.x - here.x, there.y - here.y) == (3000, 500)
     assert there.pixels.shape == here.pixels.shape
