@@ -58,7 +58,10 @@ class SlowPainter:
     def advance(
         self, trials: Sequence[Trial], tick: Tick = no_tick, states: States | None = None
     ) -> list[Render]:
-        return [self._painted(trial, (states or {}).get(trial.id)) for trial in trials]
+        renders = [self._painted(trial, (states or {}).get(trial.id)) for trial in trials]
+        for _ in range(max((render.nfe for render in renders), default=0)):
+            tick()
+        return renders
 
     def _painted(self, trial: Trial, state: bytes | None) -> Render:
         start = int(state) if state else 0

@@ -114,16 +114,16 @@ class Backend:
         everything = self.tree()
         kill(everything)
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         self._process = None
-        psutil.wait_procs(everything, 10)
+        psutil.wait_procs(everything, PATIENCE)
 
     def kill_supervisor(self) -> list[psutil.Process]:
         """Only the supervisor; returns what it had started."""
         assert self._process is not None
         _, *others = self.tree()
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         self._process = None
         return others
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -272,6 +273,7 @@ def _per_anchor(graph: Graph, tensor: str, width: int, unit: float, name: str) -
     graph.reshape(anchors, [-1, width], result=name)
 
 
+@cache
 def _bases() -> tuple[Array, Array]:
     """Directions in which colours are written into an embedding, and the swapper's own turn."""
     random = np.random.default_rng(7)

@@ -174,6 +174,12 @@ def _installed(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
+@cache
+def _distributions(_path: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    """The distributions that bring each package: most of a second, for every file is looked at."""
+    return packages_distributions()
+
+
 def clashes(registries: Iterable[Registry[Any]]) -> list[str]:
     """What is wrong with installed plug-ins' names, in sentences."""
     found = []
@@ -272,7 +278,7 @@ def _file_identity(path: Path) -> str:
 
 def _module_identity(module: str) -> str:
     top = module.split(".", maxsplit=1)[0]
-    distributions = sorted(set(packages_distributions().get(top, [])))
+    distributions = sorted(set(_distributions(tuple(sys.path)).get(top, [])))
     if distributions:
         return ", ".join(f"{name} {version(name)}" for name in distributions)
     path = _module_file(module)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, wait_until
@@ -27,25 +27,55 @@ def cards(page: Page, bucket: str = "ranked") -> Locator:
     return page.locator(f'[data-rbd-droppable-id="{bucket}"] .htx-ranker-item')
 
 
-def order(page: Page, bucket: str = "ranked", *, among: int = 8) -> list[str]:
-    """The names of a bucket's cards, top first, once all cards are there."""
-    expect(page.locator(".htx-ranker-item")).to_have_count(among)
-    names = cards(page, bucket).evaluate_all("all => all.map(card => card.dataset.rbdDraggableId)")
-    return list(names)
+def box(locator: Locator) -> FloatRect:
+    """Where something stands that must be seen."""
+    found = locator.bounding_box()
+    assert found, f"{locator} is not to be seen"
+    return found
 
 
 def drag(page: Page, card: Locator, target: Locator) -> None:
-    """Drag with the mouse, as slowly as the screen needs to follow."""
-    start, end = card.locator("h5").bounding_box(), target.bounding_box()
-    assert start
-    assert end
+    """Drag with the mouse; returns when the card lies where it was dropped."""
+    name = card.get_attribute("data-rbd-draggable-id")
+    start, end = box(card.locator("h5")), box(target)
     page.mouse.move(start["x"] + 20, start["y"] + 8)
     page.mouse.down()
-    page.mouse.move(start["x"] + 26, start["y"] + 14, steps=4)
+    page.mouse.move(start["x"] + 26, start["y"] + 14)
     page.mouse.move(end["x"] + 40, end["y"] + 12, steps=25)
-    page.wait_for_timeout(400)
+    # The screen follows one frame behind and forgets what it has not followed when the mouse is up.
+    page.wait_for_function(
+        """([name, x, y]) => {
+            const card = document.querySelector(`[data-rbd-draggable-id="${name}"]`);
+            const title = card.querySelector('h5').getBoundingClientRect();
+            return card.style.position === 'fixed'
+                && Math.abs(title.x - x) < 2 && Math.abs(title.y - y) < 2;
+        }""",
+        arg=[name, end["x"] + 14, end["y"] - 2],
+    )
     page.mouse.up()
-    page.wait_for_timeout(600)
+    page.wait_for_function(
+        """name => document.querySelector(`[data-rbd-draggable-id="${name}"]`)
+            .style.position !== 'fixed'""",
+        arg=name,
+    )
+
+
+def expect_order(page: Page, names: list[str], bucket: str = "ranked") -> None:
+    """A bucket's cards are these, top first, or become so."""
+    found = cards(page, bucket)
+    expect(found).to_have_count(len(names))
+    for index, name in enumerate(names):
+        expect(found.nth(index)).to_have_attribute("data-rbd-draggable-id", name)
+
+
+def wait_for_stillness(page: Page) -> None:
+    """Return when nothing changes its look any more, but for what does so forever."""
+    page.evaluate(
+        """() => Promise.allSettled(
+            document.getAnimations()
+                .filter(moving => moving.effect.getComputedTiming().endTime !== Infinity)
+                .map(moving => moving.finished))"""
+    )
 
 
 def save(page: Page, button: str) -> None:

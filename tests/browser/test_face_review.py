@@ -6,15 +6,16 @@ import re
 from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from eacps.demo.faces import face_tasks
 from tests.browser.conftest import Complaints
 from tests.browser.screen import (
     OpenTask,
+    box,
     cards,
     drag,
-    order,
+    expect_order,
     ranker,
     save,
     saved,
@@ -74,13 +75,11 @@ def test_every_card_shows_identity_before_and_after_and_whose_face_was_replaced(
     page = open_task(studio, swaps[0])
     expect(cards(page)).to_have_count(CARDS)
     for card in cards(page).all():
-        bars = {
-            name: card.locator("tr", has=page.locator(f'td:text-is("{name}")'))
-            .locator("td div div")
-            .bounding_box()
+        after, before = (
+            box(card.locator("tr", has=page.locator(f'td:text-is("{name}")')).locator("td div div"))
             for name in ("identity", "identity before")
-        }
-        assert bars["identity"]["width"] > bars["identity before"]["width"]
+        )
+        assert after["width"] > before["width"]
         expect(card).to_contain_text(re.compile(r"the only face; blend \d+%"))
         expect(card).not_to_contain_text("seed")
     two = open_task(studio, swaps[1])
@@ -92,11 +91,11 @@ def test_every_card_shows_identity_before_and_after_and_whose_face_was_replaced(
 
 @pytest.mark.parametrize("width", [1280, 1400])
 def test_nothing_sticks_out_of_the_screen(
-    studio: int, swaps: tuple[int, int], open_task: OpenTask, width: int
+    studio: int, swaps: tuple[int, int], page: Page, open_task: OpenTask, width: int
 ) -> None:
-    page = open_task(studio, swaps[1])
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(500)
+    open_task(studio, swaps[1])
+    assert wait_for_pictures(page, ".htx-ranker-item img") == CARDS
     screen = page.locator(".review")
     assert screen.evaluate("screen => screen.scrollWidth <= screen.clientWidth + 1")
 
@@ -109,11 +108,12 @@ def test_another_swap_is_dragged_to_the_top_and_submitted(
     complaints: Complaints,
 ) -> None:
     page = open_task(studio, swaps[0])
-    before = order(page, among=CARDS)
-    assert before == ranker(server.predictions(swaps[0])[0])["ranked"]
+    before = ranker(server.predictions(swaps[0])[0])["ranked"]
+    assert len(before) == CARDS
+    expect_order(page, before)
     drag(page, cards(page).nth(1), cards(page).first)
     wanted = [before[1], before[0], *before[2:]]
-    assert order(page, among=CARDS) == wanted
+    expect_order(page, wanted)
     save(page, "submit")
     assert ranker(saved(server, swaps[0])) == {"ranked": wanted, "rejected": []}
     assert not complaints.errors

@@ -12,14 +12,16 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Complaints
 from tests.browser.screen import (
     OpenTask,
+    box,
     cards,
     drag,
-    order,
+    expect_order,
     ranker,
     save,
     saved,
     searched,
     wait_for_pictures,
+    wait_for_stillness,
 )
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, bear_tasks, connected_project, wait_until
@@ -42,14 +44,13 @@ def test_the_original_and_the_best_edit_stand_side_by_side_uncropped(
     page = open_task(studio, task)
     assert wait_for_pictures(page, ".review .lsf-image img") == 2
     shown = page.locator(".review .lsf-image")
-    boxes = [shown.nth(index).bounding_box() for index in range(2)]
-    pictures = [shown.nth(index).locator("img").bounding_box() for index in range(2)]
-    assert all(boxes)
-    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 2
-    assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
-    for box, picture in zip(boxes, pictures, strict=True):
-        assert picture["width"] == pytest.approx(box["width"], abs=2)
-        assert picture["x"] == pytest.approx(box["x"], abs=2)
+    left, right = (box(shown.nth(index)) for index in range(2))
+    assert abs(left["y"] - right["y"]) < 2
+    assert left["x"] + left["width"] < right["x"]
+    for index, frame in enumerate((left, right)):
+        picture = box(shown.nth(index).locator("img"))
+        assert picture["width"] == pytest.approx(frame["width"], abs=2)
+        assert picture["x"] == pytest.approx(frame["x"], abs=2)
     expect(page.get_by_text("1 of 8")).to_be_visible()
     expect(page.locator(".review h3").first).to_have_text(server.data(task)["prompt"])
     assert not complaints.errors
@@ -57,11 +58,11 @@ def test_the_original_and_the_best_edit_stand_side_by_side_uncropped(
 
 @pytest.mark.parametrize("width", [1280, 1400])
 def test_nothing_sticks_out_of_the_screen(
-    studio: int, task: int, open_task: OpenTask, width: int
+    studio: int, task: int, page: Page, open_task: OpenTask, width: int
 ) -> None:
-    page = open_task(studio, task)
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(500)
+    open_task(studio, task)
+    assert wait_for_pictures(page, ".review .card img") == 8
     too_wide = page.evaluate(
         """() => {
             const right = document.querySelector('.review').getBoundingClientRect().right + 1;
@@ -100,7 +101,7 @@ def test_every_card_shows_its_picture_metrics_and_origin(
     expect(cards(page)).to_have_count(8)
     assert wait_for_pictures(page, ".htx-ranker-item img") == 8
     prediction = server.predictions(task)[0]
-    assert order(page) == ranker(prediction)["ranked"]
+    expect_order(page, ranker(prediction)["ranked"])
     for index in range(8):
         card = cards(page).nth(index)
         for metric in ("pf", "cons", "lpips", "pf_dir"):
@@ -113,7 +114,7 @@ def test_every_card_shows_its_picture_metrics_and_origin(
             assert re.fullmatch("\N{MULTIPLICATION SIGN}\N{MINUS SIGN}?[\\d.]+", weight)
             assert re.fullmatch("[+\N{MINUS SIGN}]\\d+\\.\\d{3}", adds)
             bar = row.locator("td").nth(1).locator("div").first
-            assert bar.bounding_box()["height"] > 3
+            assert box(bar)["height"] > 3
         expect(card).to_contain_text(re.compile(r"(global|child of c\d at angle [\d.]+)"))
         expect(card).to_contain_text(re.compile(r"seed \d+ · 24 NFE"))
     expect(cards(page).first).to_contain_text("best")
@@ -130,10 +131,12 @@ def test_a_new_order_is_submitted_and_a_rejection_is_saved_later(
     (task,) = searched(server, backend, studio, bear_tasks(server, studio, 1, seed=21))
     (prediction,) = server.predictions(task)
     page = open_task(studio, task)
-    before = order(page)
+    before = ranker(prediction)["ranked"]
+    assert len(before) == 8
+    expect_order(page, before)
     drag(page, cards(page).nth(2), cards(page).first)
     wanted = [before[2], before[0], before[1], *before[3:]]
-    assert order(page) == wanted
+    expect_order(page, wanted)
     page.get_by_text("Another is better").click()
     save(page, "submit")
     annotation = saved(server, task)
@@ -143,9 +146,9 @@ def test_a_new_order_is_submitted_and_a_rejection_is_saved_later(
     assert choices == [["Another is better"]]
 
     page = open_task(studio, task)
-    assert order(page) == wanted
+    expect_order(page, wanted)
     drag(page, cards(page).last, page.locator('[data-rbd-droppable-id="rejected"]'))
-    assert order(page, "rejected") == wanted[-1:]
+    expect_order(page, wanted[-1:], "rejected")
     save(page, "update")
     assert ranker(saved(server, task)) == {"ranked": wanted[:-1], "rejected": wanted[-1:]}
     assert ranker(server.predictions(task)[0]) == ranker(prediction)
@@ -156,17 +159,19 @@ def test_labelling_one_task_after_the_other_never_shows_a_blank_screen(
     server: LabelStudioServer, backend: Backend, page: Page, complaints: Complaints
 ) -> None:
     project = connected_project(server, backend)
-    searched(server, backend, project, bear_tasks(server, project, 2, seed=22))
+    tasks = searched(server, backend, project, bear_tasks(server, project, 2, seed=22))
+    prompts = {server.data(task)["prompt"] for task in tasks}
     page.goto(f"{server.url}/projects/{project}/data")
     page.get_by_role("button", name="Label All Tasks").click()
-    seen = set()
-    for _ in range(2):
+    shown = page.locator(".review h3").first
+    for _ in tasks:
         expect(cards(page)).to_have_count(8)
         assert wait_for_pictures(page, ".htx-ranker-item img") == 8
-        seen.add(page.locator(".review h3").first.inner_text())
+        prompts.remove(shown.inner_text())
         save(page, "submit")
-        page.wait_for_timeout(1500)
-    assert len(seen) == 2
+        for prompt in prompts:
+            expect(shown).to_have_text(prompt)
+    expect(page.get_by_text("All tasks in the queue have been completed")).to_be_visible()
     assert not complaints.errors
 
 
@@ -211,7 +216,9 @@ def test_the_status_page_shows_what_is_done_and_who_works(backend: Backend, page
     page.goto(f"{backend.url}/status")
     done = page.locator(".count", has_text="done").locator("b")
     assert int(done.inner_text()) == backend.status()["counts"]["done"]
-    for worker in backend.status()["workers"]:
+    workers = backend.status()["workers"]
+    assert len(workers) == 2
+    for worker in workers:
         expect(page.locator("tr", has_text=worker["name"])).to_contain_text("last heartbeat")
 
 
@@ -256,12 +263,12 @@ def test_very_wide_and_very_tall_pictures_keep_the_screen_usable(
     (task,) = searched(server, backend, studio, [{"image": path, "prompt": "add a hat"}])
     page = open_task(studio, task)
     wait_for_pictures(page, ".review .lsf-image img")
-    report = page.locator(".report").bounding_box()
-    assert report
-    for tools in page.locator(".review .lsf-toolbar").all():
-        box = tools.bounding_box()
-        assert box
-        assert box["y"] + box["height"] <= report["y"] + 1
+    report = box(page.locator(".report"))
+    toolbars = page.locator(".review .lsf-toolbar")
+    expect(toolbars).to_have_count(2)
+    for index in range(2):
+        tools = box(toolbars.nth(index))
+        assert tools["y"] + tools["height"] <= report["y"] + 1
 
 
 def test_cards_are_readable_in_the_dark_theme(
@@ -269,7 +276,7 @@ def test_cards_are_readable_in_the_dark_theme(
 ) -> None:
     open_task(studio, task)
     page.evaluate("document.documentElement.setAttribute('data-color-scheme', 'dark')")
-    page.wait_for_timeout(300)
+    wait_for_stillness(page)
     text, ground = cards(page).first.evaluate(
         "card => [getComputedStyle(card.querySelector('b')).color,"
         " getComputedStyle(card).backgroundColor]"

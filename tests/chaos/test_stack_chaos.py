@@ -196,7 +196,7 @@ def test_fifty_requests_for_one_task_at_once_compute_it_once(
 
     def send(turn: int) -> requests.Response:
         if turn < 25:
-            together.wait(30)
+            together.wait(PATIENCE)
         path, body = ("webhook", webhook) if turn % 2 else ("predict", predict)
         return requests.post(f"{backend.url}/{path}", json=body, timeout=PATIENCE)
 

@@ -28,6 +28,7 @@ from eacps.demo.tasks import demo_tasks
 from eacps.jobs.client import JobClient
 from eacps.jobs.database import Records, database_url, open_engine
 from eacps.settings import Settings, load_settings
+from tests.patience import PATIENCE
 from tests.recorded_label_studio import TOKEN, RecordedLabelStudio
 from tests.stack import ROOT, wait_until
 
@@ -63,7 +64,7 @@ class Upgraded:
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(60)
+            self._process.wait(PATIENCE)
         self.client.close()
 
     def log(self) -> str:

@@ -98,6 +98,7 @@ def ended(server: LabelStudioServer, task: int) -> bool:
 def gallery(server: LabelStudioServer, task: int) -> list[Image.Image]:
     """The candidates' images, best first."""
     contents = [server.response("GET", url).content for url in server.data(task)["gallery"]]
+    assert contents, f"task {task} has no candidates"
     return [Image.open(io.BytesIO(content)) for content in contents]
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("matplotlib")
-
 from benchmarks.search.__main__ import main
 from benchmarks.search.workshop import Workshop
 

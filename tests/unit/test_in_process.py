@@ -63,7 +63,9 @@ def test_files_masks_and_references_are_read(bear: Image.Image, tmp_path: Path) 
     bear.save(tmp_path / "bear.png")
     mask = Image.new("L", bear.size, 0)
     mask.paste(255, (0, 0, 64, 32))
-    edits = edit(tmp_path / "bear.png", "add a red top hat", mask=mask, **FEW)
+    character = Image.new("RGB", (40, 30), "green")
+    edits = edit(tmp_path / "bear.png", "add a red top hat", mask=mask, reference=character, **FEW)
+    assert len(edits.result.task.references) == 1
     lower = (0, 40, 64, 64)
     kept = edits.best.image.resize(bear.size, Image.Resampling.NEAREST).crop(lower)
     assert kept.tobytes() == bear.crop(lower).tobytes()
@@ -106,4 +108,6 @@ def test_an_empty_instruction_is_refused(bear: Image.Image) -> None:
 
 
 def test_a_setting_may_be_named_as_its_variable(bear: Image.Image) -> None:
-    assert len(edit(bear, "add a red top hat", **FEW, batch_size=1)) == 2
+    edits = edit(bear, "add a red top hat", **FEW, batch_size=1)
+    assert len(edits) == 2
+    assert edits.result.task.plan.batch_size == 1

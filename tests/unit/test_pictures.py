@@ -21,6 +21,7 @@ from eacps.domain import (
     Trial,
 )
 from eacps.editors import Render
+from eacps.errors import SearchError
 from eacps.images import encode_png
 from eacps.runner import Device, search
 from eacps.runner.pictures import PicturesInMemory, picture_key
@@ -142,6 +143,6 @@ def test_failures_are_not_remembered(store: ArtifactStore) -> None:
         return Render(trial, nfe=1, failure=Failure("editor_nan", "Not a number."))
 
     pictures = PicturesInMemory()
-    with pytest.raises(Exception, match="Not a number"):
+    with pytest.raises(SearchError, match="Not a number"):
         run(store, pictures, Painter(failing), Brightness(), WHOLE)
     assert run(store, pictures, Painter(), Brightness(), WHOLE).usable

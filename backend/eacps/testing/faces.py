@@ -27,7 +27,8 @@ def check_face_engine(
     _says_what_it_is(engine)
     blank = np.full((128, 128, 3), 128, np.uint8)
     require(len(engine.detect(blank)) == 0, "it finds a face in a plain grey image")
-    stage, portrait = (np.asarray(one.convert("RGB")) for one in (scene, character))
+    # Copies, which an engine can draw on just as on those of a real task.
+    stage, portrait = (np.array(one.convert("RGB")) for one in (scene, character))
     target, found = _described(engine, stage, "scene"), _described(engine, portrait, "character")
     _swaps(engine, stage, target, engine.character(portrait, found, "the character"))
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,43 @@ from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, key_of, mis
 from eacps.domain import Noise
 
 ROOT = Path(__file__).resolve().parents[3]
+WHOLE = 3
 WRITER = """
-import sys
+import os, signal, sys
 from pathlib import Path
-from tests.unit.benchmarks.test_search_bank import scores_of, shard_of
-from benchmarks.search.bank import Bank
-bank = Bank(Path(sys.argv[1]))
-for number in range(100_000):
+from tests.unit.benchmarks.test_search_bank import WHOLE, scores_of, shard_of
+from benchmarks.search import bank as module
+
+bank = module.Bank(Path(sys.argv[1]))
+for number in range(WHOLE):
     bank.add(shard_of(number), scores_of(shard_of(number)))
-    print(number, flush=True)
+
+left, at = int(sys.argv[2]), sys.argv[3]
+
+def die():
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+write, replace = module.numpy.savez_compressed, Path.replace
+
+def killed_while_writing(file, **arrays):
+    file.write(b"PK half of it")
+    file.flush()
+    die()
+    file.seek(0)
+    write(file, **arrays)
+
+def killed_before_the_name(path, target):
+    die()
+    return replace(path, target)
+
+if at == "content":
+    module.numpy.savez_compressed = killed_while_writing
+else:
+    Path.replace = killed_before_the_name
+bank.add(shard_of(WHOLE), scores_of(shard_of(WHOLE)))
 """
 
 
@@ -79,20 +106,16 @@ def test_a_recipe_survives_being_text() -> None:
     assert noise_of(key_of(noise, "Change nothing else.")) == (noise, "Change nothing else.")
 
 
-def test_a_killed_writer_leaves_only_whole_shards(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+@pytest.mark.parametrize("at", ["content", "name"])
+@pytest.mark.parametrize("file", [1, 2], ids=["scores", "pictures"])
+def test_a_killed_writer_leaves_only_whole_shards(tmp_path: Path, file: int, at: str) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path), str(file), at]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'backend'}{os.pathsep}{ROOT}"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
-        assert writer.stdout is not None
-        for line in writer.stdout:
-            told = int(line)
-            if told >= 3:
-                break
-        time.sleep(0.005)  # into the middle of writing the next one
-        writer.send_signal(signal.SIGKILL)
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     bank = Bank(tmp_path)
     bank.load(["mean"], never)
-    assert len(bank.keys) >= 4 * (told + 1)
+    assert len(bank.keys) == 4 * WHOLE
     bank.add(shard_of(99), scores_of(shard_of(99)))
     again = Bank(tmp_path)
     again.load(["mean"], never)

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 
 from benchmarks.search.judges import EACPS, ORACLE, judges

@@ -48,7 +48,10 @@ def eacps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         with pytest.raises(SystemExit) as end:
             main()
         captured = capsys.readouterr()
+        # As Python ends: a text is shown, and is an error.
         code = end.value.code
-        return Printed(code if isinstance(code, int) else 0, captured.out, captured.err)
+        if isinstance(code, str):
+            return Printed(1, captured.out, f"{captured.err}{code}\n")
+        return Printed(code or 0, captured.out, captured.err)
 
     return run

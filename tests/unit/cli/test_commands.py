@@ -145,7 +145,7 @@ def test_jobs_restart_takes_one_job_or_all_that_wait(eacps: Eacps) -> None:
     client.submit(Job("a1b2", {}))
     client.close()
     assert "Queued a1b2 again" in eacps("jobs", "restart", "a1b2").out
-    assert "No job waits for a worker" in eacps("jobs", "restart", "--waiting").out
+    assert "No job waits for a missing worker" in eacps("jobs", "restart", "--waiting").out
     for neither_or_both in ([], ["a1b2", "--waiting"]):
         shown = eacps("jobs", "restart", *neither_or_both)
         assert shown.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from eacps.offline.faceswap import REPORT, swap_tasks
 from eacps.offline.tasks import tasks_of_file
 from eacps.settings import FACE_MODELS, PACKAGE, load_settings
 from tests import synthetic_face_models as synthetic
-from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, Person
+from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn
 
 Eacps = Any
 Report = dict[str, dict[str, Any]]
@@ -50,23 +51,26 @@ def synthetic_engine(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(autouse=True)
-def pictures(own_folder: None, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
     couple = synthetic.picture(WIDTH, HEIGHT, Drawn(BOB, *LEFT, SIZE), Drawn(CAROL, *RIGHT, SIZE))
-    Image.fromarray(couple).save(tmp_path / "couple.png")
-    portrait("alice.png", ALICE)
-    portrait("bob.png", BOB)
-    portrait("carol.png", CAROL)
-    mask("left.png", LEFT)
-    mask("right.png", RIGHT)
-    Image.new("RGB", (300, 200), "gray").save("nobody.png")
+    Image.fromarray(couple).save(folder / "couple.png")
+    for name, person in (("alice", ALICE), ("bob", BOB), ("carol", CAROL)):
+        portrait = synthetic.picture(260, 260, Drawn(person, 130, 130, 160))
+        Image.fromarray(portrait).save(folder / f"{name}.png")
+    mask(folder / "left.png", LEFT)
+    mask(folder / "right.png", RIGHT)
+    Image.new("RGB", (300, 200), "gray").save(folder / "nobody.png")
+    return folder
 
 
-def portrait(name: str, person: Person) -> None:
-    Image.fromarray(synthetic.picture(260, 260, Drawn(person, 130, 130, 160))).save(name)
+@pytest.fixture(autouse=True)
+def pictures(own_folder: None, drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
 
 
-def mask(name: str, centre: tuple[int, int]) -> None:
+def mask(name: str | Path, centre: tuple[int, int]) -> None:
     white = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     half = SIZE * 3 // 4
     white[centre[1] - half : centre[1] + half, centre[0] - half : centre[0] + half] = 255

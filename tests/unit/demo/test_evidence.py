@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 
 from demo.manifest import PACK

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 
 from benchmarks.judges import auc, auc_inside

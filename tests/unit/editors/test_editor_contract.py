@@ -32,7 +32,7 @@ def test_no_family_is_left_out(editors: Any) -> None:
 
 
 def test_the_demo_keeps_the_contract() -> None:
-    settings = Settings(_env_file=None)
+    settings = Settings(_env_file=None, steps=STEPS)
     check_editor(open_editor(settings, "cpu"), settings)
 
 
@@ -46,11 +46,6 @@ class Good(SlowPainter):
         seed = trial.noise.seed + sum(move.seed for move in trial.noise.moves)
         render = super()._painted(replace(trial, noise=replace(trial.noise, seed=seed)), state)
         return replace(render, trial=trial)
-
-    def advance(self, trials: Any, tick: Any = lambda: None, states: Any = None) -> list[Render]:
-        if trials:
-            tick()
-        return super().advance(trials, tick, states)
 
 
 class Backwards(Good):

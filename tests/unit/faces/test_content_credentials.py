@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import c2pa
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,9 +21,6 @@ from eacps.settings import Settings, load_settings
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey as Key
     from cryptography.x509 import Certificate, Name
-
-c2pa = pytest.importorskip("c2pa")
-hazmat = pytest.importorskip("cryptography.hazmat.primitives")
 
 
 def named(name: str) -> Name:

@@ -20,7 +20,7 @@ from tests.synthetic_face_models import ALICE, BOB, CAROL, Drawn, picture
 
 def drawn_scenes() -> tuple[Image.Image, Image.Image]:
     """Two people, and a portrait of a third."""
-    couple = picture(1000, 700, Drawn(BOB, 250, 300, 200, 10), Drawn(CAROL, 700, 400, 150, -20))
+    couple = picture(800, 560, Drawn(BOB, 200, 240, 160, 10), Drawn(CAROL, 560, 320, 120, -20))
     return Image.fromarray(couple), Image.fromarray(picture(400, 400, Drawn(ALICE, 200, 210, 180)))
 
 
@@ -36,7 +36,7 @@ def test_basic_keeps_the_contract() -> None:
     shown = {one.name: one for one in development(BasicEngine.open(face_models()))}
     check_face_engine(
         "basic",
-        Image.fromarray(shown["astronaut"].picture),
+        Image.fromarray(shown["astronaut"].picture).reduce(2),
         Image.fromarray(shown["t1-3"].picture),
         Settings(_env_file=None, face_models=face_models()),
     )
@@ -95,11 +95,10 @@ def test_an_engine_that_draws_on_the_scene_is_told(
     class Drawing(Wrapped):
         def patch(self, scene: Any, *others: Any) -> Any:
             patch = self._engine.patch(scene, *others)
-            scene.flags.writeable = True
             scene[0, 0] = np.array([1, 2, 3])
             return patch
 
     wrapped: Any = Drawing(engine)
     monkeypatch.setattr(module, "open_engine", lambda *_: OpenedEngine(wrapped))
-    with pytest.raises((ContractError, ValueError)):
+    with pytest.raises(ContractError, match="`patch` changes the scene"):
         check_face_engine("mine", *drawn_scenes(), Settings(_env_file=None))

@@ -62,8 +62,9 @@ def test_workers_share_the_cores_unless_the_threads_are_set(
     monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int, expected: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    for worker in device_workers(settings_for("cpu", "cpu", threads=threads)):
-        assert worker.environment == {"OMP_NUM_THREADS": expected, "MKL_NUM_THREADS": expected}
+    workers = device_workers(settings_for("cpu", "cpu", threads=threads))
+    share = {"OMP_NUM_THREADS": expected, "MKL_NUM_THREADS": expected}
+    assert [worker.environment for worker in workers] == [share, share]
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_starts() -> None:

@@ -24,6 +24,7 @@ from eacps.domain import (
     SearchResult,
     Trial,
 )
+from eacps.jobs.client import NoSuchJobError
 from eacps.jobs.contract import STATES, Job, JobState, JobStatus, WaitingBatches, WorkerStatus
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
@@ -67,14 +68,26 @@ class Queue:
         return self.outcomes.get(job)
 
     def retry(self, job: str) -> bool:
+        if job not in self.entries:
+            raise NoSuchJobError(f"There is no job {job!r}.")
         if self.entries[job].state not in ("failed", "cancelled"):
             return False
         self.retried.append(job)
+        self._begin_again(job)
         return True
 
     def restart(self, job: str) -> bool:
         self.restarted.append(job)
-        return job in self.entries
+        if job not in self.entries:
+            return False
+        self._begin_again(job)
+        return True
+
+    def _begin_again(self, job: str) -> None:
+        self.outcomes.pop(job, None)
+        self.entries[job] = replace(
+            self.entries[job], state="queued", failure=None, updated=time.time()
+        )
 
     def counts(self) -> Mapping[JobState, int]:
         found = Counter(entry.state for entry in self.entries.values())

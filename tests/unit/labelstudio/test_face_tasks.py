@@ -14,7 +14,7 @@ from PIL import Image
 
 from eacps.artifacts import open_store
 from eacps.domain import Candidate, EditTask, Metric, Noise, SearchPlan, SearchResult, Swap, Trial
-from eacps.errors import EacpsError
+from eacps.errors import EacpsError, FetchError
 from eacps.labelstudio import cards
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.tasks.fetch import require_allowed_reference
@@ -126,7 +126,6 @@ def test_a_bad_face_task_is_refused_with_a_code_and_a_hint(
         ("https://cdn.pictures.example/anna.png", True),
         ("https://elsewhere.example/anna.png", False),
         ("https://consented.example.evil.example/anna.png", False),
-        ("https://consented.example@evil.example/anna.png", False),
         ("//consented.example/anna.png", False),
         ("/data/upload/1/anna.png", False),
         (FACE, False),
@@ -143,9 +142,16 @@ def test_characters_come_only_from_hosts_that_settings_list(
     if allowed:
         require_allowed_reference(address, listed)
         return
-    with pytest.raises(EacpsError) as caught:
+    with pytest.raises(FetchError, match="may not come from") as caught:
         require_allowed_reference(address, listed)
-    assert "EACPS_REFERENCE_HOSTS" in str(caught.value) or caught.value.hint
+    assert caught.value.code == "reference_refused"
+    assert "EACPS_REFERENCE_HOSTS" in caught.value.hint
+
+
+def test_a_character_behind_another_hosts_name_is_no_valid_address(settings: Settings) -> None:
+    listed = settings.model_copy(update={"reference_hosts": ("consented.example",)})
+    with pytest.raises(FetchError, match="not a valid URL"):
+        require_allowed_reference("https://consented.example@evil.example/anna.png", listed)
 
 
 def test_label_studios_own_uploads_may_be_listed_by_its_host(settings: Settings) -> None:

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from eacps.artifacts import open_store
 from eacps.domain import Failure, to_json
-from eacps.errors import EacpsError
+from eacps.errors import EacpsError, TaskError
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.tasks.origins import origin_of
 from eacps.settings import Settings
+from tests.recorded_label_studio import TOKEN, RecordedLabelStudio
 from tests.unit.labelstudio.support import make_result, png
 
 
@@ -86,11 +89,29 @@ def test_a_bad_task_is_refused_with_a_code_and_a_hint(
 
 @pytest.mark.parametrize("broken", [{}, {"data": 3}, {"route": "fly"}])
 def test_a_job_that_cannot_be_read_is_a_task_error(plain: Settings, broken: Any) -> None:
-    with pytest.raises(EacpsError):
+    with pytest.raises(TaskError, match="cannot be read") as caught:
         LabelStudioHooks(plain).prepare(broken)
+    assert caught.value.code == "bad_task"
 
 
-def test_results_of_plain_clients_are_delivered_nowhere(plain: Settings) -> None:
-    hooks = LabelStudioHooks(plain)
-    hooks.deliver(origin(plain), make_result())
-    hooks.deliver_failure(origin(plain), Failure("bad_image", "Broken."))
+def test_results_of_plain_clients_are_delivered_nowhere(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def remember(method: str, path: str) -> None:
+        asked.append((method, path))
+
+    with RecordedLabelStudio() as site:
+        site.fault = remember
+        site.add_task(7, {"image": uri(png()), "prompt": "add a scarf"})
+        connected = Settings(
+            _env_file=None,
+            data_dir=tmp_path,
+            label_studio_url=site.url,
+            label_studio_api_key=SecretStr(TOKEN),
+        )
+        hooks = LabelStudioHooks(connected)
+        for known in ({}, {"label_studio": site.url}, {"task": 7}):
+            theirs = {**origin(connected), "label_studio": "", "task": None, **known}
+            hooks.deliver(theirs, make_result())
+            hooks.deliver_failure(theirs, Failure("bad_image", "Broken."))
+    assert asked == []

@@ -23,6 +23,7 @@ from eacps.search.protocol import Strategy
 from eacps.search.registry import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[3]
+DOCUMENT = ROOT / "docs" / "search.md"
 BUILT_IN = tuple(STRATEGIES.built_ins)
 SOURCES = sorted((ROOT / "backend" / "eacps" / "search").rglob("*.py"))
 MODULES = [module.name for module in pkgutil.walk_packages(eacps.search.__path__, "eacps.search.")]
@@ -238,25 +239,35 @@ def test_a_broken_package_is_named(name: str, problem: str) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_docs_show_every_strategy_and_parameter_as_it_is(name: str) -> None:
-    text = (ROOT / "docs" / "search.md").read_text()
-    _, section = text.split(f"\n## `{name}`\n")
-    section = section.split("\n## ")[0]
+    heading = f"## `{name}`"
+    parts = DOCUMENT.read_text().split(f"\n{heading}\n")
+    assert len(parts) > 1, (
+        f"the strategy {name} is not documented: docs/search.md has no section {heading}"
+    )
+    assert len(parts) == 2, f"docs/search.md has {len(parts) - 1} sections {heading}"
+    section = parts[1].split("\n## ")[0]
     description = describe(name)
-    assert description.summary in " ".join(section.split())
+    assert description.summary in " ".join(section.split()), (
+        f"docs/search.md does not say what {name} does as its class does: {description.summary}"
+    )
     for parameter in description.parameters:
         row = (
             f"| `{parameter.name}` | `{parameter.default}` "
             f"| {parameter.allowed} | {parameter.help} |"
         )
-        assert row in section
+        assert row in section, f"docs/search.md, section {heading}, lacks the row {row}"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_docs_state_what_every_strategy_costs_by_default(name: str) -> None:
-    lines = (ROOT / "docs" / "search.md").read_text().splitlines()
-    (row,) = (line for line in lines if line.startswith(f"| [`{name}`](#{name}) |"))
-    stated = row.split("|")[3].removeprefix(" at most").strip()
-    assert stated == f"{cost(SearchPlan(name)):.1f}".removesuffix(".0")
+    start = f"| [`{name}`](#{name}) |"
+    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(start)]
+    assert len(rows) == 1, (
+        f"docs/search.md must list the strategy {name} in one row that begins {start}"
+    )
+    stated = rows[0].split("|")[3].removeprefix(" at most").strip()
+    actual = f"{cost(SearchPlan(name)):.1f}".removesuffix(".0")
+    assert stated == actual, f"docs/search.md says that {name} costs {stated}, not {actual}"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -193,12 +193,12 @@ def test_eacps_with_fewer_usable_candidates_than_elites_uses_all_of_them() -> No
 @pytest.mark.parametrize(
     "plan",
     [
-        SearchPlan("best_of_n", {"n": 100_000}),
-        SearchPlan("random", {"rounds": 15}),
-        SearchPlan("eacps", {"k": 1000, "m": 50, "k_local": 20, "rounds": 40}),
-        SearchPlan("eacps", {"k": 1, "m": 1, "k_local": 600, "rounds": 100, "moves": "seed"}),
-        SearchPlan("halving", {"n": 50_000, "rungs": [[0.3, 10_000], [0.6, 1000]]}),
-        SearchPlan("ade_cot", {"n": 30_000, "difficulty": False}, batch_size=1),
+        SearchPlan("best_of_n", {"n": 20_000}),
+        SearchPlan("random", {"rounds": 13}),
+        SearchPlan("eacps", {"k": 1000, "m": 50, "k_local": 20, "rounds": 10}),
+        SearchPlan("eacps", {"k": 1, "m": 1, "k_local": 600, "rounds": 25, "moves": "seed"}),
+        SearchPlan("halving", {"n": 20_000, "rungs": [[0.3, 4000], [0.6, 400]]}),
+        SearchPlan("ade_cot", {"n": 15_000, "difficulty": False}, batch_size=1),
     ],
     ids=lambda plan: plan.strategy,
 )

@@ -49,7 +49,7 @@ class ZeroOrderParams:
 
 
 class ZeroOrder(RoundwiseStrategy[ZeroOrderParams]):
-    """Rounds of neighbours around a base noise; the base moves to a better one, or is replaced by a fresh noise.
+    """Rounds of neighbours around a base noise, which moves to a better one or to a fresh noise.
 
     >>> from eacps.domain import Outcome
     >>> search = ZeroOrder(ZeroOrderParams(rounds=3, num_neighbors=2), seed=7)
