@@ -149,7 +149,7 @@ def test_jobs_restart_takes_one_job_or_all_that_wait(eacps: Eacps) -> None:
     for neither_or_both in ([], ["a1b2", "--waiting"]):
         shown = eacps("jobs", "restart", *neither_or_both)
         assert shown.code == 2
-        assert "either one job, or --waiting" in shown.err
+        assert "Pass either a job or --waiting" in shown.err
 
 
 def test_the_settings_list_names_plugins_and_their_options_without_a_secret(
