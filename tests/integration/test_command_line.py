@@ -181,7 +181,7 @@ def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shel
     written = (shell.results / "task-10" / "best.png").stat().st_mtime_ns
     code, shown = shell.run(*command)
     assert code == 0
-    assert "kept: 2 of 2" in shown
+    assert "Kept 2 of 2" in shown
     assert shell.batches() == finished
     assert (shell.results / "task-10" / "best.png").stat().st_mtime_ns == written
 
@@ -237,7 +237,7 @@ def test_two_runs_into_one_folder_do_not_disturb_each_other(shell: Shell) -> Non
     wait_until((shell.results / ".eacps" / "run.log").exists, shell.log)
     code, shown = shell.run(*arguments)
     assert code == 2
-    assert "Another `eacps run` works in" in shown
+    assert "Another `eacps run` is running in" in shown
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=PATIENCE)
     assert not shell.others()
