@@ -82,13 +82,14 @@ def _run_orchestrator(settings: Settings) -> None:
 def _run_worker(settings: Settings, slot: int, name: str) -> None:
     from eacps.artifacts import open_store
     from eacps.editors.devices import checked
+    from eacps.jobs.outages import PatientStore
     from eacps.jobs.worker import run_worker
     from eacps.runner import open_device
 
     (device,) = checked([name])
 
     def load(pictures: PictureIndex) -> Device:
-        return open_device(settings, open_store(settings), device, pictures)
+        return open_device(settings, PatientStore(open_store(settings)), device, pictures)
 
     run_worker(settings, slot, device, load)
 

@@ -25,7 +25,13 @@ from eacps.domain import (
     from_json,
     to_json,
 )
-from eacps.errors import CancelledError, EacpsError, RetryLaterError, SettingsError
+from eacps.errors import (
+    CancelledError,
+    EacpsError,
+    RetryLaterError,
+    SettingsError,
+    first_line,
+)
 from eacps.jobs import names
 from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
@@ -40,6 +46,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.retention import prune
 from eacps.options import short
 from eacps.plugins import is_reference
@@ -54,7 +61,6 @@ ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
 SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
-FRESH_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
 RESULT_GONE = Failure("result_gone", "The result is no longer stored. Run the task again.")
 
@@ -114,11 +120,16 @@ def pauses(give_up_after_seconds: float) -> Iterator[int]:
 
 
 def failure_of(error: Exception) -> Failure:
-    """The failure that users see for an exception."""
+    """The failure that users see for an exception; an outage, which is none, is raised again."""
+    if outage(error):
+        raise error
     if isinstance(error, EacpsError):
         return Failure(error.code, str(error))
     log.error("unexpected error", exc_info=error)
-    return Failure("internal_error", f"{type(error).__name__}: {error}"[:400])
+    # SQLAlchemy's messages hold SQL, and drivers' hold hosts.
+    of_database = type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3"))
+    reason = type(error).__name__ if of_database else first_line(error)
+    return Failure("internal_error", f"{reason}. The orchestrator's log has the details.")
 
 
 def require_own_code(task: EditTask, settings: Settings) -> None:
@@ -134,7 +145,8 @@ def require_own_code(task: EditTask, settings: Settings) -> None:
 
 
 def _step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-    return DBOS.run_step({"name": name}, function, *arguments)
+    """Run a step. It waits for an outage to end, and is then repeated."""
+    return DBOS.run_step({"name": name}, outlasting(function), *arguments)
 
 
 def _enqueue(workflow: str, queue: str, identity: str, priority: int, content: Json) -> str:
@@ -245,13 +257,11 @@ class Workflows:
     def _clear(self, key: str) -> None:
         name = names.search_workflow(key)
         row = self.records.rows([name]).get(name)
-        whole = row is None or not row.good or self._images_exist(row.output, row.completed)
+        whole = row is None or not row.good or self._images_exist(row.output)
         with exclusive_transaction(self.records.engine) as connection:
             self.records.delete_search(key, connection, only_unsuccessful=whole)
 
-    def _images_exist(self, output: Json, completed: float | None) -> bool:
-        if completed is not None and time.time() - completed < FRESH_SECONDS:
-            return True
+    def _images_exist(self, output: Json) -> bool:
         result = from_json(SearchResult, output["result"])
         used = [name for c in result.candidates for name in (c.image, c.thumbnail) if name]
         try:
