@@ -173,12 +173,15 @@ def _search(settings: Settings) -> Iterator[Finding]:
 
 def _ranking(settings: Settings) -> Iterator[Finding]:
     from eacps.runner import potential_of
+    from eacps.scoring import without_effect
 
     weighed = potential_of(settings, "edit").weights
     for route in ROUTES:
         potential_of(settings, route)
     terms = ", ".join(f"{weight:g} {name}" for name, weight in weighed.items())
     yield Finding("ok", "Ranking", f"potential {settings.potential}: {terms}")
+    for words in without_effect(settings):
+        yield Finding("warn", "Ranking", words)
 
 
 def _faces(settings: Settings) -> Iterator[Finding]:

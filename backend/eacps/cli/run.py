@@ -10,7 +10,7 @@ import typer
 
 from eacps import log
 from eacps.cli.loading import load_for_process, load_quietly
-from eacps.cli.printing import err, out, print_finding, warn_of_demo_defaults
+from eacps.cli.printing import err, out, print_finding, print_notes
 from eacps.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(
     prompt = prompt or (asked.prompt if image else None)
     tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
     refuse_to_start(settings)
-    warn_of_demo_defaults(settings)
+    print_notes(settings)
     for note in asked.notes:
         err.print(f"{config}: {note}", highlight=False, markup=False, soft_wrap=True)
     tree = tree_writer(settings) if tt_scale_flux_output else None

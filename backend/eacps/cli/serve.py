@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eacps.cli.loading import load_for_process
-from eacps.cli.printing import out, warn_of_demo_defaults
+from eacps.cli.printing import out, print_notes
 
 if TYPE_CHECKING:
     from eacps.runner import Device, PictureIndex
@@ -36,7 +36,7 @@ def serve(
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
     require_free_port(settings)
-    warn_of_demo_defaults(settings)
+    print_notes(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(
         f"Backend on {settings.resolved_public_url} · status: {settings.resolved_public_url}/status"
