@@ -17,8 +17,9 @@ from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, SearchResult, from_json
 from eacps.errors import SettingsError
 from eacps.files import write_atomically
-from eacps.offline.run import DATA_FOLDER, at_home
-from eacps.offline.tt_scale_flux_output import STEM, rounds_of, seed_of
+from eacps.offline.output import DATA_FOLDER, STEM
+from eacps.offline.run import at_home
+from eacps.offline.tt_scale_flux_output import rounds_of, seed_of
 from eacps.settings import Settings
 
 FILE_NAME: Final = "collage.png"

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from eacps.domain import SearchPlan, SearchResult
 from eacps.errors import SettingsError
+from eacps.files import parsed_json
+from eacps.offline.output import OWN_JUDGE
 from eacps.scoring.registry import known_ranges
 from eacps.search import budget, describe, names
 from eacps.settings import Settings, load_settings, variable_names
@@ -44,7 +46,6 @@ UNUSED_VERIFIER_ARGUMENTS: Final = (
     "max_new_tokens", "model_name", "prompt_path", "seed", "use_low_gpu_vram",
 )  # fmt: skip
 OVERALL: Final = "overall_score"
-OWN_JUDGE: Final = "eacps"
 EQUIVALENTS: Final = {"accuracy_to_prompt": "pf"}
 THEIR_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "random": {"rounds": 4},
@@ -143,7 +144,7 @@ def _search_arguments(plan: SearchPlan) -> dict[str, Any]:
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parsed_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}.", hint="Correct --config."
