@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from eacps.jobs import names
-from eacps.jobs.database import Records, open_engine, prepare
 from eacps.settings import Settings
+
+if TYPE_CHECKING:
+    from eacps.jobs.database import Records
 
 AT_ONCE = 500
 
@@ -32,6 +35,8 @@ class Deliveries:
 @contextmanager
 def open_deliveries(settings: Settings) -> Iterator[Deliveries]:
     """Connect to the jobs database."""
+    from eacps.jobs.database import Records, open_engine, prepare
+
     engine = open_engine(prepare(settings), pool_size=1)
     try:
         yield Deliveries(Records(engine))

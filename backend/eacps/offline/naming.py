@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +11,19 @@ from eacps.offline.tasks import OfflineTask, hashed_name
 from eacps.settings import Settings
 
 
-def settled(settings: Settings, folder: Path, tasks: Sequence[OfflineTask]) -> list[OfflineTask]:
+def settled(
+    folder: Path, tasks: Sequence[OfflineTask], has_result: Callable[[OfflineTask], bool]
+) -> list[OfflineTask]:
     """The tasks, each with the name that it has in this folder.
 
-    Where 0.1 or 0.2 wrote a task's result under another name, it keeps that name.
+    A task keeps its former name if `has_result` says that its result is there under that name.
     """
     if _is_case_blind(folder):
         tasks = [_told_apart(task) for task in tasks]
     taken = {task.name for task in tasks}
     return [
         replace(task, name=task.former)
-        if task.former not in taken and _has_result(settings, folder, task)
+        if task.former and task.former not in taken and has_result(task)
         else task
         for task in tasks
     ]
@@ -42,9 +44,9 @@ def _is_case_blind(folder: Path) -> bool:
         return False
 
 
-def _has_result(settings: Settings, folder: Path, task: OfflineTask) -> bool:
-    """Whether this task's result is there under the name that it had formerly."""
-    report = own_report(folder, task.former) if task.former else None
+def has_report(settings: Settings, folder: Path, task: OfflineTask) -> bool:
+    """Whether `eacps run` wrote this task's result under the name that the task had formerly."""
+    report = own_report(folder, task.former)
     data = report.get("data") if report else None
     image = settings.image_field
     return (

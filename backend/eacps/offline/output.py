@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -224,6 +224,19 @@ def json_object(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def require_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Raise InTheWayError if there is a file that eacps did not write, where an option wants one to
+    be written."""
+    # A name that is too long is reported when the file is written.
+    with suppress(OSError):
+        if not path.is_symlink() and (not path.is_file() or is_ours(path)):
+            return
+        raise InTheWayError(
+            f"{path} is in the way: eacps did not write it.",
+            hint="Move or rename it, or choose another --out.",
+        )
 
 
 def is_marked_swap(path: Path) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +32,7 @@ from eacps.labelstudio.tasks.origins import Origin, origin_of
 from eacps.offline.database import readable_database
 from eacps.offline.deliveries import Deliveries, open_deliveries
 from eacps.offline.hooks import FileHooks, places_of
-from eacps.offline.naming import settled
+from eacps.offline.naming import has_report, settled
 from eacps.offline.output import (
     DATA_FOLDER,
     TREES,
@@ -73,7 +74,8 @@ def run_offline(
     with folder_lock(folder), readable_database(local, damaged):
         output = OutputFolder(folder, local.data_dir)
         output.sweep()
-        jobs = [_job(local, task) for task in settled(local, folder, tasks)]
+        named = settled(folder, tasks, partial(has_report, settings, folder))
+        jobs = [_job(local, task) for task in named]
         blocked = _blocked(output, folder, jobs, with_trees=on_ended is not None)
         free = [job for job in jobs if job.id not in blocked]
         client = JobClient(local)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from eacps.errors import TaskError
 from eacps.offline import naming
-from eacps.offline.naming import settled
+from eacps.offline.naming import has_report, settled
 from eacps.offline.tasks import one_task, tasks_of_file
 from eacps.settings import load_settings
 
@@ -66,7 +67,9 @@ def test_ids_that_differ_only_in_capitals_are_told_apart_where_files_are_not(
     monkeypatch.setattr(naming, "_is_case_blind", lambda _folder: True)
     path = written(tmp_path, [{"id": each, "image": "a.png"} for each in (*IDS, 1)])
     settings = load_settings()
-    found = [task.name for task in settled(settings, tmp_path, tasks_of_file(settings, path, ""))]
+    found = [
+        task.name for task in settled(tmp_path, tasks_of_file(settings, path, ""), lambda _: False)
+    ]
     assert len({name.lower() for name in found}) == len(found)
 
 
@@ -78,9 +81,10 @@ def test_a_result_of_an_earlier_version_keeps_the_name_that_it_had(tmp_path: Pat
     report = {"name": "red-hat-1", "id": "red hat/1", "job": "0123-red-hat-1", "best": "c1",
               "data": {"image": task.content["data"]["image"]}}  # fmt: skip
     (tmp_path / "red-hat-1.json").write_text(json.dumps(report))
-    assert [each.name for each in settled(settings, tmp_path, [task])] == ["red-hat-1"]
+    has_result = partial(has_report, settings, tmp_path)
+    assert [each.name for each in settled(tmp_path, [task], has_result)] == ["red-hat-1"]
     (tmp_path / "red-hat-1.json").write_text(json.dumps({**report, "id": "red-hat-1"}))
-    assert settled(settings, tmp_path, [task]) == [task]
+    assert settled(tmp_path, [task], has_result) == [task]
 
 
 @pytest.mark.parametrize(
