@@ -75,14 +75,17 @@ def worker(
 def _run_orchestrator(settings: Settings) -> None:
     from eacps.jobs.orchestrator import run_orchestrator
     from eacps.labelstudio.hooks import LabelStudioHooks
+    from eacps.offline.database import readable_database
 
-    run_orchestrator(settings, LabelStudioHooks(settings))
+    with readable_database(settings):
+        run_orchestrator(settings, LabelStudioHooks(settings))
 
 
 def _run_worker(settings: Settings, slot: int, name: str) -> None:
     from eacps.artifacts import open_store
     from eacps.editors.devices import checked
     from eacps.jobs.worker import run_worker
+    from eacps.offline.database import readable_database
     from eacps.runner import open_device
 
     (device,) = checked([name])
@@ -90,7 +93,8 @@ def _run_worker(settings: Settings, slot: int, name: str) -> None:
     def load(pictures: PictureIndex) -> Device:
         return open_device(settings, open_store(settings), device, pictures)
 
-    run_worker(settings, slot, device, load)
+    with readable_database(settings):
+        run_worker(settings, slot, device, load)
 
 
 def _run_all(settings: Settings) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pydantic import ValidationError
 
 from eacps.errors import EacpsError
 from eacps.log import masked
 from eacps.settings import Settings
 
 LONGEST = 300
+_DAMAGED = (UnicodeDecodeError, json.JSONDecodeError, ValidationError)
+"""What broken pages may lead to: text that is not UTF-8, not JSON, or not what was stored."""
 
 
 class DatabaseUnreadableError(EacpsError):
@@ -26,20 +31,20 @@ def readable_database(settings: Settings, hint: str = "") -> Iterator[None]:
 
     try:
         yield
-    # Broken pages may also hold text that is not UTF-8.
-    except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError) as error:
+    except EacpsError as error:
+        if not hint or error.code != DatabaseUnreadableError.code:
+            raise
+        raise DatabaseUnreadableError(error.message, hint=hint) from error
+    except (SQLAlchemyError, sqlite3.Error, *_DAMAGED) as error:
         own = settings.resolved_database_url.removeprefix("sqlite:///")
         where = "" if settings.database_url else f" {own}"
         # Only the driver's first line: SQLAlchemy adds the statement and its values.
         lines = masked(str(getattr(error, "orig", None) or error)).strip().split("\n")
-        reason = "it holds text that is not UTF-8" if _is_text(error) else lines[0][:LONGEST]
+        damaged = isinstance(error, _DAMAGED) or "decode to UTF-8" in str(error)
+        reason = "its content is damaged" if damaged else lines[0][:LONGEST]
         raise DatabaseUnreadableError(
             f"The jobs database{where} cannot be used: {reason.removesuffix('.')}.",
             hint=hint
             or "Check EACPS_DATABASE_URL or EACPS_DATA_DIR; if the database is damaged, "
             "restore a backup.",
         ) from error
-
-
-def _is_text(error: Exception) -> bool:
-    return isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)

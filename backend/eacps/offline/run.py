@@ -348,14 +348,20 @@ def _report(
         name = str(job.origin["name"])
         if job.id not in problems and _is_written(folder, job):
             content = own_report(folder, name) or {}
-            potential = content["candidates"][0]["potential"]
-            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}  potential {potential:.3f}")
+            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}{_potential(content)}")
             continue
         failed += 1
         status = statuses.get(job.id)
         reason = status.failure.message if status and status.failure else "not finished"
         _say(out, "[red]✗[/]", f"{name}: {problems.get(job.id, reason)}")
     return failed
+
+
+def _potential(report: Mapping[str, Any]) -> str:
+    try:
+        return f"  potential {report['candidates'][0]['potential']:.3f}"
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ""  # Somebody has edited the report.
 
 
 def _say(out: Console, mark: str, text: str) -> None:
