@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +40,8 @@ def list_jobs(
     ] = None,
 ) -> None:
     """List jobs, newest first, with their progress and errors."""
-    found = _client(load_quietly()).list(limit, state)
+    with _jobs() as client:
+        found = client.list(limit, state)
     for status in found:
         _print_job(status)
     if not found:
@@ -65,7 +68,8 @@ def _print_job(status: JobStatus) -> None:
 @jobs_app.command("show")
 def show_job(job: JobName) -> None:
     """Show everything about a job as JSON."""
-    status = _client(load_quietly()).status(job)
+    with _jobs() as client:
+        status = client.status(job)
     if status is None:
         raise EacpsError(
             f"There is no job {job!r}.", hint="`eacps jobs list` shows them.", code="no_such_job"
@@ -76,14 +80,16 @@ def show_job(job: JobName) -> None:
 @jobs_app.command("cancel")
 def cancel_job(job: JobName) -> None:
     """Cancel a job; its device is free about a second later."""
-    changed = _client(load_quietly()).cancel(job)
+    with _jobs() as client:
+        changed = client.cancel(job)
     out.print(f"Cancelled {job}." if changed else f"{job} has already ended; nothing to cancel.")
 
 
 @jobs_app.command("retry")
 def retry_job(job: JobName) -> None:
     """Run a failed or cancelled job again, keeping finished candidates."""
-    changed = _client(load_quietly()).retry(job)
+    with _jobs() as client:
+        changed = client.retry(job)
     out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
 
 
@@ -99,13 +105,13 @@ def restart_jobs(
 
     Use this for jobs with an editor or judges that no worker has any more.
     """
-    client = _client(load_quietly())
-    if bool(job) == waiting:
-        raise SettingsError("Pass either a job or --waiting.")
-    wanted = client.waiting_jobs() if waiting else [job]
-    for identity in wanted:
-        client.restart(identity)
-        out.print(f"Queued {identity} again.", highlight=False)
+    with _jobs() as client:
+        if bool(job) == waiting:
+            raise SettingsError("Pass either a job or --waiting.")
+        wanted = client.waiting_jobs() if waiting else [job]
+        for identity in wanted:
+            client.restart(identity)
+            out.print(f"Queued {identity} again.", highlight=False)
     if not wanted:
         out.print("No job waits for a missing worker.")
 
@@ -118,9 +124,19 @@ def prune_jobs(
     from eacps.artifacts import open_store
 
     settings = load_quietly()
-    count = _client(settings).prune(days)
+    with _jobs() as client:
+        count = client.prune(days)
     files = open_store(settings).prune(days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
+
+
+@contextmanager
+def _jobs() -> Iterator[JobClient]:
+    from eacps.offline.database import readable_database
+
+    settings = load_quietly()
+    with readable_database(settings):
+        yield _client(settings)
 
 
 def _client(settings: Settings) -> JobClient:

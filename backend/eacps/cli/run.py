@@ -142,10 +142,12 @@ def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
 
 def _run_orchestrator(out_folder: Path) -> None:
     from eacps.jobs.orchestrator import run_orchestrator
+    from eacps.offline.database import readable_database
     from eacps.offline.hooks import FileHooks
 
     settings = load_for_process("orchestrator")
-    run_orchestrator(settings, FileHooks(settings, out_folder))
+    with readable_database(settings):
+        run_orchestrator(settings, FileHooks(settings, out_folder))
 
 
 def _run_all(out_folder: Path) -> None:

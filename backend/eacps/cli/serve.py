@@ -75,8 +75,10 @@ def worker(
 def _run_orchestrator(settings: Settings) -> None:
     from eacps.jobs.orchestrator import run_orchestrator
     from eacps.labelstudio.hooks import LabelStudioHooks
+    from eacps.offline.database import readable_database
 
-    run_orchestrator(settings, LabelStudioHooks(settings))
+    with readable_database(settings):
+        run_orchestrator(settings, LabelStudioHooks(settings))
 
 
 def _run_worker(settings: Settings, slot: int, name: str) -> None:
@@ -84,6 +86,7 @@ def _run_worker(settings: Settings, slot: int, name: str) -> None:
     from eacps.editors.devices import checked
     from eacps.jobs.outages import PatientStore
     from eacps.jobs.worker import run_worker
+    from eacps.offline.database import readable_database
     from eacps.runner import open_device
 
     (device,) = checked([name])
@@ -91,7 +94,8 @@ def _run_worker(settings: Settings, slot: int, name: str) -> None:
     def load(pictures: PictureIndex) -> Device:
         return open_device(settings, PatientStore(open_store(settings)), device, pictures)
 
-    run_worker(settings, slot, device, load)
+    with readable_database(settings):
+        run_worker(settings, slot, device, load)
 
 
 def _run_all(settings: Settings) -> None:
