@@ -281,7 +281,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     alive = 0
     if not url.startswith("sqlite") or Path(url.removeprefix("sqlite:///")).exists():
         client = JobClient(settings)
-        alive = sum(worker.role == "worker" for worker in client.workers())
+        workers = client.workers()
+        alive = sum(worker.role == "worker" for worker in workers)
+        for worker in workers:
+            if worker.note:
+                yield Finding("warn", "Workers", f"{worker.name} waits: {worker.note}")
         for waiting in client.waiting():
             yield Finding("warn", "Workers", waiting_words(waiting))
         earlier = client.of_earlier_versions()
