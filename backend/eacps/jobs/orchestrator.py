@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, EnqueueOptions
@@ -129,7 +131,9 @@ def failure_of(error: Exception) -> Failure:
     # SQLAlchemy's messages hold SQL, and drivers' hold hosts.
     of_database = type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3"))
     reason = type(error).__name__ if of_database else first_line(error)
-    return Failure("internal_error", f"{reason}. The orchestrator's log has the details.")
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in where)
+    return Failure("internal_error", f"{reason}{place}. The orchestrator's log has the details.")
 
 
 def require_own_code(task: EditTask, settings: Settings) -> None:
