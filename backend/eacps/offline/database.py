@@ -34,7 +34,7 @@ def readable_database(settings: Settings, hint: str = "") -> Iterator[None]:
     except EacpsError as error:
         if not hint or error.code != DatabaseUnreadableError.code:
             raise
-        raise DatabaseUnreadableError(error.message, hint=hint) from error
+        raise DatabaseUnreadableError(error.message, hint=_remedy(error.message, hint)) from error
     except (SQLAlchemyError, sqlite3.Error, *_DAMAGED) as error:
         own = settings.resolved_database_url.removeprefix("sqlite:///")
         where = "" if settings.database_url else f" {own}"
@@ -44,7 +44,13 @@ def readable_database(settings: Settings, hint: str = "") -> Iterator[None]:
         reason = "its content is damaged" if damaged else lines[0][:LONGEST]
         raise DatabaseUnreadableError(
             f"The jobs database{where} cannot be used: {reason.removesuffix('.')}.",
-            hint=hint
-            or "Check EACPS_DATABASE_URL or EACPS_DATA_DIR; if the database is damaged, "
-            "restore a backup.",
+            hint=_remedy(reason, hint),
         ) from error
+
+
+def _remedy(reason: str, hint: str) -> str:
+    if "full" in reason:
+        return "Make room, and run the same command again."
+    return hint or (
+        "Check EACPS_DATABASE_URL or EACPS_DATA_DIR; if the database is damaged, restore a backup."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ ENDED = ("done", "failed", "cancelled")
 UNFINISHED: tuple[JobState, ...] = ("queued", "running", "delivering")
 MOST_JOBS = 1_000_000
 POLL_SECONDS = 0.3
+LEAST_FREE_BYTES = 100_000
 OnEnded = Callable[[Path, str], None]
 REFUSED = f"Error ({RefusedError.code})"
 
@@ -312,13 +314,19 @@ def _watch(
                 description=f"{len(ended)}/{count} tasks",
                 completed=finished if expected else 0,
                 total=expected or None,
-                detail=f"{finished}/{expected} candidates" if expected else "loading the models",
+                detail=_detail(folder, finished, expected),
             )
             if len(ended) == count:
                 return
             if process.poll() is not None:
                 raise EacpsError(_last_words(folder), hint=f"Its log: {_log(folder)}")
             time.sleep(POLL_SECONDS)
+
+
+def _detail(folder: Path, finished: int, expected: int) -> str:
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        return "the disk is full: make room, and it continues"
+    return f"{finished}/{expected} candidates" if expected else "loading the models"
 
 
 def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
