@@ -454,3 +454,14 @@ def test_another_hosts_redirect_does_not_open_label_studios_files(site: Site, ot
     [(asked, headers)] = site.seen
     assert asked == UPLOAD
     assert "Authorization" not in headers
+
+
+def test_a_fetcher_for_the_local_user_does_not_ask(site: Site) -> None:
+    class Local(Fetcher):
+        """As that of `eacps run`."""
+
+    site.pages[UPLOAD] = body(b"image")
+    settings = Settings(_env_file=None, label_studio_url=f"http://{site.netloc}")
+    local = Local(settings, LabelStudioClient(settings.label_studio_url, "a" * 40))
+    assert local.fetch(UPLOAD) == b"image"
+    assert not site.looked_up

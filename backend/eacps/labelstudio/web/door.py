@@ -54,6 +54,10 @@ class Outbox:
         self.sendall(data)
         return len(data)
 
+    def recv(self, _: int) -> bytes:
+        """Nothing, as if the client had closed."""
+        return b""
+
     def gettimeout(self) -> float:
         """0, because nothing ever blocks."""
         return 0.0
