@@ -24,6 +24,9 @@ RUN pip install --no-cache-dir --no-deps --editable .
 RUN useradd --create-home eacps && mkdir /data && chown eacps /data
 USER eacps
 ENV EACPS_DATA_DIR=/data EACPS_HOST=0.0.0.0 EACPS_LOG_FORMAT=json PYTHONUNBUFFERED=1
+# Who can reach a container is decided by its network and published ports, so it starts without a
+# password, with a warning. Set EACPS_BASIC_AUTH_USER and EACPS_BASIC_AUTH_PASS if others reach it.
+ENV EACPS_ALLOW_NO_PASSWORD=true
 VOLUME /data
 EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=3s --start-period=20s \

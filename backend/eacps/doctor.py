@@ -274,6 +274,23 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "Disk", f"{free:.0f} GiB free")
 
 
+def _access(settings: Settings) -> Iterator[Finding]:
+    from eacps.labelstudio.web.password import (
+        OPEN_TO_ALL,
+        Password,
+        is_open_to_all,
+        require_password,
+    )
+
+    require_password(settings)
+    if is_open_to_all(settings):
+        yield Finding("warn", "Access", OPEN_TO_ALL)
+    elif Password.of(settings):
+        yield Finding("ok", "Access", "a password is needed")
+    else:
+        yield Finding("ok", "Access", "without a password, from this machine only")
+
+
 def _workers(settings: Settings) -> Iterator[Finding]:
     from eacps.jobs.client import JobClient
 
@@ -337,6 +354,7 @@ _CHECKS: dict[str, Check] = {
     "Database": _database,
     "Artifacts": _artifacts,
     "Disk": _disk,
+    "Access": _access,
     "Workers": _workers,
     "Label Studio": _label_studio,
     "Licences": _licences,

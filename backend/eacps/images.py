@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
@@ -12,6 +16,19 @@ from PIL.PngImagePlugin import PngInfo
 from eacps.errors import ImageError
 
 ACCEPTED = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_SCANS = 100
+MAX_SCANNED = 20
+"""The scans of a JPEG may go over this many times EACPS_MAX_IMAGE_PIXELS together: 60 bytes of a
+file can make one scan, and a scan of a large image takes a tenth of a second. Cameras need 10."""
+MIN_SCANS = 10
+LARGE_PIXELS = 10_000_000
+STRIP_PIXELS = 2_000_000
+_JPEG_IN_TIFF = ("jpeg", "tiff_jpeg")
+_STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_one_large_image = threading.Lock()
+"""Decoders take up to 16 bytes per pixel, so large images are decoded one after the other."""
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I")
 
 
@@ -52,19 +69,32 @@ class TaskImages:
 
 def decode(content: bytes, limits: ImageLimits, *, what: str = "image") -> Image.Image:
     """Decode an untrusted file to an upright RGB image; raises ImageError."""
-    image = _open(content, limits, what)
-    return _to_rgb(_oriented(image))
+    with _opened(content, limits, what) as image:
+        return _to_rgb(_oriented(image))
 
 
 def decode_mask(content: bytes, limits: ImageLimits) -> Image.Image:
     """Decode an untrusted file to a mask: white (if all black: opaque) parts are edited."""
-    image = _oriented(_open(content, limits, "mask"))
-    if "A" in image.getbands() and image.convert("L").getextrema() == (0, 0):
-        return image.getchannel("A")
-    return _to_rgb(image).convert("L")
+    with _opened(content, limits, "mask") as opened:
+        image = _oriented(opened)
+        if "A" in image.getbands() and image.convert("L").getextrema() == (0, 0):
+            return image.getchannel("A")
+        return _to_rgb(image).convert("L")
+
+
+@contextmanager
+def _opened(content: bytes, limits: ImageLimits, what: str) -> Iterator[Image.Image]:
+    """The decoded image; the block should end when it is converted."""
+    image = _open(content, limits, what)
+    if image.width * image.height < LARGE_PIXELS:
+        yield _loaded(image, what, limits)
+        return
+    with _one_large_image:
+        yield _loaded(image, what, limits)
 
 
 def _open(content: bytes, limits: ImageLimits, what: str) -> Image.Image:
+    """Read the header and check it."""
     if len(content) > limits.max_bytes:
         raise ImageError(
             f"The {what} file has {len(content):,} bytes; at most {limits.max_bytes:,} are read.",
@@ -77,17 +107,30 @@ def _open(content: bytes, limits: ImageLimits, what: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=ACCEPTED)
             _check_header(image, limits, what)
-            image.load()
-    except ImageError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_many_pixels(what, limits) from None
+            _check_scans(image, content, limits, what)
     except Exception as error:
-        raise ImageError(
-            f"The {what} could not be read as an image ({type(error).__name__}).",
-            hint=f"Use a complete file of one of these types: {', '.join(ACCEPTED)}.",
-        ) from None
+        raise _explained(error, what, limits) from None
     return image
+
+
+def _loaded(image: Image.Image, what: str, limits: ImageLimits) -> Image.Image:
+    """Decode the pixels."""
+    try:
+        image.load()
+    except Exception as error:
+        raise _explained(error, what, limits) from None
+    return image
+
+
+def _explained(error: Exception, what: str, limits: ImageLimits) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_many_pixels(what, limits)
+    return ImageError(
+        f"The {what} could not be read as an image ({type(error).__name__}).",
+        hint=f"Use a complete file of one of these types: {', '.join(ACCEPTED)}.",
+    )
 
 
 def _check_header(image: Image.Image, limits: ImageLimits, what: str) -> None:
@@ -109,6 +152,39 @@ def _check_header(image: Image.Image, limits: ImageLimits, what: str) -> None:
         )
 
 
+def _check_scans(image: Image.Image, content: bytes, limits: ImageLimits, what: str) -> None:
+    pieces = 1
+    if image.format in ("JPEG", "MPO"):
+        scans = _scans(content)
+    elif image.format == "TIFF" and image.info.get("compression") in _JPEG_IN_TIFF:
+        tags = getattr(image, "tag_v2", {})
+        pieces = max(1, len(tags.get(_STRIP_OFFSETS) or tags.get(_TILE_OFFSETS) or ()))
+        scans = content.count(bytes([0xFF, _START_OF_SCAN]))
+    else:
+        return
+    affordable = MAX_SCANNED * limits.max_pixels // (image.width * image.height)
+    if scans > pieces * max(MIN_SCANS, min(MAX_SCANS, affordable)):
+        raise ImageError(
+            f"The {what} is a JPEG with {scans:,} scans, which would take very long to read.",
+            hint="Save it again with an image editor.",
+            code="image_too_large",
+        )
+
+
+def _scans(content: bytes) -> int:
+    """The number of scans of a JPEG, each of which goes over the whole image."""
+    count = 0
+    at = 2
+    while found := _MARKER.search(content, at):
+        marker = content[found.end() - 1]
+        if marker == _END_OF_IMAGE:
+            break
+        count += marker == _START_OF_SCAN
+        length = int.from_bytes(content[found.end() : found.end() + 2])
+        at = found.end() + max(2, length)
+    return count
+
+
 def _too_many_pixels(
     what: str, limits: ImageLimits, size: tuple[int, int] | None = None
 ) -> ImageError:
@@ -122,13 +198,27 @@ def _too_many_pixels(
 
 def _oriented(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        # In place, because a copy of a large image takes as much memory again.
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:
         # Ignore the orientation in a broken EXIF block; the pixels are fine.
         return image
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    # In strips, because each step of a conversion takes as much memory as its whole input.
+    converted = Image.new("RGB", image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        converted.paste(_strip_to_rgb(image.crop(box)), box)
+    return converted
+
+
+def _strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         # Pillow clips 16-bit values to 255 instead of scaling them.
         return image.convert("I").point(lambda value: value / 257).convert("L").convert("RGB")

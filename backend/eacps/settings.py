@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
@@ -144,6 +145,15 @@ class Settings(BaseSettings):
         SecretStr(""),
         "Password for EACPS_BASIC_AUTH_USER.",
         validation_alias=AliasChoices("EACPS_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
+    )
+    allow_no_password: bool = _label_studio_field(
+        False,
+        "`true`: serve without a password on an address that other machines can reach. Everybody "
+        "who reaches it may then use this backend.",
+    )
+    webhook_secret: SecretStr = _label_studio_field(
+        SecretStr(""),
+        "Secret that webhooks must send in the header X-EACPS-Webhook-Secret. Empty: none.",
     )
 
     image_field: str = _task_field("image", "Task data field with the source image.")
@@ -428,6 +438,30 @@ class Settings(BaseSettings):
     public_url: str = _web_field(
         "", "This backend's address as seen from browsers and Label Studio."
     )
+    trusted_proxies: Words = _web_field(
+        (),
+        "Addresses or networks, comma separated, of proxies before this backend (10.0.0.5, "
+        "10.1.0.0/16). The client is then the last other address in X-Forwarded-For. Also list "
+        "Label Studio's address here if LABEL_STUDIO_URL does not lead to it.",
+    )
+    connections_per_client: int = _web_field(
+        64,
+        "Maximum number of connections of one client; 0: no limit. Label Studio and trusted "
+        "proxies are not limited.",
+        ge=0,
+    )
+    request_head_seconds: float = _web_field(
+        10.0, "How long the headers of a request may take to arrive.", gt=0
+    )
+    request_seconds: float = _web_field(
+        120.0,
+        "How long the body of a request may take to arrive, and its answer to be taken.",
+        gt=0,
+    )
+    max_request_bytes: int = _web_field(256_000_000, "Maximum bytes of a request.", ge=1024)
+    max_tasks_per_request: int = _web_field(
+        250_000, "Maximum number of tasks of one /predict. Webhooks may have any number.", ge=1
+    )
     url_secret: SecretStr = _web_field(
         SecretStr(""), "Secret that signs image URLs. Empty: created and stored in EACPS_DATA_DIR."
     )
@@ -481,12 +515,29 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "reference_hosts", "allowed_hosts", "devices", "route_fields", "scorers", mode="before"
+        "reference_hosts",
+        "allowed_hosts",
+        "devices",
+        "route_fields",
+        "scorers",
+        "trusted_proxies",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                message = f"{network[:60]!r} is not an address or network such as 10.1.0.0/16"
+                raise ValueError(message) from None
         return value
 
     @field_validator("database_url")

@@ -180,7 +180,7 @@ def test_label_studio_may_restart_in_the_middle(
 ) -> None:
     ids = server.import_tasks(project, bear_tasks(server, project, 3, seed=11))
     server.kill()
-    wait_until(lambda: "could not be" in backend.log() or "did not answer" in backend.log())
+    wait_until(lambda: "does not answer" in backend.log() or "could not be" in backend.log())
     server.start()
     wait_for_predictions(server, backend, ids)
     assert all(len(server.predictions(task)) == 1 for task in ids)

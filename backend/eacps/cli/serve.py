@@ -31,11 +31,14 @@ def serve(
     from eacps.doctor import refuse_to_start
     from eacps.jobs.processes import work_processes
     from eacps.jobs.supervisor import run_supervisor
+    from eacps.labelstudio.web.password import require_password, warn_of_no_password
     from eacps.labelstudio.web.process import require_free_port, web_server
 
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
+    require_password(settings)
     require_free_port(settings)
+    warn_of_no_password(settings)
     print_notes(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(

@@ -1,4 +1,5 @@
 import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from eacps.labelstudio.tasks.network import is_public, parse_address
 from eacps.settings import Settings
 from tests.patience import PATIENCE
 
+PROJECT = 3
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -29,9 +31,17 @@ class Site(ThreadingHTTPServer):
                 site.seen.append((self.path, dict(self.headers)))
                 site.pages[self.path.split("?")[0]](self)
 
+            def do_PATCH(self) -> None:
+                number = int(self.path.strip("/").split("/")[-1])
+                site.looked_up.append(number)
+                row = {"id": number, "project": PROJECT, "data": site.tasks[number]}
+                body(json.dumps(row).encode())(self)
+
             def log_message(self, *_: Any) -> None:
                 return
 
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.looked_up: list[int] = []
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.pages: dict[str, Answer] = {}
         super().__init__(("127.0.0.1", 0), Handler)
@@ -157,23 +167,33 @@ def test_redirects_are_checked_like_the_first_address(site: Site, other: Site) -
 
 
 def test_label_studios_token_goes_to_label_studio_only(site: Site, other: Site) -> None:
-    site.pages["/data/upload/1/a.png"] = redirect(f"http://{other.netloc}/a.png")
+    site.pages["/data/upload/3/a.png"] = redirect(f"http://{other.netloc}/a.png")
     other.pages["/a.png"] = body(b"image")
     fetcher = make(label_studio_url=f"http://{site.netloc}", allowed_hosts=(other.netloc,))
-    assert fetcher.fetch("/data/upload/1/a.png") == b"image"
+    site.tasks[7] = {"image": "/data/upload/3/a.png"}
+    assert fetcher.fetch("/data/upload/3/a.png", task=7) == b"image"
     assert site.seen[0][1]["Authorization"] == f"Token {'a' * 40}"
     assert "Authorization" not in other.seen[0][1]
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/projects/", "/api/users/", "/data/../api/users/", "/data/%2e%2e/api/users/"],
+    [
+        "/api/projects/",
+        "/api/users/",
+        "/data/../api/users/",
+        "/data/%2e%2e/api/users/",
+        "/data/%252e%252e/api/users/",
+        "/data/%25252525252e%252e/api/users/",
+        "/data/..%5capi/users/",
+    ],
 )
 def test_a_task_cannot_have_label_studios_api_read_with_our_token(site: Site, path: str) -> None:
     for known in ("/api/projects/", "/api/users/", path):
         site.pages[known] = body(b"image")
     fetcher = make(label_studio_url=f"http://{site.netloc}")
-    fetcher.fetch(path)
+    site.tasks[7] = {"image": path}
+    fetcher.fetch(path, task=7)
     ((asked, headers),) = site.seen
     assert asked == path
     assert "Authorization" not in headers
@@ -188,6 +208,7 @@ def test_a_protocol_relative_address_is_not_taken_for_a_path(site: Site, other: 
 def test_cloud_storage_goes_through_label_studio(site: Site) -> None:
     site.pages["/tasks/7/resolve/"] = body(b"image")
     fetcher = make(label_studio_url=f"http://{site.netloc}")
+    site.tasks[7] = {"image": "s3://bucket/key.png"}
     assert fetcher.fetch("s3://bucket/key.png", task=7) == b"image"
     encoded = base64.b64encode(b"s3://bucket/key.png").decode()
     assert f"fileuri={encoded}" in site.seen[0][0].replace("%3D", "=")
@@ -196,25 +217,27 @@ def test_cloud_storage_goes_through_label_studio(site: Site) -> None:
 
 def test_label_studio_being_down_is_no_fault_of_the_task(site: Site) -> None:
     site.pages["/data/upload/a.png"] = body(b"", 502)
+    site.tasks[7] = {"image": "/data/upload/a.png"}
     fetcher = make(label_studio_url=f"http://{site.netloc}")
     with pytest.raises(LabelStudioDownError):
-        fetcher.fetch("/data/upload/a.png")
+        fetcher.fetch("/data/upload/a.png", task=7)
     site.shutdown()
     site.server_close()
     with pytest.raises(LabelStudioDownError):
-        fetcher.fetch("/data/upload/a.png")
+        fetcher.fetch("/data/upload/a.png", task=7)
 
 
 def test_label_studio_failing_at_one_image_is_told_from_being_down(site: Site) -> None:
     # Label Studio answers 500, not 404, for an upload that was deleted.
     site.pages["/data/upload/deleted.png"] = body(b"", 500)
+    site.tasks[7] = {"image": "/data/upload/deleted.png"}
     site.pages["/api/current-user/whoami"] = body(b"{}")
     fetcher = make(label_studio_url=f"http://{site.netloc}")
     with pytest.raises(LabelStudioRequestFailedError, match="upload it again"):
-        fetcher.fetch("/data/upload/deleted.png")
+        fetcher.fetch("/data/upload/deleted.png", task=7)
     site.pages["/api/current-user/whoami"] = body(b"", 500)
     with pytest.raises(LabelStudioDownError) as caught:
-        fetcher.fetch("/data/upload/deleted.png")
+        fetcher.fetch("/data/upload/deleted.png", task=7)
     assert not isinstance(caught.value, LabelStudioRequestFailedError)
 
 
@@ -226,7 +249,8 @@ def test_a_redirect_to_nonsense_is_refused(site: Site) -> None:
 
 def test_a_login_page_is_explained(site: Site) -> None:
     site.pages["/data/upload/a.png"] = redirect("/user/login/?next=/data")
-    error = refusal(make(label_studio_url=f"http://{site.netloc}"), "/data/upload/a.png")
+    site.tasks[7] = {"image": "/data/upload/a.png"}
+    error = refusal(make(label_studio_url=f"http://{site.netloc}"), "/data/upload/a.png", task=7)
     assert "LABEL_STUDIO_API_KEY" in error.hint
 
 
@@ -345,6 +369,12 @@ def test_strange_addresses_are_refused_before_anything_is_connected_to(
         ("::1", False),
         ("fe80::1%eth0", False),
         ("fc00::1", False),
+        ("fec0::1", False),
+        ("::127.0.0.1", False),
+        ("::8.8.8.8", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("64:ff9b:1::808:808", False),
+        ("64:ff9b::808:808", True),
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
@@ -361,3 +391,77 @@ def test_international_names_and_query_strings_survive() -> None:
     assert address.host == "xn--bcher-kva.example"
     assert address.target == "/%C3%A4%20b?x=1&y=%C3%BC"
     assert address.port == 443
+
+
+UPLOAD = "/data/upload/3/a.png"
+LOCAL_FILE = "/data/local-files/?d=a.png"
+
+
+@pytest.mark.parametrize(
+    ("reference", "task"),
+    [
+        (UPLOAD, None),
+        (UPLOAD, 8),
+        (LOCAL_FILE, None),
+        (LOCAL_FILE, 8),
+        ("/storage-data/uploaded/?filepath=upload/3/a.png", 8),
+        ("s3://bucket/key.png", 8),
+    ],
+)
+def test_label_studios_files_are_not_read_for_a_task_that_it_does_not_confirm(
+    site: Site, tmp_path: Path, reference: str, task: int | None
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"secret")
+    site.tasks |= {7: {"image": reference}, 8: {"image": "/data/upload/3/other.png"}}
+    fetcher = make(label_studio_url=f"http://{site.netloc}", local_files_root=str(tmp_path))
+    whole = reference if "://" in reference else f"http://{site.netloc}{reference}"
+    for written in (reference, whole):
+        assert refusal(fetcher, written, task=task).code in ("not_confirmed", "bad_address")
+    assert not site.seen
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "/data/upload/4/a.png",
+        "/data/upload%2f4/a.png",
+        "/storage-data/uploaded/?filepath=upload/4/a.png",
+        "/tasks/9/resolve/?fileuri=czM6Ly9iL2s=",
+    ],
+)
+def test_a_task_does_not_read_the_files_of_another_project(site: Site, reference: str) -> None:
+    site.tasks[7] = {"image": reference}
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    assert refusal(fetcher, reference, task=7).code == "not_confirmed"
+    assert not site.seen
+
+
+def test_a_confirmed_task_is_looked_up_once_for_all_its_images(site: Site) -> None:
+    names = [f"/data/upload/3/{number}.png" for number in range(3)]
+    site.pages |= dict.fromkeys(names, body(b"image"))
+    site.tasks[7] = {"image": names[0], "reference": names[1:], "other": {"n": 1}}
+    fetcher = make(label_studio_url=f"http://{site.netloc}")
+    assert [fetcher.fetch(name, task=7) for name in names] == [b"image"] * 3
+    assert site.looked_up == [7]
+
+
+def test_another_hosts_redirect_does_not_open_label_studios_files(site: Site, other: Site) -> None:
+    site.pages[UPLOAD] = body(b"", 401)
+    site.tasks[7] = {"image": f"http://{other.netloc}/x"}
+    other.pages["/x"] = redirect(f"http://{site.netloc}{UPLOAD}")
+    fetcher = make(label_studio_url=f"http://{site.netloc}", allowed_hosts=(other.netloc,))
+    refusal(fetcher, f"http://{other.netloc}/x", task=7)
+    [(asked, headers)] = site.seen
+    assert asked == UPLOAD
+    assert "Authorization" not in headers
+
+
+def test_a_fetcher_for_the_local_user_does_not_ask(site: Site) -> None:
+    class Local(Fetcher):
+        """As that of `eacps run`."""
+
+    site.pages[UPLOAD] = body(b"image")
+    settings = Settings(_env_file=None, label_studio_url=f"http://{site.netloc}")
+    local = Local(settings, LabelStudioClient(settings.label_studio_url, "a" * 40))
+    assert local.fetch(UPLOAD) == b"image"
+    assert not site.looked_up

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import Any
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -10,10 +12,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from eacps.domain import Failure, SearchResult
+from eacps.jobs.contract import BATCH_PRIORITY, Job
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import origin_of, read_origin
-from eacps.labelstudio.web.predictor import predict_tasks, tasks_created
+from eacps.labelstudio.web.predictor import WAITING_AT_ONCE, predict_tasks, tasks_created
 from eacps.settings import Settings
+from tests.patience import PATIENCE
 from tests.unit.labelstudio.support import FIXTURES, Queue, make_result
 
 TASK: dict[str, Any] = {
@@ -253,3 +257,69 @@ def test_ranker_ids_missing_from_the_requests_data_are_never_sent(
     task = enriched(settings, make_result())
     data = task["data"] | {"candidates": task["data"]["candidates"][1:]}
     assert ask(settings, queue, task | {"data": data}) == [{}]
+
+
+def test_a_flood_of_nonsense_is_one_line_in_the_log_and_one_answer_per_entry(
+    settings: Settings, plain: Settings, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    flood: list[Any] = [0, None, "x", {}, {"data": 3}] * 1000
+    for chosen in (settings, plain):
+        caplog.clear()
+        answers = ask(chosen, queue, *flood)
+        assert len(answers) == len(flood)
+        assert [line.getMessage() for line in caplog.records] == [
+            "5000 of 5000 tasks in a predict request cannot be read: A task must be an object with "
+            "an object `data`. Send tasks as Label Studio exports them."
+        ]
+    caplog.clear()
+    assert tasks_created({"tasks": flood}, settings, queue) == 0
+    assert len(caplog.records) == 1
+
+
+def test_a_large_import_is_enqueued_whole_and_in_parts(settings: Settings) -> None:
+    class Counting(Queue):
+        sizes: ClassVar[list[int]] = []
+
+        def submit_many(self, jobs: Sequence[Job]) -> int:
+            self.sizes.append(len(jobs))
+            return super().submit_many(jobs)
+
+    data = {"image": "/data/upload/3/bear.png", "prompt": "add a hat"}
+    tasks: list[Any] = [{"id": number, "project": 3, "data": data} for number in range(2500)]
+    tasks[7] = "nonsense"
+    queue = Counting()
+    assert tasks_created({"tasks": tasks}, settings, queue) == 2499
+    assert queue.sizes == [999, 1000, 500]
+    assert set(queue.priorities.values()) == {BATCH_PRIORITY}
+    other = Counting()
+    assert len(ask(settings, other, *tasks)) == 2500
+    assert set(other.entries) == set(queue.entries)
+    assert set(other.priorities.values()) == {BATCH_PRIORITY}
+
+
+def test_only_some_requests_wait_for_results(plain: Settings) -> None:
+    patient = plain.model_copy(update={"predict_wait_without_label_studio": 3600.0})
+    arrived, release = threading.Semaphore(0), threading.Event()
+
+    class Slow(Queue):
+        def result(self, job: str, timeout: float = 0.0) -> None:
+            if timeout:
+                arrived.release()
+                release.wait(PATIENCE)
+
+    queue = Slow()
+    threads = [
+        threading.Thread(target=ask, args=(patient, queue, {"data": {"prompt": str(n)}}))
+        for n in range(WAITING_AT_ONCE)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert arrived.acquire(timeout=PATIENCE)
+    # All places are taken; this one is answered although none of them becomes free.
+    [answer] = ask(patient, queue, {"data": {"prompt": "one more"}})
+    assert answer["error"]["code"] == "not_finished"
+    assert len(queue.entries) == WAITING_AT_ONCE + 1
+    release.set()
+    for thread in threads:
+        thread.join()

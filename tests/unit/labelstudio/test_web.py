@@ -106,9 +106,7 @@ def test_a_malformed_body_is_answered_with_a_sentence(
     assert answer.get_json()["error"]["message"] == "The request body must be a JSON object."
 
 
-@pytest.mark.parametrize(
-    "broken", [InvalidChunkSize(b"ZZ"), NoMoreData(), BlockingIOError(11, "stalled")]
-)
+@pytest.mark.parametrize("broken", [InvalidChunkSize(b"ZZ"), NoMoreData()])
 def test_a_body_that_breaks_off_is_the_clients_fault(web: FlaskClient, broken: Exception) -> None:
     class Body(io.RawIOBase):
         def readable(self) -> bool:
@@ -316,3 +314,36 @@ print([answer.status_code for answer in answers], model.EacpsModel.__mro__[2].__
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "[200, 200, 200, 200] object\n", done.stderr
+
+
+def test_every_answer_tells_browsers_to_be_careful(settings: Settings) -> None:
+    web = client_of(settings, Queue())
+    name = open_store(settings).put(png(), "png")
+    image = open_signer(settings).url(name).removeprefix(settings.resolved_public_url)
+    for path in ("/health", "/status", "/status.json", "/predict", "/nowhere", image):
+        headers = web.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert ("style-src" in policy) == (path == "/status")
+
+
+def test_a_webhook_needs_its_secret(settings: Settings, recorded: Any, queue: Queue) -> None:
+    guarded = settings.model_copy(update={"webhook_secret": SecretStr("open sesame")})
+    web = client_of(guarded, queue)
+    body = recorded("webhook_tasks_created")
+    for wrong in ({}, {"X-EACPS-Webhook-Secret": "open"}, {"X-EACPS-Webhook-Secret": "\xfc"}):
+        assert web.post("/webhook", json=body, headers=wrong).status_code == 401
+    assert not queue.entries
+    right = {"X-EACPS-Webhook-Secret": "open sesame"}
+    assert web.post("/webhook", json=body, headers=right).get_json()["jobs"] == 2
+
+
+def test_more_tasks_than_allowed_are_refused_in_a_sentence(settings: Settings) -> None:
+    web = client_of(settings.model_copy(update={"max_tasks_per_request": 3}), Queue())
+    answer = web.post("/predict", json={"tasks": [{}] * 4})
+    assert answer.status_code == 413
+    assert "EACPS_MAX_TASKS_PER_REQUEST" in answer.get_json()["error"]["message"]
+    assert len(web.post("/predict", json={"tasks": [0] * 3}).get_json()["results"]) == 3

@@ -6,7 +6,8 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,27 @@ from eacps.labelstudio.tasks.network import Address, Reply
 from eacps.settings import Settings
 
 MAX_REDIRECTS = 3
+CONFIRMED_SECONDS = 10.0
+"""A task's images are fetched one after the other, and its data looked up once."""
 _SERVES_FILES = re.compile(r"/(data|storage-data)/|/(api/)?tasks/\d+/(resolve|presign)/")
+_OF_PROJECT = re.compile(r"(?:/data/|.*[?&]filepath=/?)upload/(\d+)/")
+_OF_TASK = re.compile(r"/(?:api/)?tasks/(\d+)/(?:resolve|presign)/")
+_DECODINGS = 3
 _CLOUD = ("s3", "gs", "azure-blob", "az")
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "eacps"}
 
 
+@dataclass(frozen=True)
+class _Confirmed:
+    """What Label Studio says about a task."""
+
+    project: int | None
+    values: frozenset[str]
+
+
 class Fetcher:
-    """Fetches images; sends Label Studio's token only to Label Studio."""
+    """Fetches images; sends Label Studio's token only to Label Studio, and reads Label Studio's
+    files only for a task that has them."""
 
     def __init__(
         self,
@@ -40,6 +55,9 @@ class Fetcher:
         self._resolve = resolve
         own = settings.label_studio_url
         self._own = network.parse_address(own) if own else None
+        # A subclass reads for the local user, who may read everything that the token may.
+        self._asks = client is not None and type(self) is Fetcher
+        self._known: dict[int, tuple[float, _Confirmed]] = {}
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
         """The content of a URL, a Label Studio path or a data: URI; raises FetchError."""
@@ -54,16 +72,16 @@ class Fetcher:
         if scheme == "data":
             return self._data_uri(reference)
         if scheme in _CLOUD:
-            return self._get(self._storage_proxy(reference, scheme, task))
+            return self._get(self._storage_proxy(reference, scheme, task), reference, task)
         if reference.startswith("/") and not reference.startswith("//"):
-            return self._label_studio_path(reference)
+            return self._label_studio_path(reference, task)
         if scheme not in ("http", "https"):
             raise FetchError(
                 f"The task's field `{field}` is not a supported URL.",
                 hint="Use http(s)://, a Label Studio upload, or a data: URI.",
                 code="bad_address",
             )
-        return self._get(reference)
+        return self._get(reference, reference, task)
 
     def _data_uri(self, uri: str) -> bytes:
         limit = self._settings.max_image_bytes
@@ -82,9 +100,10 @@ class Fetcher:
             raise _too_large(limit)
         return content
 
-    def _label_studio_path(self, path: str) -> bytes:
+    def _label_studio_path(self, path: str, task: int | None) -> bytes:
         local = self._settings.local_files_root
         if local and urlsplit(path).path.rstrip("/").endswith("/data/local-files"):
+            self._require_confirmed("/data/local-files", path, task)
             return self._local_file(Path(local), path)
         if self._own is None:
             raise FetchError(
@@ -95,9 +114,45 @@ class Fetcher:
         base = self._settings.label_studio_url
         prefix = urlsplit(base).path
         # Under a sub-path, Label Studio's own paths start with that sub-path.
-        if prefix and path.startswith(f"{prefix}/"):
-            path = path.removeprefix(prefix)
-        return self._get(base + path)
+        inner = path.removeprefix(prefix) if prefix and path.startswith(f"{prefix}/") else path
+        return self._get(base + inner, path, task)
+
+    def _require_confirmed(self, served: str, reference: str, task: int | None) -> None:
+        """Raise FetchError unless Label Studio's task contains this reference.
+
+        Whoever reaches our web server can send tasks, but must not read Label Studio's files.
+        """
+        if not self._asks:
+            return
+        if task is None:
+            raise _not_confirmed("The task is not in Label Studio, whose files it names.")
+        known = self._confirmed(task)
+        if reference not in known.values:
+            raise _not_confirmed(f"Task {task} in Label Studio does not contain this image.")
+        project, other = _OF_PROJECT.match(served), _OF_TASK.match(served)
+        if project and known.project is not None and int(project[1]) != known.project:
+            raise _not_confirmed(f"The image was uploaded to project {project[1]}, not the task's.")
+        if other and int(other[1]) != task:
+            raise _not_confirmed(f"The image belongs to task {other[1]}.")
+
+    def _confirmed(self, task: int) -> _Confirmed:
+        now = time.monotonic()
+        known = self._known.get(task)
+        if known and now < known[0] + CONFIRMED_SECONDS:
+            return known[1]
+        assert self._client is not None
+        row = self._client.task(task)
+        project = row.get("project")
+        found = _Confirmed(
+            project if isinstance(project, int) else None,
+            frozenset(_texts(row.get("data"))),
+        )
+        self._known = {
+            number: entry
+            for number, entry in self._known.items()
+            if now < entry[0] + CONFIRMED_SECONDS
+        } | {task: (now, found)}
+        return found
 
     def _local_file(self, root: Path, path: str) -> bytes:
         named = parse_qs(urlsplit(path).query).get("d", [""])[0]
@@ -128,11 +183,15 @@ class Fetcher:
         encoded = base64.b64encode(reference.encode()).decode()
         return f"{self._settings.label_studio_url}/tasks/{task}/resolve/?fileuri={quote(encoded)}"
 
-    def _get(self, url: str) -> bytes:
+    def _get(self, url: str, reference: str, task: int | None) -> bytes:
         deadline = time.monotonic() + self._settings.fetch_timeout_seconds
+        first = network.parse_address(url)
+        served = self._served(first) if self._is_own(first) else ""
+        if served:
+            self._require_confirmed(served, reference, task)
         for _ in range(MAX_REDIRECTS + 1):
             address = network.parse_address(url)
-            reply = self._request(address, deadline)
+            reply = self._request(address, deadline, with_token=bool(served))
             if not reply.location:
                 return self._content(address, reply)
             url = network.joined(url, reply.location)
@@ -144,10 +203,11 @@ class Fetcher:
                 )
         raise FetchError("The image's URL redirects too often.", hint="Use its final URL.")
 
-    def _request(self, address: Address, deadline: float) -> Reply:
+    def _request(self, address: Address, deadline: float, *, with_token: bool) -> Reply:
+        """One request; another host's redirect to Label Studio's files gets no token."""
         ip = self._vetted(address)
         headers = dict(_HEADERS)
-        if self._is_own(address) and self._client and self._serves_files(address):
+        if with_token and self._is_own(address) and self._client and self._served(address):
             headers |= self._client.authorization()
         limit = self._settings.max_image_bytes
         try:
@@ -179,11 +239,25 @@ class Fetcher:
     def _is_own(self, address: Address) -> bool:
         return self._own is not None and address.origin == self._own.origin
 
-    def _serves_files(self, address: Address) -> bool:
-        # A task may contain any path of Label Studio, but must not use its API with our token.
+    def _served(self, address: Address) -> str:
+        """The path and query of a file that Label Studio serves; empty for its other paths.
+
+        A task may contain any path of Label Studio, but must not use its API with our token, also
+        not if a proxy decodes the path once more.
+        """
         prefix = urlsplit(self._settings.label_studio_url).path
-        path = unquote(urlsplit(address.target).path).removeprefix(prefix)
-        return ".." not in path and _SERVES_FILES.match(path) is not None
+        parts = urlsplit(address.target)
+        path = parts.path
+        for _ in range(_DECODINGS):
+            path, before = unquote(path), path
+            if path == before:
+                break
+        else:
+            return ""
+        path = path.removeprefix(prefix)
+        if ".." in re.split(r"[/\\]", path) or not _SERVES_FILES.match(path):
+            return ""
+        return f"{path}?{unquote(parts.query)}"
 
     def _is_allowed(self, address: Address, *, exactly: bool = False) -> bool:
         return _is_listed(address, self._settings.allowed_hosts, exactly=exactly)
@@ -242,6 +316,19 @@ def _is_listed(address: Address, hosts: Sequence[str], *, exactly: bool = False)
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in the values of a task's data."""
+    for each in value.values() if isinstance(value, dict) else ():
+        for text in each if isinstance(each, list) else [each]:
+            if isinstance(text, str):
+                yield text.strip()
+
+
+def _not_confirmed(message: str) -> FetchError:
+    hint = "Import the task into Label Studio, or use a data: URI or another host's URL."
+    return FetchError(message, hint=hint, code="not_confirmed")
 
 
 def _too_large(limit: int) -> FetchError:

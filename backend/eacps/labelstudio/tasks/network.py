@@ -18,6 +18,14 @@ import certifi
 from eacps.errors import FetchError
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.IPv6Network,
+        # Local NAT64, IPv4-compatible addresses, and the old site-local ones: Python calls some of
+        # them global.
+        ("64:ff9b:1::/48", "::/96", "fec0::/10"),
+    )
+)
 _CHUNK = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 Resolve = Callable[[str, int], list[str]]
@@ -115,6 +123,8 @@ def is_public(ip: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner or address.teredo:
             return inner is not None and is_public(str(inner))
+        if any(address in network for network in _NOT_PUBLIC):
+            return False
     return address.is_global and not address.is_multicast
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
 from gunicorn.http.errors import NoMoreData, ParseException
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from eacps.artifacts import (
     MEDIA_TYPES,
@@ -22,7 +22,9 @@ from eacps.artifacts import (
 from eacps.errors import EacpsError
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.labelstudio.web import compat, predictor
+from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
+from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
 from eacps.labelstudio.web.status import status_facts, status_page
 from eacps.settings import Settings
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 256_000_000
+WEBHOOK_HEADER = "X-EACPS-Webhook-Secret"
 _OPEN_ENDPOINTS = ("health", "artifact")
 _YEAR = 365 * 24 * 3600
 
@@ -53,8 +55,9 @@ def create_app(
     }
     app = compat.new_app(model_class, views)
     app.extensions[EXTENSION] = services
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     _require_password(app, settings)
+    app.after_request(_with_security_headers)
     _return_errors_as_json(app)
     app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
     app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
@@ -68,14 +71,28 @@ def _predict(model_class: type[Any], services: Services) -> Response:
     model = model_class(project_id=project, label_config=body.get("label_config"))
     parameters = mapping(body.get("params"))
     context = parameters.get("context", body.get("context"))
+    _require_few_tasks(body.get("tasks"), services.settings)
     results = model.predict(body.get("tasks"), context=context)
     return jsonify(results=results, model_version=services.settings.model_version)
+
+
+def _require_few_tasks(tasks: Any, settings: Settings) -> None:
+    limit = settings.max_tasks_per_request
+    if isinstance(tasks, list) and len(tasks) > limit:
+        raise RequestEntityTooLarge(
+            f"The request has {len(tasks):,} tasks; at most {limit:,} are read. Send fewer at "
+            "once, or raise EACPS_MAX_TASKS_PER_REQUEST."
+        )
 
 
 def _webhook(services: Services) -> Response:
     body = _body()
     action = body.get("action")
     if action == "TASKS_CREATED":
+        if not _has_webhook_secret(services.settings):
+            return _json_error(
+                401, "secret_needed", f"This webhook needs the header {WEBHOOK_HEADER}."
+            )
         count = predictor.tasks_created(body, services.settings, services.jobs)
         log.info("webhook: %d new jobs", count)
         return jsonify(status="queued", jobs=count)
@@ -84,6 +101,12 @@ def _webhook(services: Services) -> Response:
         return jsonify(status="ignored", message=message)
     log.info("webhook: %s ignored", str(action)[:60])
     return jsonify(status="ignored")
+
+
+def _has_webhook_secret(settings: Settings) -> bool:
+    wanted = settings.webhook_secret.get_secret_value()
+    sent = request.headers.get(WEBHOOK_HEADER, "")
+    return not wanted or hmac.compare_digest(sent.encode(), wanted.encode())
 
 
 def _health(services: Services) -> Response:
@@ -118,10 +141,8 @@ def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str
     headers = {
         "Cache-Control": f"public, max-age={_YEAR}, immutable",
         "ETag": f'"{name}"',
-        "X-Content-Type-Options": "nosniff",
         "Access-Control-Allow-Origin": "*",
         "Cross-Origin-Resource-Policy": "cross-origin",
-        "Content-Security-Policy": "default-src 'none'",
     }
     if not signer.valid(signature, name):
         return _json_error(404, "not_found", "Image not found.")
@@ -135,19 +156,15 @@ def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str
 
 
 def _require_password(app: Flask, settings: Settings) -> None:
-    if not settings.basic_auth_user:
-        return
-    wanted = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
+    password = Password.of(settings)
 
     def check() -> Response | None:
+        if not password:
+            return None if settings.allow_no_password else _refuse_strangers()
         # Label Studio's health check sends no password; image URLs carry their own signature.
         if request.endpoint in _OPEN_ENDPOINTS:
             return None
-        sent = request.authorization
-        given = (sent.username or "", sent.password or "") if sent else ("", "")
-        if all(
-            hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, wanted, strict=True)
-        ):
+        if password.accepts(request.headers.get("Authorization", "")):
             return None
         response = _json_error(
             401, "password_needed", "This backend requires a user name and password."
@@ -157,6 +174,24 @@ def _require_password(app: Flask, settings: Settings) -> None:
 
     # First in the list, to check the password before reading the body.
     app.before_request_funcs.setdefault(None, []).insert(0, check)
+
+
+def _refuse_strangers() -> Response | None:
+    """`eacps serve` does not start without a password on an open address, but other commands of
+    gunicorn do, with addresses that we cannot know."""
+    if not request.remote_addr or is_loopback(request.remote_addr):
+        return None
+    log.warning("a request of another machine was refused: %s", OPEN_TO_ALL)
+    message = "This backend has no password, so it answers only its own machine."
+    return _json_error(403, "no_password", message)
+
+
+def _with_security_headers(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+    return response
 
 
 def _return_errors_as_json(app: Flask) -> None:
@@ -172,8 +207,8 @@ def _return_errors_as_json(app: Flask) -> None:
 
     app.register_error_handler(EacpsError, known)
     app.register_error_handler(HTTPException, http)
-    # Raised by gunicorn for a body that is incomplete, stalls, or has wrong chunk sizes.
-    for broken in (ParseException, NoMoreData, BlockingIOError):
+    # Raised by gunicorn for a body that is incomplete or has wrong chunk sizes.
+    for broken in (ParseException, NoMoreData):
         app.register_error_handler(broken, lambda _: http(BadRequest()))
     # Override label-studio-ml's handlers, which return the plain exception.
     for kind in (Exception, AssertionError, IndexError, FileNotFoundError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eacps.artifacts import open_signer
 from eacps.domain import Failure, SearchResult, to_json
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PART = 1000
+"""So many tasks are read and enqueued at once, whatever the size of the request."""
+WAITING_AT_ONCE = 8
+"""So many requests may wait for results. Others are answered at once, so that threads are left."""
 JUST_DELIVERED_SECONDS = 5.0
 MAX_REPEATS = 20
+
+
+_T = TypeVar("_T")
+_waiting = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
 
 @dataclass
@@ -51,14 +60,17 @@ def predict_tasks(
     all images' URLs, or `{"error": ...}`.
     """
     items = sequence(tasks)
-    answers: list[dict[str, Any]] = [{} for _ in items]
+    answers: list[dict[str, Any]] = []
     asked: dict[int, _Asked] = {}
+    unreadable = _Unreadable("predict request")
     for index, task in enumerate(items):
         try:
             asked[index] = _read(task, label_config, project, context, settings)
+            answers.append({})
         except Exception as error:
-            log.warning("a task in a predict request cannot be read: %s", error)
-            answers[index] = _refused(error, settings)
+            unreadable.add(error)
+            answers.append(_refused(error, settings))
+    unreadable.tell(len(items))
     try:
         _answer_all(list(asked.values()), settings, client)
     except Exception:
@@ -73,17 +85,50 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
     """Enqueue the tasks of a TASKS_CREATED webhook; returns how many are new."""
     content = mapping(payload)
     project = mapping(content.get("project"))
-    jobs = []
-    for task in sequence(content.get("tasks")):
-        try:
-            asked = _read(task, project.get("label_config"), dict(project), None, settings)
-        except Exception as error:
-            log.warning("a task in a webhook cannot be read: %s", error)
-            continue
-        held = cards.prediction(asked.task.get("data"), settings.model_version)
-        if held is None and not has_result(asked.task, asked.origin):
-            jobs.append(_job(asked, BATCH_PRIORITY))
-    return client.submit_many(jobs) if jobs else 0
+    items = sequence(content.get("tasks"))
+    unreadable = _Unreadable("webhook")
+    count = 0
+    for part in _parts(items):
+        jobs = []
+        for task in part:
+            try:
+                asked = _read(task, project.get("label_config"), dict(project), None, settings)
+            except Exception as error:
+                unreadable.add(error)
+                continue
+            held = cards.prediction(asked.task.get("data"), settings.model_version)
+            if held is None and not has_result(asked.task, asked.origin):
+                jobs.append(_job(asked, BATCH_PRIORITY))
+        count += client.submit_many(jobs) if jobs else 0
+    unreadable.tell(len(items))
+    return count
+
+
+@dataclass
+class _Unreadable:
+    """What cannot be read, as one log line, because the sender decides how many tasks there are."""
+
+    where: str
+    count: int = 0
+    first: str = ""
+
+    def add(self, error: Exception) -> None:
+        self.first = self.first or str(error)[:300]
+        self.count += 1
+
+    def tell(self, tasks: int) -> None:
+        if self.count:
+            log.warning(
+                "%d of %d tasks in a %s cannot be read: %s",
+                self.count,
+                tasks,
+                self.where,
+                self.first,
+            )
+
+
+def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + PART] for start in range(0, len(items), PART))
 
 
 def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Settings) -> _Asked:
@@ -97,12 +142,21 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
 
 
 def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> None:
+    started = time.monotonic()
     for entry in asked:
         if entry.origin.delivered:
             entry.answer = _existing_prediction(entry, client)
     waiting = [entry for entry in asked if entry.answer is None]
-    _enqueue(waiting, settings, client)
-    _wait(waiting, settings, client)
+    priority = INTERACTIVE_PRIORITY if len(waiting) == 1 else BATCH_PRIORITY
+    for part in _parts(waiting):
+        _enqueue(part, priority, settings, client)
+    if _waiting.acquire(blocking=False):
+        try:
+            _wait(waiting, started, settings, client)
+        finally:
+            _waiting.release()
+    else:
+        _wait(waiting, float("-inf"), settings, client)
 
 
 def _existing_prediction(entry: _Asked, client: JobQueue) -> dict[str, Any] | None:
@@ -128,8 +182,9 @@ def _being_delivered(status: JobStatus) -> bool:
     )
 
 
-def _enqueue(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) -> None:
-    priority = INTERACTIVE_PRIORITY if len(waiting) == 1 else BATCH_PRIORITY
+def _enqueue(
+    waiting: Sequence[_Asked], priority: int, settings: Settings, client: JobQueue
+) -> None:
     jobs = [_job(entry, priority) for entry in waiting]
     if not jobs or client.submit_many(jobs) == len({job.id for job in jobs}):
         return
@@ -161,8 +216,7 @@ def _restart_if_lost(
         status = client.status(entry.job_id)
 
 
-def _wait(waiting: Sequence[_Asked], settings: Settings, client: JobQueue) -> None:
-    started = time.monotonic()
+def _wait(waiting: Sequence[_Asked], started: float, settings: Settings, client: JobQueue) -> None:
     for entry in waiting:
         limit = settings.predict_wait_seconds
         if not entry.origin.delivered and not settings.label_studio_url:
