@@ -14,7 +14,7 @@ from eacps import images
 from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer, open_store
 from eacps.domain import EditTask, Failure, SearchResult
 from eacps.labelstudio import cards
-from eacps.labelstudio.client import MISSING, LabelStudioClient, open_client
+from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.tasks.fetch import Fetcher
@@ -129,11 +129,8 @@ class LabelStudioHooks:
         self, client: LabelStudioClient, asked: Origin, task: int
     ) -> dict[str, Any] | None:
         """The current task, or None if the result is no longer wanted."""
-        try:
-            current = client.task(task)
-        except LabelStudioError as error:
-            if error.code != MISSING:
-                raise
+        current = client.find_task(task)
+        if current is None:
             log.info("task %s was deleted in the meantime; nothing to deliver", task)
             return None
         if relevant_data(current, self._settings) != asked.data:
