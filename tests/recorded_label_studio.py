@@ -43,6 +43,7 @@ class RecordedLabelStudio:
         self.projects: dict[int, dict[str, Any]] = {}
         self.webhooks: list[dict[str, Any]] = []
         self.backends: list[dict[str, Any]] = []
+        self.page_limit = 1000
         self.writes: list[tuple[str, str]] = []
         self.fault: Fault = lambda _method, _path: None
         self._lock = threading.Lock()
@@ -117,14 +118,19 @@ class RecordedLabelStudio:
         return 200, {"id": number, "label_config": "<View/>"}
 
     def _projects(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
-        rows = _page(list(self.projects.values()), query)
+        fields = query["include"][0].split(",")
+        rows = [
+            {name: value for name, value in row.items() if name in fields}
+            for row in _page(list(self.projects.values()), query, self.page_limit)
+        ]
         return (200, {"count": len(self.projects), "results": rows}) if rows else refusal(404, "No")
 
     def _tasks(self, project: int, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         tasks = [task for task in self.tasks.values() if task["project"] == project]
         tasks.sort(key=lambda task: str(task["updated_at"]), reverse=True)
         rows = [
-            {**task, "predictions": self.predictions_of(task["id"])} for task in _page(tasks, query)
+            {**task, "predictions": self.predictions_of(task["id"])}
+            for task in _page(tasks, query, self.page_limit)
         ]
         return (200, rows) if rows else refusal(404, "Not found.")
 
@@ -183,8 +189,8 @@ class RecordedLabelStudio:
         return (204, None) if gone else refusal(404, "Not found.")
 
 
-def _page(rows: list[Any], query: Mapping[str, list[str]]) -> list[Any]:
-    size, number = int(query["page_size"][0]), int(query.get("page", ["1"])[0])
+def _page(rows: list[Any], query: Mapping[str, list[str]], limit: int) -> list[Any]:
+    size, number = min(limit, int(query["page_size"][0])), int(query.get("page", ["1"])[0])
     return rows[(number - 1) * size : number * size]
 
 

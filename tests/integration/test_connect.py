@@ -236,6 +236,30 @@ def test_importing_announces_tasks_and_opening_them_adds_no_second_job(
     assert len(queue.entries) == 1
 
 
+def test_a_task_whose_announcement_was_lost_gets_the_same_job(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    server.import_tasks(project, [{"data": {"image": "/data/upload/1/early.png", "prompt": "x"}}])
+    connect(settings, project)
+    imported(server, settings, project)
+    for _ in range(2):
+        image = server.upload(project, "a.png", png())
+        data = {"image": image, "prompt": "x"}
+        annotation: dict[str, Any] = {"result": []}
+        server.import_tasks(project, [{"data": data, "annotations": [annotation]}])
+    announced = dict(queue.entries)
+    assert len(announced) == 3
+    queue.entries.clear()
+    hooks = LabelStudioHooks(settings)
+    found = [job for portion in hooks.overlooked(lambda _: []) for job in portion]
+    assert {job.id: job.origin for job in found} == {
+        job: entry.origin for job, entry in announced.items()
+    }
+    assert queue.entries == {}, "to look makes Label Studio ask for no prediction"
+    origins = [job.origin for job in found]
+    assert not [job for jobs in hooks.overlooked(lambda _: origins) for job in jobs]
+
+
 def test_a_delivered_task_has_its_images_cards_and_one_prediction(
     server: LabelStudioServer, settings: Settings, queue: Queue, project: int
 ) -> None:

@@ -42,6 +42,7 @@ from eacps.jobs.launch import (
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.retention import prune
+from eacps.jobs.rounds import Rounds
 from eacps.options import short
 from eacps.plugins import is_reference
 from eacps.settings import Settings
@@ -83,6 +84,7 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
         threading.Thread(
             target=_prune_daily, args=(settings, records), name="retention", daemon=True
         ).start()
+        Rounds(settings, hooks, records).start()
         # This private function keeps counting crashes. With the public resume, a batch that kills
         # its worker would be retried for ever.
         run_until_stopped(

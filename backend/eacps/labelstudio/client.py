@@ -6,8 +6,9 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 import requests
@@ -159,6 +160,22 @@ class LabelStudioClient:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise not_label_studio(self.url, response, self._is_up)
         return rows
+
+    def pages(self, path: str, size: int, **parameters: Any) -> Iterator[list[dict[str, Any]]]:
+        """The pages of a listing, until one holds nothing new."""
+        seen: set[Any] = set()
+        for page in count(1):
+            try:
+                rows = self.list_rows(path, page=page, page_size=size, **parameters)
+            except LabelStudioError as error:
+                if error.code != MISSING:
+                    raise
+                # That is how it says that there are no more.
+                return
+            if seen.issuperset(row["id"] for row in rows):
+                return
+            seen.update(row["id"] for row in rows)
+            yield rows
 
     def _record(self, method: str, path: str, field: str, **arguments: Any) -> dict[str, Any]:
         """Call the API for an object, and make sure that it is one: it has this field."""

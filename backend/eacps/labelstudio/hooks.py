@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +13,11 @@ from PIL.Image import Image
 from eacps import images
 from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer, open_store
 from eacps.domain import EditTask, Failure, SearchResult
+from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
+from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
@@ -50,6 +52,7 @@ class LabelStudioHooks:
         self._settings = settings
         self._store = store or open_store(settings)
         self._client = open_client(settings) if settings.label_studio_url else None
+        self._overlooked = Overlooked(settings, self._client) if self._client else None
         self._reader = TaskReader(settings, Fetcher(settings, self._client))
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
@@ -105,6 +108,10 @@ class LabelStudioHooks:
                 log.warning("task %s keeps its existing result", target.task)
                 return
             target.client.update_data(target.task, cards.merged(target.current["data"], new))
+
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
+        """Jobs for the tasks of connected projects that were never announced."""
+        return self._overlooked.jobs(known) if self._overlooked else ()
 
     @contextmanager
     def _target(self, asked: Origin) -> Iterator[_Target | None]:

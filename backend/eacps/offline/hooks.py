@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import FetchError
 from eacps.files import replaced_folder, write_atomically
 from eacps.images import encode_png
+from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import read_origin
@@ -78,6 +79,10 @@ class FileHooks:
         """Write `NAME.json` with the error, and remove earlier images."""
         shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
         self._write(origin, {"error": to_json(failure)})
+
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:  # noqa: ARG002
+        """None: all tasks of the input are submitted."""
+        return ()
 
     def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         content = {
