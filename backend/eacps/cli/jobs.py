@@ -116,10 +116,13 @@ def prune_jobs(
 ) -> None:
     """Delete old finished jobs and artifacts."""
     from eacps.artifacts import open_store
+    from eacps.jobs.retention import prune_notes
 
     settings = load_quietly()
     count = _client(settings).prune(days)
-    files = open_store(settings).prune(days * 86400)
+    store = open_store(settings)
+    files = store.prune(days * 86400)
+    files += prune_notes(settings.data_dir / "uploads", store, days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
 
 

@@ -41,7 +41,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
-from eacps.jobs.retention import prune
+from eacps.jobs.retention import prune, prune_notes
 from eacps.jobs.rounds import Rounds
 from eacps.options import short
 from eacps.plugins import is_reference
@@ -101,7 +101,10 @@ def _prune_daily(settings: Settings, records: Records) -> None:
         try:
             jobs = prune(records, settings.retention_days)
             # A day longer than jobs, so that images outlive their job.
-            files = open_store(settings).prune((settings.retention_days + 1) * DAY_SECONDS)
+            seconds = (settings.retention_days + 1) * DAY_SECONDS
+            store = open_store(settings)
+            files = store.prune(seconds)
+            files += prune_notes(settings.data_dir / "uploads", store, seconds)
             log.info("retention: %d jobs and %d files removed", jobs, files)
         except Exception:
             log.exception("retention failed; retrying tomorrow")

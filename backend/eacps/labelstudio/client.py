@@ -26,6 +26,7 @@ from eacps.labelstudio.answers import (
     is_user,
     json_of,
     not_label_studio,
+    temporary,
 )
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.settings import Settings, load_settings
@@ -244,12 +245,16 @@ class LabelStudioClient:
             ) from None
 
     def _exchange(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        response = self._send(method, path, headers=self.authorization(), **arguments)
-        if response.status_code == 401 and self._renew():
+        try:
             response = self._send(method, path, headers=self.authorization(), **arguments)
-        error = error_in(response, f"{method} {path.split('?', 1)[0]}", self.url, self._is_up)
-        if error is not None:
-            raise error
+            if response.status_code == 401 and self._renew():
+                response = self._send(method, path, headers=self.authorization(), **arguments)
+        except LabelStudioDownError as error:
+            # A proxy may cut off a request that it finds too large or too slow, and only that one.
+            raise temporary(error.message, error.hint, self._is_up, error.code) from None
+        problem = error_in(response, f"{method} {path.split('?', 1)[0]}", self.url, self._is_up)
+        if problem is not None:
+            raise problem
         return response
 
 

@@ -106,6 +106,19 @@ def test_a_server_that_is_gone_is_waited_for(client: LabelStudioClient) -> None:
     assert not error.only_here
 
 
+def test_a_request_that_is_cut_off_is_told_from_a_server_that_is_gone(
+    site: RecordedLabelStudio, client: LabelStudioClient
+) -> None:
+    def cut(_: str, path: str) -> None:
+        if path.startswith("/api/tasks/"):
+            raise ConnectionResetError
+
+    site.fault = cut
+    error = error_of(client)
+    assert isinstance(error, LabelStudioDownError)
+    assert error.only_here
+
+
 def test_a_deleted_task_is_believed_only_when_label_studio_says_so_twice(
     site: RecordedLabelStudio, client: LabelStudioClient
 ) -> None:
