@@ -13,6 +13,7 @@ from PIL.Image import Image
 from eacps import images
 from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer, open_store
 from eacps.domain import EditTask, Failure, SearchResult
+from eacps.errors import TaskError
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import LabelStudioClient, open_client
@@ -22,6 +23,7 @@ from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
     Origin,
+    broken_field,
     has_result,
     origin_of,
     read_origin,
@@ -58,6 +60,12 @@ class LabelStudioHooks:
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
         """Fetch and check a task's images; raises TaskError."""
         asked = self._completed(read_origin(origin))
+        if field := broken_field(asked):
+            raise TaskError(
+                f"The text of the task's field `{field}` contains half a character.",
+                hint=f"Correct `{field}`: a symbol outside the basic characters was cut in two.",
+                code="bad_text",
+            )
         return self._reader.read(asked).edit_task(self._settings, self._keep)
 
     def _keep(self, image: Image) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +16,17 @@ from pydantic import SecretStr
 
 from eacps.artifacts import open_store
 from eacps.domain import Candidate, SearchResult, to_json
+from eacps.errors import TaskError
 from eacps.jobs import orchestrator
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, Row
 from eacps.jobs.orchestrator import Workflows
 from eacps.labelstudio.hooks import LabelStudioHooks
-from eacps.labelstudio.tasks.origins import META, origin_of
+from eacps.labelstudio.tasks.origins import META, broken_field, origin_of
+from eacps.labelstudio.web.predictor import tasks_created
 from eacps.settings import Settings
 from tests.recorded_label_studio import TOKEN, RecordedLabelStudio, Reply, refusal
-from tests.unit.labelstudio.support import make_result
+from tests.unit.labelstudio.support import Queue, make_result
 
 PAGE = b"<html>We are back soon.</html>"
 
@@ -215,3 +218,32 @@ def test_nothing_is_delivered_to_a_deleted_task(delivery: Delivery) -> None:
     del delivery.site.tasks[7]
     assert delivery.deliver() == {"failure": None}
     assert delivery.site.writes == []
+
+
+@pytest.mark.parametrize("prompt", ["add a \ud83d hat", "\ude00"])
+def test_a_text_with_half_a_character_gets_a_report(delivery: Delivery, prompt: str) -> None:
+    site, settings = delivery.site, delivery.settings
+    task = site.add_task(8, {"image": "/data/upload/1/a.png", "prompt": prompt})
+    queue = Queue()
+    assert tasks_created({"tasks": [task], "project": {"id": 1}}, settings, queue) == 1
+    assert tasks_created({"tasks": [task], "project": {"id": 1}}, settings, queue) == 0
+    ((job, entry),) = queue.entries.items()
+    json.dumps(entry.origin, ensure_ascii=False).encode()
+    hooks = LabelStudioHooks(settings)
+    with pytest.raises(TaskError) as caught:
+        hooks.prepare(entry.origin)
+    assert caught.value.code == "bad_text"
+    assert "`prompt`" in caught.value.message
+    hooks.deliver_failure(entry.origin, orchestrator.failure_of(caught.value))
+    data = site.tasks[8]["data"]
+    assert "half a character" in data["report_md"]
+    assert data["prompt"] == prompt
+    assert data[META]["job"] == job
+
+
+def test_whole_characters_and_their_replacement_are_no_halves(delivery: Delivery) -> None:
+    text = "add a \U0001f600 hat \ufffd [D83D] \\ud83d"
+    task = delivery.site.add_task(8, {"image": "/a.png", "prompt": text})
+    asked = origin_of(task, delivery.settings)
+    assert asked.data["prompt"] == text
+    assert broken_field(asked) == ""
