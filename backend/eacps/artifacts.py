@@ -28,7 +28,7 @@ MEDIA_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
-PARTIAL: Final = ".part"
+PARTIAL: Final = re.compile(rf"(\.[0-9a-f]{{16}}|{NAME.pattern}\.[0-9a-f]{{12}})\.part")
 PARTIAL_SECONDS: Final = 86_400.0
 """How long a half-written file may still belong to a writer that is at work."""
 _NETWORK: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "requests", "urllib3")
@@ -101,7 +101,11 @@ class ArtifactStore:
         removed = 0
         with self._reachable():
             for path, info in self._files.find(self._root, detail=True).items():
-                half = path.endswith(PARTIAL)
+                name = path.rpartition("/")[2]
+                half = PARTIAL.fullmatch(name)
+                if not half and not NAME.fullmatch(name):
+                    # Not ours: the folder may hold pictures of other people.
+                    continue
                 limit = min(PARTIAL_SECONDS, older_than_seconds) if half else older_than_seconds
                 stamp = info.get("mtime") or info.get("LastModified")
                 modified = stamp.timestamp() if hasattr(stamp, "timestamp") else stamp
@@ -116,7 +120,7 @@ class ArtifactStore:
         if isinstance(self._files, LocalFileSystem):
             write_atomically(Path(path), content)
             return
-        partial = f"{path}.{secrets.token_hex(6)}{PARTIAL}"
+        partial = f"{path}.{secrets.token_hex(6)}.part"
         try:
             self._files.pipe_file(partial, content)
             self._files.mv(partial, path)

@@ -21,6 +21,7 @@ from eacps.faces import content_credentials
 from eacps.faces.download import MODELS, checked_model
 from eacps.faces.readiness import readiness
 from eacps.faces.registry import FACE_ENGINES
+from eacps.files import parsed_json
 from eacps.jobs.contract import waiting_words
 from eacps.log import masked
 from eacps.plugins import label
@@ -150,6 +151,11 @@ def _folder(variable: str, name: str, needed: str, *, from_hub: bool = True) -> 
         if not (path / needed).is_file():
             yield Finding("fail", variable, f"{path} has no {needed}. Change {variable}.")
             return
+        try:
+            parsed_json((path / needed).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            yield Finding("fail", variable, f"{path / needed} cannot be read: {error}.")
+            return
         verify_manifest(path)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         yield Finding("ok", variable, f"{path} ({size / 1e6:,.0f} MB)")
@@ -173,12 +179,15 @@ def _search(settings: Settings) -> Iterator[Finding]:
 
 def _ranking(settings: Settings) -> Iterator[Finding]:
     from eacps.runner import potential_of
+    from eacps.scoring import without_effect
 
     weighed = potential_of(settings, "edit").weights
     for route in ROUTES:
         potential_of(settings, route)
     terms = ", ".join(f"{weight:g} {name}" for name, weight in weighed.items())
     yield Finding("ok", "Ranking", f"potential {settings.potential}: {terms}")
+    for words in without_effect(settings):
+        yield Finding("warn", "Ranking", words)
 
 
 def _faces(settings: Settings) -> Iterator[Finding]:
@@ -244,7 +253,8 @@ def _artifacts(settings: Settings) -> Iterator[Finding]:
 def _to_be_made(subject: str, path: Path, variable: str) -> Finding:
     """Whether a path can be written, found out without writing it."""
     existing = _existing(path)
-    if not os.access(existing, os.W_OK):
+    above_a_file = existing != path.absolute() and not existing.is_dir()
+    if above_a_file or not os.access(existing, os.W_OK):
         message = f"{existing} cannot be written by this user. Change {variable}."
         return Finding("fail", subject, message)
     state = str(path) if path.exists() else f"{path}, made at the first start"
@@ -271,7 +281,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     alive = 0
     if not url.startswith("sqlite") or Path(url.removeprefix("sqlite:///")).exists():
         client = JobClient(settings)
-        alive = sum(worker.role == "worker" for worker in client.workers())
+        workers = client.workers()
+        alive = sum(worker.role == "worker" for worker in workers)
+        for worker in workers:
+            if worker.note:
+                yield Finding("warn", "Workers", f"{worker.name} waits: {worker.note}")
         for waiting in client.waiting():
             yield Finding("warn", "Workers", waiting_words(waiting))
         earlier = client.of_earlier_versions()

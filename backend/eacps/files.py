@@ -1,14 +1,14 @@
-"""Atomic writes of files and folders, and file hashes."""
+"""Atomic writes of files, file hashes, and JSON that others wrote."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -26,28 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
     # Some network file systems do not support this; the file is in place anyway.
     with suppress(OSError):
-        _sync_folder(path.parent)
-
-
-@contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, which then replaces the folder at `path`.
-
-    Supports one writer at a time; removes what an interrupted one left behind.
-    """
-    fresh, old = (path.with_name(f".{path.name}.{word}") for word in ("part", "old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        sync(path.parent)
 
 
 def file_hash(path: Path) -> str:
@@ -56,8 +35,28 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def parsed_json(text: str) -> Any:
+    """Parse JSON that anybody may have written; every mistake in it is a ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Create the folder if it is missing; raises OSError if no file can be written in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        trial.touch(exist_ok=False)
+    finally:
+        with suppress(OSError):
+            trial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, overload
@@ -27,6 +27,7 @@ from eacps.runner import (
     potential_range,
     search,
 )
+from eacps.scoring import without_effect
 from eacps.settings import Settings, load_settings
 
 Picture = Image.Image | str | Path
@@ -50,7 +51,7 @@ class Edit:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Edits(Sequence[Edit]):
     """Finished edits, best first; `result` also has the pruned and failed candidates."""
 
@@ -76,6 +77,10 @@ class Edits(Sequence[Edit]):
 
     def __len__(self) -> int:
         return len(self.edits)
+
+    def __repr__(self) -> str:
+        rows = [f"  {one.id}: potential {one.potential:.3f}, {one.lineage}" for one in self.edits]
+        return "\n".join([f"{len(self)} edits, best first", *rows])
 
     def __iter__(self) -> Iterator[Edit]:
         return iter(self.edits)
@@ -145,7 +150,8 @@ def edit(
         potential_range=potential_range(loaded, task),
     )
     made = [_edit(one, store, loaded) for one in result.usable]
-    return Edits(tuple(made), result)
+    notes = (*without_effect(loaded), *result.notes)
+    return Edits(tuple(made), replace(result, notes=notes))
 
 
 def _task(

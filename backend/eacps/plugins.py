@@ -7,6 +7,7 @@ plug-in is in use (the web server, for the model version) never runs its code.
 
 from __future__ import annotations
 
+import difflib
 import importlib.machinery
 import importlib.util
 import re
@@ -332,8 +333,10 @@ def _member(source: Source, kind: str, setting: str) -> Any:
     try:
         return attrgetter(member)(module)
     except AttributeError:
+        nearest = difflib.get_close_matches(member, vars(module), n=1)
         raise SettingsError(
-            f"The {kind} {source.name!r} ({source.origin}) has no {member!r}.", hint=hint
+            f"The {kind} {source.name!r} ({source.origin}) has no {member!r}.",
+            hint=f"Did you mean {nearest[0]!r}? {hint}" if nearest else hint,
         ) from None
 
 

@@ -53,9 +53,17 @@ def check(settings: Settings) -> None:
     problems = clashes(REGISTRIES)
     if problems:
         raise SettingsError(problems[0], hint="Remove one of the packages.")
-    known = set()
-    for each in plugins_in_use(settings):
-        known |= {each.source.name, label(each.source.name)}
+    in_use = list(plugins_in_use(settings))
+    known = {name for each in in_use for name in (each.source.name, label(each.source.name))}
+    # First, because a misspelt plug-in's options are missing where they belong.
+    unknown = sorted(settings.plugin_options.keys() - known)
+    if unknown:
+        raise SettingsError(
+            f"{OPTIONS} has options for {', '.join(map(repr, unknown))}, but no such plug-in is "
+            "in use.",
+            hint=f"In use: {', '.join(sorted(known)) or 'none'}. Correct {OPTIONS}.",
+        )
+    for each in in_use:
         if each.kind != STRATEGIES.kind:
             options_for(each.plugin, each.source.name, each.kind, settings)
         elif written_options(each.source.name, settings):
@@ -64,13 +72,6 @@ def check(settings: Settings) -> None:
                 "parameters.",
                 hint="Put them into EACPS_STRATEGY_PARAMS.",
             )
-    unknown = sorted(settings.plugin_options.keys() - known)
-    if unknown:
-        raise SettingsError(
-            f"{OPTIONS} has options for {', '.join(map(repr, unknown))}, but no such plug-in is "
-            "in use.",
-            hint=f"In use: {', '.join(sorted(known)) or 'none'}. Correct {OPTIONS}.",
-        )
 
 
 def _named(settings: Settings) -> Iterator[tuple[Registry[Any], str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
@@ -29,6 +31,8 @@ PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parents[1]
 DEMO_PACK = PACKAGE / "demo" / "pack"
 _PREFIX = "EACPS_"
+_ENV_FILE_ENCODING = "utf-8-sig"
+"""UTF-8, with or without the mark that some editors for Windows begin a file with."""
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables for tests and the demo, which are not settings."""
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -91,6 +95,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
         env_file=".env",
+        env_file_encoding=_ENV_FILE_ENCODING,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -572,12 +577,18 @@ def load_settings(**overrides: Any) -> Settings:
         first = error.errors()[0]
         name = _variable_of(str(first["loc"][0]) if first["loc"] else "")
         problem = first["msg"].removeprefix("Value error, ").removesuffix(".")
+        if first["input"] == "":
+            raise SettingsError(
+                f"{name} is empty.", hint=f"Give {name} a value, or remove it."
+            ) from None
         raise SettingsError(f"{name}: {problem}.", hint=f"Change {name}.") from None
     except PydanticSettingsError as error:
         # Its message names the field, but users know the variable.
         field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
         name = _variable_of(field)
-        raise SettingsError(f"{name} is not JSON.", hint=f"Change {name}.") from None
+        raise SettingsError(
+            f"{name} is not JSON.", hint=f"Change {name}; names and texts need double quotes."
+        ) from None
     except Exception as error:
         raise SettingsError(f"Settings could not be read: {error}.") from None
 
@@ -594,9 +605,15 @@ def _variable_of(field: str) -> str:
 def _refuse_unknown_variables() -> None:
     """Raise SettingsError for a misspelt setting, which would be ignored silently."""
     known = {name for field in Settings.model_fields for name in variable_names(field)}
-    for name in (*os.environ, *variables_of_env_file()):
+    in_file = variables_of_env_file()
+    for name in (*os.environ, *in_file):
         if name.startswith(_PREFIX) and not name.startswith(_OUTSIDE) and name not in known:
             raise _unknown_setting(name, known)
+    for name, value in in_file.items():
+        if name in known and value is None:
+            raise SettingsError(
+                f".env names {name} without a value.", hint=f"Write {name}=… or remove the line."
+            )
 
 
 def _unknown_setting(name: str, known: Iterable[str]) -> SettingsError:
@@ -618,8 +635,25 @@ def _field_of(name: str) -> str:
 
 
 def variables_of_env_file() -> dict[str, str | None]:
-    """The variables in the `.env` of the current folder."""
-    return dotenv_values(".env") if Path(".env").is_file() else {}
+    """The variables in the `.env` of the current folder; raises SettingsError for an unreadable
+    line, which would be ignored silently."""
+    if not Path(".env").is_file():
+        return {}
+    try:
+        text = Path(".env").read_text(_ENV_FILE_ENCODING)
+    except UnicodeDecodeError:
+        raise SettingsError(".env is not UTF-8 text.", hint="Save it as UTF-8.") from None
+    except OSError as error:
+        raise SettingsError(f".env cannot be read: {error.strerror}.") from None
+    for found in parse_stream(io.StringIO(text)):
+        if found.error:
+            blank = found.original.string[: -len(found.original.string.lstrip())].count("\n")
+            # Without the line itself, which may hold a token.
+            raise SettingsError(
+                f"Line {found.original.line + blank} of .env cannot be read.",
+                hint="Write NAME=value, and close every quote.",
+            )
+    return dotenv_values(stream=io.StringIO(text))
 
 
 def variable_names(field: str) -> tuple[str, ...]:

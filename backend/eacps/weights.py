@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eacps.errors import EditorError
-from eacps.files import file_hash
+from eacps.files import file_hash, parsed_json
 
 MANIFEST = "manifest.json"
 FORMAT = "eacps-weights-1"
@@ -88,7 +88,7 @@ def _manifest_files(path: Path) -> Mapping[str, Mapping[str, Any]] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EditorError(f"{path} is not JSON: {error}", hint=RESTORE) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -17,34 +17,39 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from eacps import log
+from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
 from eacps.errors import TaskError
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioRequestFailedError
 from eacps.settings import Settings, load_settings
 
+NOTES = "PLAY_NOTES"
+"""The folder of the logs, which no attack on the data reaches."""
 PARAMS = {"k": 4, "m": 2, "k_local": 2}
 
 
-def note(settings: Settings, name: str, **content: Any) -> None:
+def note(name: str, **content: Any) -> None:
     """One line, written at once, so that even kill -9 leaves the truth behind."""
     line = json.dumps({"time": time.time(), "pid": os.getpid(), **content}) + "\n"
-    descriptor = os.open(settings.data_dir / f"{name}.jsonl", os.O_APPEND | os.O_CREAT | os.O_RDWR)
+    path = Path(os.environ[NOTES]) / f"{name}.jsonl"
+    descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_RDWR)
     os.write(descriptor, line.encode())
     os.close(descriptor)
 
 
 class LoggingDevice:
-    """Stands for an editor with scorers: sleeps, logs, and dies where the task tells it to."""
+    """Stands for an editor with scorers: sleeps, stores, logs, and dies where it is told to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self._settings = settings
+        self._store = store
 
     def run_batch(
         self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
     ) -> list[Candidate]:
         wish = json.loads(task.instruction)
-        note(self._settings, "renders", event="start", text=wish["text"],
+        note("renders", event="start", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
         for _ in range(round(wish["seconds"] / 0.05)):
             time.sleep(0.05)
@@ -60,15 +65,17 @@ class LoggingDevice:
                 while not flag.exists():
                     flag.touch()
                     time.sleep(3600)
+        for trial in trials:
+            self._store.put(f"{task.key} {trial.id}".encode() * wish["size"], "png")
         broken = (self._settings.data_dir / "broken").exists()
-        note(self._settings, "renders", event="end", text=wish["text"],
+        note("renders", event="end", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
         return [self._candidate(trial, broken) for trial in trials]
 
     def _is_held(self, wish: Mapping[str, Any], trials: Sequence[Trial]) -> bool:
         """Whether the test has not yet let these trials go on."""
         held = {trial.id for trial in trials} & set(wish["hold"])
-        return bool(held) and not (self._settings.data_dir / f"go-{wish['text']}").exists()
+        return bool(held) and not (Path(os.environ[NOTES]) / f"go-{wish['text']}").exists()
 
     @staticmethod
     def _candidate(trial: Trial, broken: bool) -> Candidate:
@@ -88,17 +95,20 @@ class LoggingHooks:
         self._maybe_down("prepare", origin)
         if origin.get("bad"):
             raise TaskError("The task is bad.", hint="Mend it.")
-        wish = {name: origin[name] for name in ("text", "seconds", "poison", "hang_once", "hold")}
+        wish = {
+            name: origin[name]
+            for name in ("text", "seconds", "poison", "hang_once", "hold", "size")
+        }
         plan = SearchPlan("eacps", PARAMS, seed=1, batch_size=2)
         return EditTask(image="0" * 40 + ".png", instruction=json.dumps(wish), plan=plan)
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         self._maybe_down("deliver", origin)
-        note(self._settings, "deliveries", job=origin["job"], best=result.best.id,
+        note("deliveries", job=origin["job"], best=result.best.id,
              candidates=len(result.candidates), usable=len(result.usable))  # fmt: skip
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
-        note(self._settings, "deliveries", job=origin["job"], failure=failure.code)
+        note("deliveries", job=origin["job"], failure=failure.code)
 
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         return ()
@@ -117,7 +127,7 @@ class LoggingHooks:
 
 def job(name: str, *, text: str = "", priority: int = 10, **wishes: Any) -> Job:
     """A job for the hooks above."""
-    origin = {"job": name, "text": text or name, "seconds": 0.2}
+    origin = {"job": name, "text": text or name, "seconds": 0.2, "size": 1}
     return Job(name, {**origin, "poison": [], "hang_once": [], "hold": [], **wishes}, priority)
 
 
@@ -130,9 +140,12 @@ def main(role: str, *arguments: str) -> None:
 
         run_orchestrator(settings, LoggingHooks(settings))
     elif role == "worker":
+        from eacps.jobs.outages import PatientStore
         from eacps.jobs.worker import run_worker
 
-        run_worker(settings, int(arguments[0]), "fake", lambda _: LoggingDevice(settings))
+        store = PatientStore(open_store(settings))
+
+        run_worker(settings, int(arguments[0]), "fake", lambda _: LoggingDevice(settings, store))
     elif role == "supervisor":
         from eacps.jobs.supervisor import Process, run_supervisor
 

@@ -61,7 +61,7 @@ def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
     assert supervisor.returncode == 0
     assert len(pids(tmp_path, "long")) == 1
     assert not any(lives(pid) for pid in pids(tmp_path, "long"))
-    assert "short ended (exit code 3): started again in" in log
+    assert "short exited (exit code 3); restarting in" in log
 
 
 def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:

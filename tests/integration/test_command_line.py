@@ -72,8 +72,10 @@ class Shell:
         (self.folder / "gate.py").write_text(GATE)
         (self.folder / "gate").write_text(str(batches))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, path: Path | None = None) -> subprocess.Popen[str]:
         gated = {"EACPS_SCORERS": "gate.py:Gate"} if (self.folder / "gate.py").exists() else {}
+        if path is not None:
+            gated["PYTHONPATH"] = f"{path}:{ENVIRONMENT['PYTHONPATH']}"
         return subprocess.Popen(
             [sys.executable, "-m", "eacps", *arguments],
             cwd=self.folder, env=ENVIRONMENT | gated, text=True,
@@ -181,7 +183,7 @@ def test_a_run_goes_on_after_ctrl_c_and_kill_9_without_doing_anything_twice(shel
     written = (shell.results / "task-10" / "best.png").stat().st_mtime_ns
     code, shown = shell.run(*command)
     assert code == 0
-    assert "kept: 2 of 2" in shown
+    assert "Kept 2 of 2" in shown
     assert shell.batches() == finished
     assert (shell.results / "task-10" / "best.png").stat().st_mtime_ns == written
 
@@ -237,10 +239,67 @@ def test_two_runs_into_one_folder_do_not_disturb_each_other(shell: Shell) -> Non
     wait_until((shell.results / ".eacps" / "run.log").exists, shell.log)
     code, shown = shell.run(*arguments)
     assert code == 2
-    assert "Another `eacps run` works in" in shown
+    assert "Another `eacps run` is running in" in shown
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=PATIENCE)
     assert not shell.others()
+
+
+SLOW_REPORTS = """
+import sys
+import time
+
+if "offline-workers" in sys.orig_argv:
+    from eacps.offline.hooks import FileHooks
+
+    real = FileHooks.deliver_failure
+
+    def slow(*arguments):
+        time.sleep(3)
+        real(*arguments)
+
+    FileHooks.deliver_failure = slow
+"""
+
+
+def test_a_failed_run_ends_after_its_reports_are_written(shell: Shell) -> None:
+    (shell.folder / "sitecustomize.py").write_text(SLOW_REPORTS)
+    (shell.folder / "text.png").write_text("no image")
+    process = shell.start(
+        "run", "--image", "text.png", "--prompt", "add a hat", "--out", "results",
+        path=shell.folder,
+    )  # fmt: skip
+    shown, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, shown
+    assert shell.report("text")["error"]["code"] == "bad_image"
+    assert not shell.others()
+
+
+def test_a_folder_of_the_user_survives_a_run_into_its_place(shell: Shell) -> None:
+    """As it happened: the folder `src` was deleted, and `src.json` was overwritten."""
+    (shell.folder / "src").mkdir()
+    (shell.folder / "src" / "main.py").write_text("my code")
+    (shell.folder / "src.json").write_text('{"mine": 1}')
+    shell.bears[0].image.save(shell.folder / "src.png")
+    (shell.folder / "docs").mkdir()
+    (shell.folder / "docs" / "thesis.txt").write_text("keep")
+    (shell.folder / "docs.png").write_text("no image")
+    before = {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
+
+    for name in ("src", "docs", "docs"):
+        code, shown = shell.run("run", "--image", f"{name}.png", "--prompt", "add a hat",
+                                "--out", ".")  # fmt: skip
+        assert code == 1
+        assert f"✗ {name}: {shell.folder / name} is in the way: eacps did not write it." in shown
+    lines = [{"id": each, "image": "bear-0.png", "prompt": "add a hat"} for each in ("src", "../x")]
+    (shell.folder / "tasks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    before[shell.folder / "tasks.jsonl"] = (shell.folder / "tasks.jsonl").read_bytes()
+    code, shown = shell.run("run", "--from-file", "tasks.jsonl", "--out", ".")
+    assert code == 1
+    assert "✗ src: " in shown
+    assert "✓ " in shown
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (shell.folder.parent / "x").exists()
 
 
 def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell) -> None:

@@ -69,7 +69,7 @@ def test_a_config_decides_the_search_and_its_files_are_written_on_request(shell:
     (shell.folder / "flux.json").write_text(json.dumps(trees[0]["config.json"]))
     code, shown = shell.run(*command, "--tt-scale-flux-output")
     assert code == 0, shown
-    assert "kept: 2 of 2" in shown
+    assert "Kept 2 of 2 tasks that are already finished." in shown
     assert shell.batches() == searched
     for number, files in trees.items():
         assert tree(shell.results / "tt-scale-flux" / f"bear-{number}") == files

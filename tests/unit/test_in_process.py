@@ -38,6 +38,10 @@ def test_edits_come_best_first_with_their_images_and_scores(bear: Image.Image) -
     assert {one.id for one in edits} == {"c1", "c2"}
     assert all(one.image.mode == "RGB" and one.scores for one in edits)
     assert edits[0].image.tobytes() != edits[1].image.tobytes()
+    # What a notebook shows of it fits on a screen.
+    first, *rows = repr(edits).splitlines()
+    assert first == "2 edits, best first"
+    assert [row.split(":")[0].strip() for row in rows] == [one.id for one in edits]
     assert edits.result.nfe == sum(one.nfe for one in edits) > 0
     assert heard
 
@@ -111,3 +115,8 @@ def test_a_setting_may_be_named_as_its_variable(bear: Image.Image) -> None:
     edits = edit(bear, "add a red top hat", **FEW, batch_size=1)
     assert len(edits) == 2
     assert edits.result.task.plan.batch_size == 1
+
+
+def test_weights_that_rank_nothing_are_noted(bear: Image.Image) -> None:
+    edits = edit(bear, "add a red top hat", **FEW, weights={"pf": 1})
+    assert any("EACPS_WEIGHTS has no effect" in note for note in edits.notes)

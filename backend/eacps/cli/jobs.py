@@ -6,6 +6,8 @@ import re
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +45,8 @@ def list_jobs(
     ] = None,
 ) -> None:
     """List jobs, newest first, with their progress and errors."""
-    found = _client(load_quietly()).list(limit, state)
+    with _jobs() as client:
+        found = client.list(limit, state)
     for status in found:
         _print_job(status)
     if not found:
@@ -71,7 +74,8 @@ def _print_job(status: JobStatus) -> None:
 @jobs_app.command("show")
 def show_job(job: JobName) -> None:
     """Show everything about a job as JSON."""
-    status = _client(load_quietly()).status(job)
+    with _jobs() as client:
+        status = client.status(job)
     if status is None:
         raise EacpsError(
             f"There is no job {job!r}.", hint="`eacps jobs list` shows them.", code="no_such_job"
@@ -82,7 +86,8 @@ def show_job(job: JobName) -> None:
 @jobs_app.command("cancel")
 def cancel_job(job: JobName) -> None:
     """Cancel a job; its device is free about a second later."""
-    changed = _client(load_quietly()).cancel(job)
+    with _jobs() as client:
+        changed = client.cancel(job)
     out.print(f"Cancelled {job}." if changed else f"{job} has already ended; nothing to cancel.")
 
 
@@ -115,23 +120,26 @@ def retry_jobs(
     """
     if bool(job) == failed or (job and (since or code or dry_run)):
         raise SettingsError("Pass either a job, or --failed with --since, --code or --dry-run.")
-    client = _client(load_quietly())
     if job:
-        changed = client.retry(job)
+        with _jobs() as client:
+            changed = client.retry(job)
         out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
         return
-    found = client.failed(_moment(since) if since else 0.0, code)
+    moment = _moment(since) if since else 0.0
+    with _jobs() as client:
+        found = client.failed(moment, code)
+        queued = 0 if dry_run else client.retry_all(found)
     for name, number in sorted(Counter(found.values()).items()):
         out.print(f"{number:>6}  {escape(name)}", highlight=False)
     if dry_run:
-        out.print(f"{_jobs(len(found))} would be queued again.", highlight=False)
+        out.print(f"{_words(len(found))} would be queued again.", highlight=False)
     elif found:
-        out.print(f"Queued {_jobs(client.retry_all(found))} again.", highlight=False)
+        out.print(f"Queued {_words(queued)} again.", highlight=False)
     else:
         out.print("No such job has failed; nothing to retry.")
 
 
-def _jobs(number: int) -> str:
+def _words(number: int) -> str:
     return "1 job" if number == 1 else f"{number} jobs"
 
 
@@ -161,13 +169,13 @@ def restart_jobs(
 
     Use this for jobs with an editor or judges that no worker has any more.
     """
-    client = _client(load_quietly())
-    if bool(job) == waiting:
-        raise SettingsError("Pass either a job or --waiting.")
-    wanted = client.waiting_jobs() if waiting else [job]
-    for identity in wanted:
-        client.restart(identity)
-        out.print(f"Queued {identity} again.", highlight=False)
+    with _jobs() as client:
+        if bool(job) == waiting:
+            raise SettingsError("Pass either a job or --waiting.")
+        wanted = client.waiting_jobs() if waiting else [job]
+        for identity in wanted:
+            client.restart(identity)
+            out.print(f"Queued {identity} again.", highlight=False)
     if not wanted:
         out.print("No job waits for a missing worker.")
 
@@ -181,11 +189,21 @@ def prune_jobs(
     from eacps.jobs.retention import prune_notes
 
     settings = load_quietly()
-    count = _client(settings).prune(days)
+    with _jobs() as client:
+        count = client.prune(days)
     store = open_store(settings)
     files = store.prune(days * 86400)
     files += prune_notes(settings.data_dir / "uploads", store, days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
+
+
+@contextmanager
+def _jobs() -> Iterator[JobClient]:
+    from eacps.offline.database import readable_database
+
+    settings = load_quietly()
+    with readable_database(settings):
+        yield _client(settings)
 
 
 def _client(settings: Settings) -> JobClient:

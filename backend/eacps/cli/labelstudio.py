@@ -64,17 +64,15 @@ def search_again(
     from eacps.jobs.client import JobClient
     from eacps.labelstudio.client import open_client
     from eacps.labelstudio.search_again import FATES, search_again
+    from eacps.offline.database import readable_database
     from eacps.offline.tasks import ranges_in
 
     loaded = load_quietly()
-    again = search_again(
-        loaded,
-        open_client(loaded),
-        JobClient(loaded),
-        project,
-        only=list(ranges_in(task_ids)),
-        dry_run=dry_run,
-    )
+    only = list(ranges_in(task_ids))
+    with readable_database(loaded):
+        again = search_again(
+            loaded, open_client(loaded), JobClient(loaded), project, only=only, dry_run=dry_run
+        )
     for fate, words in FATES.items():
         if again.counts[fate]:
             level = "changed" if fate == "queued" and not dry_run else "ok"

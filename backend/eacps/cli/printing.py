@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from eacps.demo_defaults import demo_defaults_in_use
+from eacps.scoring import without_effect
 from eacps.settings import Settings
 
 COLORS = {"ok": "green", "changed": "cyan", "warn": "yellow", "fail": "red"}
@@ -32,7 +33,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def warn_of_demo_defaults(settings: Settings) -> None:
-    """Warn if defaults for the demo are used with another editor."""
-    for words in demo_defaults_in_use(settings):
+def print_notes(settings: Settings) -> None:
+    """Warn of the demo's defaults with another editor, and of settings without effect."""
+    for words in (*demo_defaults_in_use(settings), *without_effect(settings)):
         err.print(f"[yellow]Note:[/] {escape(words)}", highlight=False, soft_wrap=True)

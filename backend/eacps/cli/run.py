@@ -10,7 +10,7 @@ import typer
 
 from eacps import log
 from eacps.cli.loading import load_for_process, load_quietly
-from eacps.cli.printing import err, out, print_finding, warn_of_demo_defaults
+from eacps.cli.printing import err, out, print_finding, print_notes
 from eacps.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(
     prompt = prompt or (asked.prompt if image else None)
     tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
     refuse_to_start(settings)
-    warn_of_demo_defaults(settings)
+    print_notes(settings)
     for note in asked.notes:
         err.print(f"{config}: {note}", highlight=False, markup=False, soft_wrap=True)
     tree = tree_writer(settings) if tt_scale_flux_output else None
@@ -142,10 +142,12 @@ def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:
 
 def _run_orchestrator(out_folder: Path) -> None:
     from eacps.jobs.orchestrator import run_orchestrator
+    from eacps.offline.database import readable_database
     from eacps.offline.hooks import FileHooks
 
     settings = load_for_process("orchestrator")
-    run_orchestrator(settings, FileHooks(settings, out_folder))
+    with readable_database(settings):
+        run_orchestrator(settings, FileHooks(settings, out_folder))
 
 
 def _run_all(out_folder: Path) -> None:

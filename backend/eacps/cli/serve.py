@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eacps.cli.loading import load_for_process
-from eacps.cli.printing import out, warn_of_demo_defaults
+from eacps.cli.printing import out, print_notes
 
 if TYPE_CHECKING:
     from eacps.runner import Device, PictureIndex
@@ -36,7 +36,7 @@ def serve(
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
     require_free_port(settings)
-    warn_of_demo_defaults(settings)
+    print_notes(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(
         f"Backend on {settings.resolved_public_url} · status: {settings.resolved_public_url}/status"
@@ -75,22 +75,27 @@ def worker(
 def _run_orchestrator(settings: Settings) -> None:
     from eacps.jobs.orchestrator import run_orchestrator
     from eacps.labelstudio.hooks import LabelStudioHooks
+    from eacps.offline.database import readable_database
 
-    run_orchestrator(settings, LabelStudioHooks(settings))
+    with readable_database(settings):
+        run_orchestrator(settings, LabelStudioHooks(settings))
 
 
 def _run_worker(settings: Settings, slot: int, name: str) -> None:
     from eacps.artifacts import open_store
     from eacps.editors.devices import checked
+    from eacps.jobs.outages import PatientStore
     from eacps.jobs.worker import run_worker
+    from eacps.offline.database import readable_database
     from eacps.runner import open_device
 
     (device,) = checked([name])
 
     def load(pictures: PictureIndex) -> Device:
-        return open_device(settings, open_store(settings), device, pictures)
+        return open_device(settings, PatientStore(open_store(settings)), device, pictures)
 
-    run_worker(settings, slot, device, load)
+    with readable_database(settings):
+        run_worker(settings, slot, device, load)
 
 
 def _run_all(settings: Settings) -> None:

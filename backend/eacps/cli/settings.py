@@ -21,7 +21,8 @@ MARKDOWN_HEAD = """# Settings
 
 Environment variables, or the same names in a file `.env` in the folder where `eacps` is started;
 the environment wins. `eacps settings` shows the values in force and where each comes from. A
-variable that begins with `EACPS_` and is none of these is refused.
+variable that begins with `EACPS_` and is none of these is refused, and so is a line of `.env` that
+cannot be read.
 
 Settings marked * change results, and with them the model version. Tasks that come in from then on
 are searched with the new ones; finished tasks keep their result until `eacps search-again` asks

@@ -306,6 +306,13 @@ def _failed(task: dict[str, Any]) -> bool:
     return bool(task["data"].get("report_md")) and not task["data"].get("gallery")
 
 
+def require_own_folder(folder: Path) -> None:
+    """Raise DemoError if the folder contains files, and none that an earlier demo leaves."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names - {"token"} and "label-studio" not in names:
+        raise DemoError(f"{folder} contains files of others; choose another --folder.")
+
+
 def run_demo(
     program: Path, *, folder: Path, count: int, headless: bool, open_browser: bool
 ) -> None:
@@ -313,6 +320,7 @@ def run_demo(
     console = Console()
     if not program.exists():
         raise DemoError(f"There is no Label Studio at {program}; `make demo` installs it.")
+    require_own_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     demo = Demo(program.absolute(), folder.absolute(), count, console)
     with _stop_on_exit(demo):

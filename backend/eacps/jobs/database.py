@@ -176,6 +176,8 @@ class Tables:
             # Processes of version 0.1 leave these two empty.
             sa.Column("version", sa.String(20)),
             sa.Column("equipment", sa.String(40)),
+            # What the process waits for, such as a full disk.
+            sa.Column("note", sa.String(200)),
         )
         self.equipment = sa.Table(
             "eacps_equipment",

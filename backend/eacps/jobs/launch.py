@@ -10,19 +10,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig
+from dbos._dbos import _get_dbos_instance
 
 from eacps.errors import EacpsError
 from eacps.jobs import names
-from eacps.jobs.beats import Heartbeat, ProcessIdentity
+from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.database import Records, configure_dbos_logging, open_engine, prepare, url_text
+from eacps.jobs.outages import make_dbos_outlast_them, outage
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,10 @@ class SlotTakenError(EacpsError):
 def process_name(settings: Settings, slot: str) -> str:
     """A name that survives restarts, so that a restarted process resumes its work at once."""
     return f"{settings.host_name or socket.gethostname()}/{slot}"
+
+
+class UnfinishedWork(BaseException):
+    """Ends a run of a workflow without an outcome. StrayWork finds and requeues it."""
 
 
 @contextmanager
@@ -78,7 +85,14 @@ def register(
     """Register a workflow with DBOS, which gives it up after `crashes` crashes of its process."""
 
     def workflow(content: dict[str, Any]) -> dict[str, Any]:
-        return function(content)
+        try:
+            return function(content)
+        except Exception as error:
+            if not outage(error):
+                raise
+            # DBOS would store the exception as the outcome.
+            log.warning("interrupted, to be requeued: %s", outage(error))
+            raise UnfinishedWork from error
 
     attempts = None if crashes is None else crashes - 1
     DBOS.workflow(name=name, max_recovery_attempts=attempts)(workflow)
@@ -98,6 +112,7 @@ def start_dbos(
         log_level="WARNING",
         max_executor_threads=threads,
     )
+    make_dbos_outlast_them()
     DBOS(config=config)
     configure_dbos_logging()
     DBOS.listen_queues(list(queues))
@@ -134,7 +149,12 @@ def run_until_stopped(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
-    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt)
+    stray_work = StrayWork(
+        running=_get_dbos_instance()._active_workflows_set.activeList,
+        requeue=partial(requeue_unfinished, records, me.name),
+        after_seconds=settings.stale_after_seconds,
+    )
+    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt, stray_work)
     heartbeat.start()
     log.info("ready")
     stop.wait()
@@ -149,13 +169,16 @@ def run_until_stopped(
     os._exit(0)
 
 
-def requeue_unfinished(records: Records, name: str) -> int:
+def requeue_unfinished(records: Records, name: str, only: Collection[str] | None = None) -> int:
     """Requeue this process's unfinished work, without counting it as a crash."""
     status = records.tables.status
+    unfinished = sa.and_(status.c.executor_id == name, status.c.status == "PENDING")
+    if only is not None:
+        unfinished = sa.and_(unfinished, status.c.workflow_uuid.in_(only))
     with records.engine.begin() as connection:
         changed = connection.execute(
             sa.update(status)
-            .where(status.c.executor_id == name, status.c.status == "PENDING")
+            .where(unfinished)
             .values(
                 status="ENQUEUED",
                 owner_xid=None,

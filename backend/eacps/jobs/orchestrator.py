@@ -6,9 +6,11 @@ import logging
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, EnqueueOptions
@@ -26,7 +28,13 @@ from eacps.domain import (
     from_json,
     to_json,
 )
-from eacps.errors import CancelledError, EacpsError, RetryLaterError, SettingsError
+from eacps.errors import (
+    CancelledError,
+    EacpsError,
+    RetryLaterError,
+    SettingsError,
+    first_line,
+)
 from eacps.jobs import names
 from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
@@ -41,6 +49,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.retention import prune, prune_notes
 from eacps.jobs.rounds import Rounds
 from eacps.options import short
@@ -56,7 +65,6 @@ ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
 SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
-FRESH_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
 TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
 RESULT_GONE = Failure("result_gone", "The result is no longer stored. Run the task again.")
@@ -121,11 +129,18 @@ def pauses(give_up_after_seconds: float) -> Iterator[int]:
 
 
 def failure_of(error: Exception) -> Failure:
-    """The failure that users see for an exception."""
+    """The failure that users see for an exception; an outage, which is none, is raised again."""
+    if outage(error):
+        raise error
     if isinstance(error, EacpsError):
         return Failure(error.code, str(error))
     log.error("unexpected error", exc_info=error)
-    return Failure("internal_error", f"{type(error).__name__}: {error}"[:400])
+    # SQLAlchemy's messages hold SQL, and drivers' hold hosts.
+    of_database = type(error).__module__.startswith(("sqlalchemy", "psycopg", "sqlite3"))
+    reason = type(error).__name__ if of_database else first_line(error)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in where)
+    return Failure("internal_error", f"{reason}{place}. The orchestrator's log has the details.")
 
 
 def require_own_code(task: EditTask, settings: Settings) -> None:
@@ -141,7 +156,8 @@ def require_own_code(task: EditTask, settings: Settings) -> None:
 
 
 def _step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-    return DBOS.run_step({"name": name}, function, *arguments)
+    """Run a step. It waits for an outage to end, and is then repeated."""
+    return DBOS.run_step({"name": name}, outlasting(function), *arguments)
 
 
 def _enqueue(workflow: str, queue: str, identity: str, priority: int, content: Json) -> str:
@@ -261,13 +277,11 @@ class Workflows:
     def _clear(self, key: str) -> None:
         name = names.search_workflow(key)
         row = self.records.rows([name]).get(name)
-        whole = row is None or not row.good or self._images_exist(row.output, row.completed)
+        whole = row is None or not row.good or self._images_exist(row.output)
         with exclusive_transaction(self.records.engine) as connection:
             self.records.delete_search(key, connection, only_unsuccessful=whole)
 
-    def _images_exist(self, output: Json, completed: float | None) -> bool:
-        if completed is not None and time.time() - completed < FRESH_SECONDS:
-            return True
+    def _images_exist(self, output: Json) -> bool:
         result = from_json(SearchResult, output["result"])
         used = [name for c in result.candidates for name in (c.image, c.thumbnail) if name]
         try:

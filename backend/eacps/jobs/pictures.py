@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from eacps.domain import from_json, to_json
 from eacps.jobs.database import Records, chunks
+from eacps.jobs.outages import outlasting
 from eacps.runner import Picture
 
 
@@ -19,6 +20,7 @@ class StoredPictures:
     def __init__(self, records: Records) -> None:
         self._records = records
 
+    @outlasting
     def known(self, keys: Iterable[str]) -> Mapping[str, Picture]:
         """The pictures of these keys that were rendered before."""
         table = self._records.tables.pictures
@@ -33,6 +35,7 @@ class StoredPictures:
                 connection.execute(used.values(used=time.time()))
         return found
 
+    @outlasting
     def remember(self, pictures: Mapping[str, Picture]) -> None:
         """Store pictures under their keys, replacing existing ones."""
         table = self._records.tables.pictures

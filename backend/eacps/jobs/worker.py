@@ -28,6 +28,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.outages import outage, outages
 from eacps.jobs.pictures import StoredPictures
 from eacps.runner import PictureIndex
 from eacps.settings import Settings
@@ -92,9 +93,7 @@ class DeviceWorker:
         run = uuid.uuid4().hex
         self._newest[workflow] = run
         with logs.task_key(task.key), self._device:
-            watchdog = threading.Timer(self._timeout_seconds, _exit_hung, (task.key,))
-            watchdog.daemon = True
-            watchdog.start()
+            watchdog = Watchdog(self._timeout_seconds, task.key)
             try:
                 tick = self._tick(workflow, run)
                 tick()
@@ -123,12 +122,39 @@ class DeviceWorker:
             if time.monotonic() - asked < ASK_SECONDS:
                 return
             asked = time.monotonic()
-            still_ours = self._records.status(workflow).get(workflow) == "PENDING"
+            try:
+                still_ours = self._records.status(workflow).get(workflow) == "PENDING"
+            except Exception as error:
+                if not outage(error):
+                    raise
+                # Render on; who owns the batch is asked again when the database is back.
+                return
             # After a cancel and retry, the same batch may already run again under this name.
             if not still_ours or self._newest.get(workflow) != run:
                 raise CancelledError("The job was cancelled.")
 
         return tick
+
+
+class Watchdog:
+    """Ends this process when a batch hangs. Waiting for an outage to end is not hanging."""
+
+    def __init__(self, seconds: float, key: str) -> None:
+        self._seconds = seconds
+        self._key = key
+        self._done = threading.Event()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def cancel(self) -> None:
+        """The batch ended."""
+        self._done.set()
+
+    def _watch(self) -> None:
+        left = self._seconds
+        while not self._done.wait(left):
+            left = self._seconds - outages.seconds_since()
+            if left <= 0:
+                _exit_hung(self._key)
 
 
 def _exit_hung(key: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,16 @@ from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, SearchResult, from_json
 from eacps.errors import SettingsError
 from eacps.files import write_atomically
-from eacps.offline.run import DATA_FOLDER, at_home
-from eacps.offline.tt_scale_flux_output import STEM, rounds_of, seed_of
+from eacps.offline.output import DATA_FOLDER, STEM, json_object, require_replaceable
+from eacps.offline.run import at_home
+from eacps.offline.tt_scale_flux_output import rounds_of, seed_of
 from eacps.settings import Settings
 
 FILE_NAME: Final = "collage.png"
+MADE_BY: Final = "eacps collage"
+_SOFTWARE: Final = 0x0131
+"""The EXIF tag of the program that made a picture."""
+
 MOST_ROWS: Final = 100
 COLUMNS: Final = 8
 TILE: Final = 224
@@ -58,6 +62,7 @@ def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
         raise SettingsError(
             f"{target} is not an image file.", hint="Use an --out that ends in .png."
         )
+    require_replaceable(target, _is_collage)
     rows = rows_of(folder, settings)
     if len(rows) > MOST_ROWS:
         raise SettingsError(
@@ -66,13 +71,28 @@ def write_collage(folder: Path, file: Path | None, settings: Settings) -> Path:
         )
     content = BytesIO()
     try:
-        drawn(rows).save(content, kind)
+        drawn(rows).save(content, kind, exif=_mark())
         write_atomically(target, content.getvalue())
     except OSError as error:
         raise SettingsError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Choose another --out."
         ) from None
     return target
+
+
+def _mark() -> Image.Exif:
+    """Metadata by which a collage is recognised, so that the next one may replace it."""
+    mark = Image.Exif()
+    mark[_SOFTWARE] = MADE_BY
+    return mark
+
+
+def _is_collage(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return str(image.getexif().get(_SOFTWARE)) == MADE_BY
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def rows_of(folder: Path, settings: Settings) -> list[Row]:
@@ -122,17 +142,8 @@ def _rows(folder: Path, settings: Settings) -> list[Row]:
     return [row for row in rows if row] or _their_rows(folder)
 
 
-def _content(path: Path) -> Mapping[str, Any]:
-    """Read a JSON object, or return an empty one for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _own_row(report: Path, settings: Settings) -> Row | None:
-    content = _content(report)
+    content = json_object(report)
     if "candidates" not in content:
         return None
     try:
@@ -177,7 +188,7 @@ def _their_rows(folder: Path) -> list[Row]:
 
 
 def _their_row(rounds: Sequence[tuple[int, Path]]) -> Row:
-    scores = {path: _score(_content(path)) for _, path in rounds}
+    scores = {path: _score(json_object(path)) for _, path in rounds}
     highest = max((score for score in scores.values() if score is not None), default=None)
     tiles = []
     for number, path in rounds:
@@ -188,7 +199,7 @@ def _their_row(rounds: Sequence[tuple[int, Path]]) -> Row:
             told = "no score" if score is None else f"score {score:.3f}"
             best = score is not None and score == highest
             tiles.append(Tile(picture, (f"round {number}, seed {seed}", told), best))
-    prompt = _content(rounds[0][1]).get("prompt", rounds[0][1].stem)
+    prompt = json_object(rounds[0][1]).get("prompt", rounds[0][1].stem)
     return Row(str(prompt), tiles)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,19 @@ from rich.markup import escape
 from eacps.domain import digest
 from eacps.editors.devices import checked
 from eacps.errors import EacpsError, SettingsError, TaskError
-from eacps.files import write_atomically
+from eacps.files import parsed_json, write_atomically
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.labelstudio.tasks.routing import DEFAULT_REASON
+from eacps.offline.naming import settled
+from eacps.offline.output import (
+    DATA_FOLDER,
+    InTheWayError,
+    OutputFolder,
+    UnwritableError,
+    is_marked_swap,
+    printable,
+    require_replaceable,
+)
 from eacps.offline.progress import progress_bar
 from eacps.offline.run import folder_lock, input_digest, offline_origin
 from eacps.offline.swapper import FaceSwapper
@@ -93,9 +102,10 @@ def swap_tasks(
         progress.print(f"Skipped {left} of {len(tasks)} tasks that are not face swaps.")
     folder = folder.resolve()
     _require_other_files(folder, wanted)
+    _require_own_report(folder / REPORT)
     swapper = FaceSwapper(settings, checked(settings.devices)[0])
     with folder_lock(folder, COMMAND):
-        return _Run(folder, swapper, progress, tell).all(wanted)
+        return _Run(folder, swapper, progress, tell).all(_settled(folder, wanted))
 
 
 class _Run:
@@ -106,6 +116,8 @@ class _Run:
         self._swapper = swapper
         self._progress = progress
         self._tell = tell
+        self._output = OutputFolder(folder, folder / DATA_FOLDER)
+        self._output.sweep()
         self._report = folder / REPORT
         self._known = {record["name"]: record for record in _records(self._report)}
 
@@ -140,20 +152,28 @@ class _Run:
             record is not None
             and "error" not in record
             and record.get("key") == keys[record["name"]]
+            and not (self._folder / str(record.get("image"))).is_symlink()
             and (self._folder / str(record.get("image"))).is_file()
         )
 
     def _swapped(self, one: _Asked, key: str) -> dict[str, Any]:
         record = {"name": one.task.name, "id": one.task.content["id"], "key": key}
         try:
+            # What is in the way is said before the swap is made.
+            self._output.require_free(one.image)
             swapped = self._swapper.swap(one.origin)
+            self._output.write_file(one.image, swapped.png)
+        except UnwritableError:
+            raise
         except EacpsError as error:
-            if one.task.name in self._known:
-                # Remove its earlier image, which could be mistaken for the result of this attempt.
-                (self._folder / one.image).unlink(missing_ok=True)
+            self._remove_earlier(one, error)
             return {**record, "error": {"code": error.code, "message": str(error)}}
-        _write(self._folder / one.image, swapped.png)
         return {**record, "image": one.image, **swapped.facts}
+
+    def _remove_earlier(self, one: _Asked, error: EacpsError) -> None:
+        """Remove a task's earlier image, which could be mistaken for the result of this attempt."""
+        if one.task.name in self._known and not isinstance(error, InTheWayError):
+            self._output.remove(one.image)
 
     def _shown(self, waiting: Sequence[_Asked]) -> Iterator[_Asked]:
         # Otherwise rich redirects output for a file or pipe to the progress bar's console.
@@ -189,7 +209,7 @@ def print_record(console: Console, record: Mapping[str, Any]) -> None:
         mark = "[green]✓[/]" if record["same_person"] else "[yellow]✓[/]"
         change = f"{record['identity_before']:.2f} → {record['identity']:.2f}"
         text = f"{record['image']}  identity {change}  {record['face']}"
-    console.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+    console.print(f"{mark} {escape(printable(text))}", highlight=False, soft_wrap=True)
 
 
 def _asked(settings: Settings, task: OfflineTask) -> _Asked | None:
@@ -200,6 +220,17 @@ def _asked(settings: Settings, task: OfflineTask) -> _Asked | None:
     if unlabelled and settings.reference_field in origin.data:
         origin = replace(origin, route="face_swap", route_reason=COMMAND)
     return _Asked(task, origin) if origin.route == "face_swap" else None
+
+
+def _settled(folder: Path, wanted: Sequence[_Asked]) -> list[_Asked]:
+    """The tasks with the names that they have in this folder."""
+    ids = {record["name"]: record.get("id") for record in _records(folder / REPORT)}
+
+    def has_result(task: OfflineTask) -> bool:
+        return task.former in ids and ids[task.former] == task.content["id"]
+
+    tasks = settled(folder, [one.task for one in wanted], has_result)
+    return [replace(one, task=task) for one, task in zip(wanted, tasks, strict=True)]
 
 
 def _require_sensible(request: SwapRequest) -> None:
@@ -219,6 +250,7 @@ def _require_sensible(request: SwapRequest) -> None:
             raise TaskError(
                 f"{request.out} would overwrite the picture of {option}.", hint="Change --out."
             )
+    require_replaceable(request.out, is_marked_swap)
 
 
 def _require_other_files(folder: Path, wanted: Sequence[_Asked]) -> None:
@@ -229,6 +261,25 @@ def _require_other_files(folder: Path, wanted: Sequence[_Asked]) -> None:
                 f"{folder / one.image} is the input of a task and would be overwritten.",
                 hint="Choose another --out.",
             )
+
+
+def _require_own_report(path: Path) -> None:
+    """Raise InTheWayError if there are other lines in the report than records of swaps; the last
+    one may be incomplete after a crash."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    written = [line for line in lines if line.strip()]
+    whole = written if lines[-1] == "" else written[:-1]
+    records = [record for line in written if (record := _record(line)) is not None]
+    if path.is_symlink() or len(records) < len(whole) or (written and not records):
+        raise InTheWayError(
+            f"{path} is in the way: not all of its lines are results of `{COMMAND}`.",
+            hint="Move or rename it, or choose another --out.",
+        )
 
 
 def _addresses(data: Mapping[str, Any]) -> Iterator[str]:
@@ -255,11 +306,16 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return
-    for line in lines:
-        with suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record.get("name"), str):
-                yield record
+    yield from filter(None, map(_record, lines))
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = parsed_json(line)
+    except ValueError:
+        return None
+    ours = isinstance(record, dict) and isinstance(record.get("name"), str) and "key" in record
+    return record if ours else None
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:

@@ -13,13 +13,13 @@ from PIL.Image import Image
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import FetchError
-from eacps.files import replaced_folder, write_atomically
 from eacps.images import encode_png
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import read_origin
 from eacps.labelstudio.tasks.reading import TaskReader
+from eacps.offline.output import OutputFolder, printable
 from eacps.offline.tasks import LOCAL
 from eacps.settings import Settings
 
@@ -32,8 +32,9 @@ class FileFetcher(Fetcher):
         if not (isinstance(reference, str) and reference.startswith(LOCAL)):
             return super().fetch(reference, field=field, task=task)
         path = Path(reference.removeprefix(LOCAL))
-        if not path.is_file():
-            raise FetchError(f"There is no file {path}.", hint=f"Correct the field `{field}`.")
+        if not _is_file(path):
+            name = printable(str(path))
+            raise FetchError(f"There is no file {name}.", hint=f"Correct the field `{field}`.")
         try:
             if path.stat().st_size > self._settings.max_image_bytes:
                 raise FetchError(
@@ -53,7 +54,7 @@ class FileHooks:
         self, settings: Settings, folder: Path, store: ArtifactStore | None = None
     ) -> None:
         self._settings = settings
-        self._folder = folder
+        self._output = OutputFolder(folder, settings.data_dir)
         self._store = store or open_store(settings)
         self._reader = file_reader(settings)
 
@@ -68,7 +69,8 @@ class FileHooks:
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         """Write `NAME/best.png`, `NAME/c1.png` …, and last `NAME.json`, which marks the end."""
         name = str(origin["name"])
-        with replaced_folder(self._folder / name) as fresh:
+        self._output.require_free(*places_of(name))
+        with self._output.filling(name) as fresh:
             for candidate in result.usable:
                 if candidate.image:
                     (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
@@ -77,7 +79,9 @@ class FileHooks:
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Write `NAME.json` with the error, and remove earlier images."""
-        shutil.rmtree(self._folder / str(origin["name"]), ignore_errors=True)
+        name = str(origin["name"])
+        self._output.require_free(*places_of(name))
+        self._output.remove(name)
         self._write(origin, {"error": to_json(failure)})
 
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:  # noqa: ARG002
@@ -93,7 +97,12 @@ class FileHooks:
             **outcome,
         }
         written = json.dumps(content, indent=2, ensure_ascii=False).encode()
-        write_atomically(report_file(self._folder, origin), written)
+        self._output.write_file(f"{origin['name']}.json", written)
+
+
+def places_of(name: str) -> tuple[str, str]:
+    """Where a task's result is written, in the output folder."""
+    return name, f"{name}.json"
 
 
 def file_reader(settings: Settings) -> TaskReader:
@@ -102,6 +111,8 @@ def file_reader(settings: Settings) -> TaskReader:
     return TaskReader(settings, FileFetcher(settings, client))
 
 
-def report_file(folder: Path, origin: Mapping[str, Any]) -> Path:
-    """The path of a task's report."""
-    return folder / f"{origin['name']}.json"
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # The name is too long, or contains a NUL.
+        return False

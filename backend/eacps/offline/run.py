@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,18 +26,31 @@ from eacps.domain import SearchResult, digest, to_json
 from eacps.errors import EacpsError, SettingsError
 from eacps.files import file_hash
 from eacps.jobs.client import JobClient
-from eacps.jobs.contract import Job, JobStatus
+from eacps.jobs.contract import Job, JobState, JobStatus
 from eacps.jobs.lifeline import PARENT_VARIABLE
 from eacps.jobs.supervisor import RefusedError
 from eacps.labelstudio.tasks.origins import Origin, origin_of
-from eacps.offline.hooks import FileHooks, report_file
+from eacps.offline.database import readable_database
+from eacps.offline.deliveries import Deliveries, open_deliveries
+from eacps.offline.hooks import FileHooks, places_of
+from eacps.offline.naming import has_report, settled
+from eacps.offline.output import (
+    DATA_FOLDER,
+    TREES,
+    InTheWayError,
+    OutputFolder,
+    own_report,
+    printable,
+)
 from eacps.offline.progress import progress_bar
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
-DATA_FOLDER = ".eacps"
+UNFINISHED: tuple[JobState, ...] = ("queued", "running", "delivering")
+MOST_JOBS = 1_000_000
 POLL_SECONDS = 0.3
+LEAST_FREE_BYTES = 100_000
 OnEnded = Callable[[Path, str], None]
 REFUSED = f"Error ({RefusedError.code})"
 
@@ -58,39 +72,88 @@ def run_offline(
     """
     folder = folder.resolve()
     local = at_home(settings, folder)
-    with folder_lock(folder):
-        jobs = [_job(local, task) for task in tasks]
+    damaged = f"If it is damaged, delete {local.data_dir} and run this again: finished tasks stay."
+    with folder_lock(folder), readable_database(local, damaged):
+        output = OutputFolder(folder, local.data_dir)
+        output.sweep()
+        named = settled(folder, tasks, partial(has_report, settings, folder))
+        jobs = [_job(local, task) for task in named]
+        blocked = _blocked(output, folder, jobs, with_trees=on_ended is not None)
+        free = [job for job in jobs if job.id not in blocked]
         client = JobClient(local)
-        notifier = _OutcomeNotifier(folder, jobs, on_ended)
+        notifier = _OutcomeNotifier(folder, free, on_ended)
         try:
-            unwritten = [job for job in jobs if not _is_written(folder, job)]
+            _cancel_superseded(client, free)
+            unwritten = [job for job in free if not _is_written(folder, job)]
             waiting = _submit(client, unwritten, FileHooks(local, folder, open_store(local)))
-            if len(waiting) < len(jobs):
-                kept = len(jobs) - len(waiting)
+            if len(waiting) < len(free):
+                kept = len(free) - len(waiting)
                 progress.print(f"Kept {kept} of {len(jobs)} tasks that are already finished.")
-            notifier.tell({job.id for job in jobs} - {job.id for job in waiting})
+            notifier.tell({job.id for job in free} - {job.id for job in waiting})
             if waiting:
-                with _workers(local, folder, progress, variables) as process:
-                    _watch(client, waiting, process, folder, progress, notifier)
-            return _report(client, jobs, folder, out)
+                with (
+                    open_deliveries(local) as deliveries,
+                    _workers(local, folder, progress, variables) as process,
+                ):
+                    watched = _Watched(client, deliveries, waiting, notifier)
+                    _watch(watched, process, folder, progress)
+            return _report(client, jobs, folder, out, blocked | notifier.problems)
         finally:
             client.close()
 
 
 class _OutcomeNotifier:
-    """Calls `on_ended` once per task."""
+    """Calls `on_ended` once per task, and collects what went wrong there."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], on_ended: OnEnded | None) -> None:
         self._folder = folder
         self._untold = {job.id: str(job.origin["name"]) for job in jobs}
         self._on_ended = on_ended
+        self.problems: dict[str, str] = {}
 
     def tell(self, ended: Set[str]) -> None:
         """Report that these jobs have ended; those already reported are ignored."""
         for identity in ended & self._untold.keys():
             name = self._untold.pop(identity)
             if self._on_ended:
-                self._on_ended(self._folder, name)
+                try:
+                    self._on_ended(self._folder, name)
+                except EacpsError as error:
+                    self.problems[identity] = str(error)
+
+
+def _blocked(
+    output: OutputFolder, folder: Path, jobs: Sequence[Job], *, with_trees: bool
+) -> dict[str, str]:
+    """By job: what lies where its result would be written, in a sentence."""
+    found: dict[str, str] = {}
+    for job in jobs:
+        name, identity = str(job.origin["name"]), job.origin["task_id"]
+        places = [] if _is_written(folder, job) else [*places_of(name)]
+        places += [f"{TREES}/{name}"] if with_trees else []
+        report = own_report(folder, name)
+        if report and report.get("id") != identity:
+            found[job.id] = (
+                f"{folder / name}.json is the result of another task (id {report.get('id')!r}). "
+                "Choose another --out or id."
+            )
+            continue
+        try:
+            output.require_free(*places)
+        except InTheWayError as error:
+            found[job.id] = str(error)
+    return found
+
+
+def _cancel_superseded(client: JobClient, jobs: Sequence[Job]) -> None:
+    """Cancel jobs that an interrupted run left for the same names: their results would replace
+    those that are wanted now."""
+    wanted = {job.id for job in jobs}
+    names = {job.origin["name"] for job in jobs}
+    for state in UNFINISHED:
+        for status in client.list(MOST_JOBS, state):
+            if status.id not in wanted and status.origin.get("name") in names:
+                client.cancel(status.id)
 
 
 def at_home(settings: Settings, folder: Path) -> Settings:
@@ -151,17 +214,15 @@ def _file_digest(value: Any) -> Any:
         return ""
     try:
         return file_hash(Path(value.removeprefix(LOCAL)))
-    except OSError:
+    except (OSError, ValueError):  # A path with a NUL in it is a ValueError.
         return ""
 
 
 def _is_written(folder: Path, job: Job) -> bool:
-    try:
-        content = json.loads(report_file(folder, job.origin).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    good = isinstance(content, dict) and content.get("job") == job.id and "best" in content
-    return good and (folder / str(job.origin["name"]) / "best.png").is_file()
+    name = str(job.origin["name"])
+    content = own_report(folder, name) or {}
+    good = content.get("job") == job.id and "best" in content
+    return good and (folder / name / "best.png").is_file()
 
 
 def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Job]:
@@ -221,34 +282,51 @@ def _log(folder: Path) -> Path:
     return folder / DATA_FOLDER / "run.log"
 
 
+@dataclass
+class _Watched:
+    """The jobs that are waited for."""
+
+    client: JobClient
+    deliveries: Deliveries
+    jobs: Sequence[Job]
+    notifier: _OutcomeNotifier
+
+    def look(self) -> tuple[list[JobStatus], set[str]]:
+        """The statuses of the jobs, and which of them have ended and are written."""
+        statuses = list(self.client.statuses([job.id for job in self.jobs]).values())
+        ended = {status.id for status in statuses if status.state in ENDED}
+        ended -= self.deliveries.pending(ended)
+        self.notifier.tell(ended)
+        return statuses, ended
+
+
 def _watch(
-    client: JobClient,
-    jobs: Sequence[Job],
-    process: subprocess.Popen[bytes],
-    folder: Path,
-    console: Console,
-    notifier: _OutcomeNotifier,
+    watched: _Watched, process: subprocess.Popen[bytes], folder: Path, console: Console
 ) -> None:
-    ids = [job.id for job in jobs]
+    count = len(watched.jobs)
     with progress_bar(console, TextColumn("{task.fields[detail]}")) as progress:
-        row = progress.add_task(f"0/{len(jobs)} tasks", total=None, detail="loading the models")
+        row = progress.add_task(f"0/{count} tasks", total=None, detail="loading the models")
         while True:
-            statuses = list(client.statuses(ids).values())
-            ended = sum(status.state in ENDED for status in statuses)
-            notifier.tell({status.id for status in statuses if status.state in ENDED})
-            finished, expected = _candidates(statuses, len(jobs))
+            statuses, ended = watched.look()
+            finished, expected = _candidates(statuses, count)
             progress.update(
                 row,
-                description=f"{ended}/{len(jobs)} tasks",
+                description=f"{len(ended)}/{count} tasks",
                 completed=finished if expected else 0,
                 total=expected or None,
-                detail=f"{finished}/{expected} candidates" if expected else "loading the models",
+                detail=_detail(folder, finished, expected),
             )
-            if ended == len(jobs):
+            if len(ended) == count:
                 return
             if process.poll() is not None:
                 raise EacpsError(_last_words(folder), hint=f"Its log: {_log(folder)}")
             time.sleep(POLL_SECONDS)
+
+
+def _detail(folder: Path, finished: int, expected: int) -> str:
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        return "the disk is full: make room, and it continues"
+    return f"{finished}/{expected} candidates" if expected else "loading the models"
 
 
 def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
@@ -269,22 +347,30 @@ def _last_words(folder: Path) -> str:
     return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."
 
 
-def _report(client: JobClient, jobs: Sequence[Job], folder: Path, out: Console) -> int:
+def _report(
+    client: JobClient, jobs: Sequence[Job], folder: Path, out: Console, problems: Mapping[str, str]
+) -> int:
     failed = 0
     statuses = client.statuses([job.id for job in jobs])
     for job in jobs:
         name = str(job.origin["name"])
-        if _is_written(folder, job):
-            content = json.loads(report_file(folder, job.origin).read_text(encoding="utf-8"))
-            potential = content["candidates"][0]["potential"]
-            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}  potential {potential:.3f}")
+        if job.id not in problems and _is_written(folder, job):
+            content = own_report(folder, name) or {}
+            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}{_potential(content)}")
             continue
         failed += 1
         status = statuses.get(job.id)
         reason = status.failure.message if status and status.failure else "not finished"
-        _say(out, "[red]✗[/]", f"{name}: {reason}")
+        _say(out, "[red]✗[/]", f"{name}: {problems.get(job.id, reason)}")
     return failed
 
 
+def _potential(report: Mapping[str, Any]) -> str:
+    try:
+        return f"  potential {report['candidates'][0]['potential']:.3f}"
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ""  # Somebody has edited the report.
+
+
 def _say(out: Console, mark: str, text: str) -> None:
-    out.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
+    out.print(f"{mark} {escape(printable(text))}", highlight=False, soft_wrap=True)

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from eacps.domain import SearchPlan, SearchResult
 from eacps.errors import SettingsError
+from eacps.files import parsed_json
+from eacps.offline.output import OWN_JUDGE
 from eacps.scoring.registry import known_ranges
 from eacps.search import budget, describe, names
 from eacps.settings import Settings, load_settings, variable_names
@@ -39,12 +41,18 @@ CALL_ARGUMENTS: Final = {
     "image_guidance_scale": "image_guidance",
     "negative_prompt": "negative_prompt",
 }
+PASSED_ON: Final = (
+    "eta", "guidance_rescale", "max_area", "max_sequence_length", "negative_prompt_2", "scheduler",
+    "sigmas", "text_encoder_out_layers", "timesteps", "true_cfg_scale",
+)  # fmt: skip
+"""The arguments of pipeline calls that a config may set besides those that are settings. A config
+comes from somebody else, so it may not set a callback, or embeddings that replace the task's."""
+
 VERIFIER_ARGUMENTS: Final = ("name", "choice_of_metric")
 UNUSED_VERIFIER_ARGUMENTS: Final = (
     "max_new_tokens", "model_name", "prompt_path", "seed", "use_low_gpu_vram",
 )  # fmt: skip
 OVERALL: Final = "overall_score"
-OWN_JUDGE: Final = "eacps"
 EQUIVALENTS: Final = {"accuracy_to_prompt": "pf"}
 THEIR_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "random": {"rounds": 4},
@@ -143,7 +151,7 @@ def _search_arguments(plan: SearchPlan) -> dict[str, Any]:
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parsed_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}.", hint="Correct --config."
@@ -186,9 +194,10 @@ class _Reader:
             self.notes.append("num_prompts is not used; select tasks with --task-ids.")
 
     def take_call_arguments(self, given: dict[str, Any]) -> None:
-        """Read the arguments of pipeline calls; those without a setting are passed on unchanged."""
+        """Read the arguments of pipeline calls; known ones without a setting are passed on."""
         if "num_frames" in given:
             raise self.refusal("pipeline_call_args.num_frames", "videos are not edited here")
+        known = ("height", "width", *CALL_ARGUMENTS)
         sides = [given.pop(side) for side in ("height", "width") if side in given]
         if sides:
             if not all(isinstance(side, int) for side in sides):
@@ -202,6 +211,7 @@ class _Reader:
         for key, name in CALL_ARGUMENTS.items():
             if key in given:
                 self._choose(name, given.pop(key), f"pipeline_call_args.{key}")
+        self.require_known("pipeline_call_args.", given, (*known, *PASSED_ON))
         if given:
             self._choose("pipeline_args", given, "pipeline_call_args")
 

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from eacps.domain import Candidate, SearchResult, Trial, from_json
-from eacps.files import replaced_folder
+from eacps.offline.output import DATA_FOLDER, TREES, OutputFolder, json_object
 from eacps.offline.tt_scale_flux import config_of, metric_of
 from eacps.settings import Settings
 
-FOLDER: Final = "tt-scale-flux"
 LONGEST_STEM: Final = 100
 WORDS_OF_LONG_STEMS: Final = 85
-STEM: Final = re.compile(r"prompt@(?P<words>.+)_hash@(?P<hash>[0-9a-f]+)_i@(?P<round>\d+)_s@\d+")
 
 
 def tree_writer(settings: Settings) -> Callable[[Path, str], None]:
@@ -37,18 +35,17 @@ def write_tree(folder: Path, name: str, settings: Settings) -> None:
     Failed tasks and face swaps, which have no seed to name files, get no folder.
     """
     result = _result(folder / f"{name}.json")
-    final = folder / FOLDER / name
+    output = OutputFolder(folder, folder / DATA_FOLDER)
+    place = f"{TREES}/{name}"
     if result is None:
-        shutil.rmtree(final, ignore_errors=True)
+        output.remove(place)
         return
-    with replaced_folder(final) as fresh:
-        _fill(fresh, folder / name, final, result, settings)
+    with output.filling(place) as fresh:
+        _fill(fresh, folder / name, folder / place, result, settings)
 
 
 def _result(report: Path) -> SearchResult | None:
-    if not report.is_file():
-        return None
-    content = json.loads(report.read_text(encoding="utf-8"))
+    content = json_object(report)
     result = from_json(SearchResult, content) if "best" in content else None
     return result if result and result.task.route != "face_swap" else None
 

@@ -133,6 +133,24 @@ class Potential:
         return Metric(name, value, span.normalised(value), weight, contribution)
 
 
+def without_effect(settings: Settings) -> tuple[str, ...]:
+    """A warning if somebody has set what the potential does not ask for, or nothing."""
+    if settings.potential != "eacps":
+        return ()
+    idle = [
+        f"EACPS_{name.upper()}"
+        for name in ("weights", "verifier")
+        if name in settings.model_fields_set and getattr(settings, name)
+    ]
+    if not idle:
+        return ()
+    verb = "has" if len(idle) == 1 else "have"
+    return (
+        f"{' and '.join(idle)} {verb} no effect: EACPS_POTENTIAL is eacps. Set "
+        "EACPS_POTENTIAL=weighted to rank by EACPS_WEIGHTS.",
+    )
+
+
 def _checked(
     weights: Mapping[str, float], ranges: Mapping[str, MetricRange], setting: str
 ) -> Mapping[str, float]:

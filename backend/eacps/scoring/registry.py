@@ -60,11 +60,12 @@ def ranges_of(scorer: ScorerClass, settings: Settings) -> Mapping[str, MetricRan
 def open_scorers(
     settings: Settings, device: str, metric_names: Collection[str]
 ) -> Sequence[Scorer]:
-    """Load the scorers that these metrics need, and those that always run."""
+    """Load the scorers that these metrics need, those that EACPS_SCORERS names, and those that
+    always run."""
     return [
         open_scorer(name, settings, device)
         for name, scorer in _scorers(settings)
-        if _is_wanted(scorer, settings, metric_names)
+        if name in settings.scorers or _is_wanted(scorer, settings, metric_names)
     ]
 
 

@@ -53,6 +53,8 @@ def _described(engine: FaceEngine, image: Pixels, what: str) -> Face:
     require(areas == sorted(areas, reverse=True), "the largest face is not the first")
     height, width = image.shape[:2]
     for face in faces:
+        good = face.box.shape == (4,) and bool((face.box[:2] < face.box[2:]).all())
+        require(good, "the box of a face is not left, top, right, bottom")
         require(face.points.shape == (5, 2), "a face does not have five points")
         middle = (0 <= face.centre[0] < width, 0 <= face.centre[1] < height)
         require(all(middle), "the centre of a face is outside the image")

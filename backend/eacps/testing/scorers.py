@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from eacps.domain import EditTask
@@ -9,7 +10,7 @@ from eacps.images import TaskImages
 from eacps.scoring.protocol import Comparing, Explaining, Images, Scores
 from eacps.scoring.registry import SCORERS, open_scorer, ranges_of
 from eacps.settings import Settings, load_settings
-from eacps.testing.contract import edits, require
+from eacps.testing.contract import edit_tasks, edits, require
 from eacps.testing.judges import Judge, check_judge
 
 TOLERANCE = 1e-3
@@ -25,9 +26,12 @@ def check_scorer(
     settings = settings or load_settings()
     scorer = open_scorer(name, settings, "cpu")
     ranges = ranges_of(SCORERS.get(name), settings)
-    check_judge(ranges, scorer.score, tolerance=tolerance, repeats=True)
+    score = scorer.score
+    check_judge(ranges, score, tolerance=tolerance, repeats=True)
     if isinstance(scorer, Explaining):
-        check_judge(ranges, _explained(scorer), tolerance=tolerance, repeats=True)
+        explained = _explained(scorer)
+        check_judge(ranges, explained, tolerance=tolerance, repeats=True)
+        _explains_its_scores(score, explained, tolerance)
     if isinstance(scorer, Comparing):
         _compares(scorer)
 
@@ -41,6 +45,25 @@ def _explained(scorer: Explaining) -> Judge:
         return [scores for scores, _ in rows]
 
     return judge
+
+
+def _explains_its_scores(score: Judge, explained: Judge, tolerance: float) -> None:
+    """A search calls only `explained`, so the metrics there must be the scorer's own."""
+    made = edits()
+    progress = [1.0] * len(made)
+    for task, images in edit_tasks():
+        rows = zip(
+            score(task, images, made, progress),
+            explained(task, images, made, progress),
+            strict=True,
+        )
+        for row, told in rows:
+            same = row.keys() == told.keys() and all(
+                math.isclose(value, told[name], rel_tol=tolerance, abs_tol=tolerance)
+                for name, value in row.items()
+            )
+            words = f"`explained` gives other metrics than `score`: {dict(told)}, not {dict(row)}"
+            require(same, words)
 
 
 def _compares(scorer: Comparing) -> None:

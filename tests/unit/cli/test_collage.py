@@ -136,3 +136,19 @@ def test_what_makes_no_collage_is_said_in_one_line(
     assert shown.code == 2
     assert words in shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+def test_a_collage_replaces_an_earlier_one_and_no_other_picture(eacps: Any, suffix: str) -> None:
+    own_results(Path("results"), "bear", [candidate(1, 0.2, 0)])
+    file = Path(f"results/collage.{suffix}")
+    command = ("collage", "results", "--out", str(file))
+    assert [eacps(*command).code for _ in range(2)] == [0, 0]
+    Image.new("RGB", (16, 16), "red").save(file)
+    before = file.read_bytes()
+    for content in (before, b"my notes", b""):
+        file.write_bytes(content)
+        shown = eacps(*command)
+        assert shown.code == 2
+        assert f"collage.{suffix} is in the way: eacps did not write it." in shown.err
+        assert file.read_bytes() == content

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy.exc
+from PIL import Image
 
 Eacps = Any
 
@@ -92,6 +97,106 @@ def test_a_folder_that_is_no_editor_is_refused_before_anything_starts(
     (tmp_path / "model").mkdir()
     monkeypatch.setenv("EACPS_EDITOR", str(tmp_path / "model"))
     assert "has no model_index.json. Change EACPS_EDITOR" in eacps("worker").err
+
+
+def test_an_editor_whose_index_is_nested_too_deeply_is_refused(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text('{"a":' * 100_000)
+    monkeypatch.setenv("EACPS_EDITOR", str(tmp_path / "model"))
+    for command in (("worker",), ("run", "--image", "a.png", "--prompt", "x", "--out", "results")):
+        (tmp_path / "a.png").touch()
+        shown = eacps(*command)
+        assert shown.code == 2
+        assert "model_index.json cannot be read: it is nested too deeply" in shown.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "serve --web-only", "worker", "worker --orchestrator", "worker --slot 0",
+     "offline-workers results"],
+)  # fmt: skip
+def test_a_data_folder_that_cannot_be_written_is_named(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EACPS_DATA_DIR", str(tmp_path / "file" / "data"))
+    shown = eacps(*command.split())
+    assert shown.code == 2
+    assert "file/data cannot be written: Not a directory. Set EACPS_DATA_DIR" in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(eacps: Eacps, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    shown = eacps("run", "--image", "a.png", "--prompt", "x", "--out", "file/results")
+    assert shown.code == 2
+    assert "file/results cannot be written: Not a directory. Choose another --out." in shown.err
+
+
+def damaged_jobs(folder: Path, seed: int) -> None:
+    """A jobs database of which some pages are broken."""
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.submit_many([Job(f"job-{number}", {"task": number}) for number in range(40)])
+    client.close()
+    path = folder / ".eacps" / "jobs.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content, chance = bytearray(path.read_bytes()), random.Random(seed)
+    for _ in range(len(content) // 8000):
+        place = chance.randrange(3 * 4096, len(content) - 200)
+        content[place : place + 200] = chance.randbytes(200)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_jobs_database_with_broken_pages_is_a_sentence(
+    eacps: Eacps, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged_jobs(tmp_path, seed)
+    monkeypatch.setattr("eacps.jobs.database._ready", set())
+    for command in ("jobs list", "jobs show job-7", "jobs cancel job-8", "jobs prune"):
+        shown = eacps(*command.split())
+        assert shown.code in (0, 2)
+        assert len(shown.err.splitlines()) == (shown.code == 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        json.JSONDecodeError("Expecting value", "x", 0),
+        sqlite3.DatabaseError("database disk image is malformed"),
+        sqlalchemy.exc.DatabaseError("SELECT 1", None, sqlite3.DatabaseError("disk I/O error")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_way_a_jobs_database_breaks_is_one_sentence(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.counts()
+    client.close()
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(JobClient, "list", broken)
+    shown = eacps("jobs", "list")
+    assert shown.code == 2
+    assert "The jobs database" in shown.err
+    assert "jobs.sqlite cannot be used: " in shown.err
+    assert "SELECT" not in shown.err
+    assert len(shown.err.splitlines()) == 1
 
 
 def test_serve_says_that_its_port_is_taken(eacps: Eacps, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,3 +161,15 @@ def test_unfinished_work_of_an_earlier_version_is_said_before_it_is_taken_over(
     assert "unfinished jobs of an earlier version" in told
     assert "wait for a worker" not in shown
     assert "back up the database" in told
+
+
+def test_what_the_potential_does_not_ask_for_is_said(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "EACPS_WEIGHTS and EACPS_VERIFIER have no effect"
+    assert "no effect" not in eacps("doctor").out
+    monkeypatch.setenv("EACPS_WEIGHTS", '{"verified": 1}')
+    monkeypatch.setenv("EACPS_VERIFIER", str(DEMO_PACK / "verifier"))
+    assert words in eacps("doctor").out
+    monkeypatch.setenv("EACPS_POTENTIAL", "weighted")
+    assert "no effect" not in eacps("doctor").out

@@ -492,3 +492,63 @@ def test_face_models_says_when_its_folder_cannot_be_made(eacps: Eacps) -> None:
     assert shown.code == 2
     assert "EACPS_FACE_MODELS" in shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+def test_a_picture_of_somebody_is_not_overwritten_and_a_swap_is(eacps: Eacps) -> None:
+    arguments = ("faceswap", "--scene", "couple.png", "--character", "alice.png", "--out")
+    Path("mine.png").write_bytes(Path("couple.png").read_bytes())
+    Path("link.png").symlink_to("mine.png")
+    Path("notes.png").write_text("mine")
+    before = {name: Path(name).read_bytes() for name in ("mine.png", "notes.png")}
+    for out in ("mine.png", "link.png", "notes.png"):
+        shown = eacps(*arguments, out)
+        assert shown.code == 2
+        assert f"{out} is in the way: eacps did not write it." in shown.err
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert Path("link.png").is_symlink()
+    assert [eacps(*arguments, "swapped.png").code for _ in range(2)] == [0, 0]
+
+
+def test_pictures_in_the_folder_of_an_export_are_left_alone(eacps: Eacps) -> None:
+    command = ("faceswap", "--tasks", "tasks.json", "--out", "swapped")
+    Path("swapped").mkdir()
+    Path("swapped/task-1.png").write_bytes(Path("bob.png").read_bytes())
+    export(task(1, mask="left.png"), task(2, mask="left.png"))
+    shown = eacps(*command)
+    assert shown.code == 1
+    assert "task-1.png is in the way: eacps did not write it" in shown.out
+    assert Path("swapped/task-1.png").read_bytes() == Path("bob.png").read_bytes()
+
+    # A swap that was touched up is somebody's work, also if the task now fails.
+    Path("swapped/task-2.png").write_bytes(Path("alice.png").read_bytes())
+    for changed_task in (task(2, mask="right.png"), task(2, image="nobody.png")):
+        export(changed_task)
+        assert eacps(*command).code == 1
+        assert Path("swapped/task-2.png").read_bytes() == Path("alice.png").read_bytes()
+    Path("swapped/task-2.png").unlink()
+    export(task(1), task(2, mask="right.png"))
+    assert "✓ task-2.png" in eacps(*command).out
+
+
+@pytest.mark.parametrize(
+    "content", ["my notes", '{"mine": 1}\n', '["mine"]', '{"name": "task-1", "key": 1}\nmine\n']
+)
+def test_a_report_of_somebody_is_left_alone(eacps: Eacps, content: str) -> None:
+    Path("swapped").mkdir()
+    Path("swapped", REPORT).write_text(content)
+    export(task(1, mask="left.png"))
+    shown = eacps("faceswap", "--tasks", "tasks.json", "--out", "swapped")
+    assert shown.code == 2
+    assert "not all of its lines are results of `eacps faceswap`" in shown.err
+    assert Path("swapped", REPORT).read_text() == content
+    assert [path.name for path in Path("swapped").iterdir()] == [REPORT]
+
+
+def test_swaps_of_ids_that_look_alike_do_not_replace_each_other(eacps: Eacps) -> None:
+    tasks = [{**task(1, mask="left.png"), "id": each} for each in ("a b", "a-b", "../a", "a.png")]
+    export(*tasks)
+    assert eacps("faceswap", "--tasks", "tasks.json", "--out", "swapped").code == 0
+    assert len(list(Path("swapped").glob("*.png"))) == 4
+    assert {record["id"] for record in report().values()} == {"a b", "a-b", "../a", "a.png"}
+    shown = eacps("faceswap", "--tasks", "tasks.json", "--out", "swapped")
+    assert "Kept 4 of 4" in shown.err

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eacps.errors import TaskError
+from eacps.offline import naming
+from eacps.offline.naming import has_report, settled
 from eacps.offline.tasks import one_task, tasks_of_file
 from eacps.settings import load_settings
 
@@ -29,12 +34,82 @@ EXPORT = [{"id": n, "data": {"image": "a.png", "prompt": "x"}} for n in (3, 5, 8
 
 
 def test_json_lines_are_numbered_or_named_by_their_id(tmp_path: Path) -> None:
-    lines = ['{"image": "a.png", "prompt": "x"}', "", '{"id": "red hat/1", "image": "b.png"}']
-    assert names(written(tmp_path, "\n".join(lines))) == ["task-1", "red-hat-1"]
+    lines = ['{"image": "a.png", "prompt": "x"}', "", '{"id": "red-hat_1", "image": "b.png"}']
+    assert names(written(tmp_path, "\n".join(lines))) == ["task-1", "red-hat_1"]
 
 
-def test_the_flat_export_of_label_studio_is_read_too(tmp_path: Path) -> None:
-    assert names(written(tmp_path, [{"id": 4, "image": "/data/upload/1/a.png"}])) == ["task-4"]
+IDS = [
+    *("a", "A", "a.json", "a.json.json", "a.png", "a.jsonl", "a b", "a-b", "a/b", "a\\b", "a\0b"),
+    *("..", ".", "...", "../a", "../../etc/passwd", "/etc/passwd", "~", "~a", "-a", " ", "  "),
+    *("a~0123456789ab", "\x1b[31ma", "a\n", "a\r", "\ud800", "\\ud800", "\udfff", "熊", "猫", "é"),
+    *("x" * 60, "x" * 61, "x" * 5000, "x" * 5001, "task-1", "TASK-1", "task-2~", "tt-scale-flux"),
+    *("TT-Scale-Flux", ".eacps", "eacps", "collage.png", "faceswap.jsonl", "con", "CON", "nul.txt"),
+    *("lpt1", "best.png", "a.", "a..", ".a", "a.part", ".a.part", "\u202ea", "a\u0301", "\xe1"),
+]
+
+
+def test_every_id_has_a_place_of_its_own_in_the_folder(tmp_path: Path) -> None:
+    entries: list[Any] = [{"id": each, "image": "a.png"} for each in (*IDS, 1, 10**100, -1)]
+    found = names(written(tmp_path, entries))
+    # Each name stands for NAME, NAME.json and NAME.png.
+    files = [f"{name}{suffix}" for name in found for suffix in ("", ".json", ".png")]
+    taken = [".eacps", "tt-scale-flux", "faceswap.jsonl", "collage.png"]
+    assert len(set(files + taken)) == len(files + taken)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(~[0-9a-f]{12})?", name) for name in found)
+    assert max(len(file) for file in files) < 100
+    assert names(written(tmp_path, list(reversed(entries)))) == list(reversed(found))
+    assert found[0] == "a"
+
+
+def test_ids_that_differ_only_in_capitals_are_told_apart_where_files_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(naming, "_is_case_blind", lambda _folder: True)
+    path = written(tmp_path, [{"id": each, "image": "a.png"} for each in (*IDS, 1)])
+    settings = load_settings()
+    found = [
+        task.name for task in settled(tmp_path, tasks_of_file(settings, path, ""), lambda _: False)
+    ]
+    assert len({name.lower() for name in found}) == len(found)
+
+
+def test_a_result_of_an_earlier_version_keeps_the_name_that_it_had(tmp_path: Path) -> None:
+    settings = load_settings()
+    path = written(tmp_path, [{"id": "red hat/1", "image": "a.png"}])
+    [task] = tasks_of_file(settings, path, "")
+    assert task.name.startswith("red-hat-1~")
+    report = {"name": "red-hat-1", "id": "red hat/1", "job": "0123-red-hat-1", "best": "c1",
+              "data": {"image": task.content["data"]["image"]}}  # fmt: skip
+    (tmp_path / "red-hat-1.json").write_text(json.dumps(report))
+    has_result = partial(has_report, settings, tmp_path)
+    assert [each.name for each in settled(tmp_path, [task], has_result)] == ["red-hat-1"]
+    (tmp_path / "red-hat-1.json").write_text(json.dumps({**report, "id": "red-hat-1"}))
+    assert settled(tmp_path, [task], has_result) == [task]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"image": "a.png", "prompt": "\\ud800"}', "Entry 1 contains half a character"),
+        ("[" * 100_000, "line 1 is not JSON: it is nested too deeply"),
+        ('{"id": ' + "9" * 10_000 + "}", "line 1 is not JSON"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_in_a_sentence(
+    eacps: Eacps, tmp_path: Path, content: str, words: str
+) -> None:
+    path = written(tmp_path, content)
+    shown = eacps("run", "--from-file", str(path), "--out", "results")
+    assert shown.code == 2
+    assert words in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("depth", range(100, 1100, 50))
+def test_a_value_that_is_nested_deeply_is_taken_or_refused(tmp_path: Path, depth: int) -> None:
+    path = written(tmp_path, f'{{"image": "a.png", "x": {"[" * depth}{"]" * depth}}}')
+    with suppress(TaskError):
+        assert names(path) == ["task-1"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +126,7 @@ def test_an_id_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, id
         names(written(tmp_path, EXPORT), ids)
 
 
-@pytest.mark.parametrize("ids", ["x", "9-7", "1-", "-1", "1..3"])
+@pytest.mark.parametrize("ids", ["x", "9-7", "1-", "-1", "1..3", "9" * 5000])
 def test_ids_that_are_no_numbers_are_refused(tmp_path: Path, ids: str) -> None:
     with pytest.raises(TaskError, match="--task-ids"):
         names(written(tmp_path, EXPORT), ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from eacps.domain import (
     to_json,
 )
 from eacps.errors import SettingsError
+from eacps.offline.output import InTheWayError
 from eacps.offline.tt_scale_flux import config_of, metric_of, read_config
 from eacps.offline.tt_scale_flux_output import seed_of, write_tree
 from eacps.settings import Settings, load_settings
@@ -180,6 +182,11 @@ def test_workers_get_the_settings_of_the_file_through_their_environment(
             "verifier_args and search_args differ",
         ),
         ({"pipeline_call_args": {"num_frames": 81}}, "videos are not edited"),
+        ({"pipeline_call_args": {"callback": 1}}, "unknown key pipeline_call_args.callback"),
+        ({"pipeline_call_args": {"custom_pipeline": "x"}}, "unknown key pipeline_call_args.custom"),
+        ({"pipeline_call_args": {"prompt": "x"}}, "unknown key pipeline_call_args.prompt"),
+        ({"pipeline_call_args": {"eat": 1}}, "Did you mean pipeline_call_args.eta?"),
+        ('{"prompt":' * 100_000, "config.json is not JSON: it is nested too deeply"),
         ({"export_args": {"fps": 15}}, "videos are not edited"),
         ({"pipeline_call_args": {"height": "tall"}}, "it must be an integer"),
         (
@@ -288,6 +295,42 @@ def test_the_tree_can_be_written_again_and_leaves_nothing_of_an_older_one(tmp_pa
     (tmp_path / "cat.json").write_text('{"error": {"code": "bad_image", "message": "broken"}}')
     write_tree(tmp_path, "cat", Settings())
     assert not list((tmp_path / "tt-scale-flux").iterdir())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("change", ["edited", "added", "theirs"])
+def test_a_tree_that_somebody_changed_or_made_is_left_alone(
+    tmp_path: Path, change: str, fails: bool
+) -> None:
+    plan = SearchPlan("random", {"rounds": 1})
+    written(tmp_path, "cat", result(plan, candidate(1, 0.5, 1)))
+    folder = tmp_path / "tt-scale-flux" / "cat"
+    if change == "theirs":
+        folder.mkdir(parents=True)
+    else:
+        write_tree(tmp_path, "cat", Settings())
+    name = "notes.txt" if change == "added" else "config.json"
+    (folder / name).write_text('{"prompt": "mine"}')
+    before = tree_of(folder)
+    if fails:
+        (tmp_path / "cat.json").write_text('{"error": {"code": "bad_image", "message": "broken"}}')
+    with pytest.raises(InTheWayError, match="is in the way"):
+        write_tree(tmp_path, "cat", Settings())
+    assert tree_of(folder) == before
+
+
+def test_a_tree_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    plan = SearchPlan("random", {"rounds": 1})
+    written(tmp_path, "cat", result(plan, candidate(1, 0.5, 1)))
+    write_tree(tmp_path, "cat", Settings())
+    before = tree(tmp_path, "cat")
+    shutil.rmtree(tmp_path / ".eacps")
+    write_tree(tmp_path, "cat", Settings())
+    assert tree(tmp_path, "cat") == before
+
+
+def tree_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_the_same_prompt_on_two_images_makes_two_trees(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from eacps.demo.faces import FaceTask, NoFacesError, face_tasks, picture_in
-from eacps.demo.show import Demo
+from eacps.demo.show import Demo, DemoError, require_own_folder
 from eacps.errors import FaceError
 from eacps.faces.protocol import FaceEngine
 from eacps.faces.registry import open_engine
@@ -74,3 +74,13 @@ def test_without_faces_the_demo_says_so_in_one_line_and_shows_its_bears(error: E
     demo = Demo(Path("label-studio"), Path(), 2, Console(file=shown, width=200), swaps=swaps)
     assert list(demo.wanted()) == ["bear-01.png", "bear-02.png"]
     assert shown.getvalue() == f"The demo continues without face swaps: {error}\n"
+
+
+def test_a_folder_of_somebody_is_not_used_for_the_demo(tmp_path: Path) -> None:
+    require_own_folder(tmp_path / "new")
+    require_own_folder(tmp_path)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DemoError, match="contains files of others; choose another --folder"):
+        require_own_folder(tmp_path)
+    (tmp_path / "label-studio").mkdir()
+    require_own_folder(tmp_path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eacps.faces.protocol import Face
 from eacps.faces.registry import FACE_ENGINES, OpenedEngine
 from eacps.settings import Settings
 from eacps.testing import ContractError, check_face_engine
@@ -61,6 +62,11 @@ class Wrapped:
         return lambda *arguments: changed(inner(*arguments))
 
 
+def turned(face: Face) -> Face:
+    """With its right lower corner first."""
+    return replace(face, box=face.box[[2, 3, 0, 1]])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -72,6 +78,7 @@ class Wrapped:
         ({"detect": lambda faces: faces[::-1]}, "largest face is not the first"),
         ({"detect": lambda _: []}, "finds no face in the scene"),
         ({"detect": lambda faces: [one.moved(5000, 0) for one in faces]}, "is outside"),
+        ({"detect": lambda faces: [turned(one) for one in faces]}, "not left, top"),
         ({"described": lambda face: replace(face, embedding=None)}, "has no embedding"),
         ({"patch": lambda one: replace(one, x=one.x + 5000)}, "exceeds the scene"),
         ({"patch": lambda one: replace(one, alpha=one.alpha * 3)}, "not between 0 and 1"),

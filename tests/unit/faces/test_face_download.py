@@ -87,8 +87,21 @@ def test_files_that_are_right_are_not_fetched_again_and_wrong_ones_are(
     said: list[str] = []
     fetch_models(folder, said.append)
     assert checked_model(folder, DETECTOR)
-    assert len(said) == 1
+    assert len(said) == 2
     assert RECOGNISER.name not in said[0]
+    # It may have been somebody's own file.
+    [kept] = folder.glob("*.kept")
+    assert kept.read_bytes() == b"cut off"
+    assert kept.name in said[1]
+
+
+def test_a_licence_file_of_somebody_is_left_alone(packages: Path, tmp_path: Path) -> None:
+    build_wheels(packages)
+    (tmp_path / LICENCES).write_text("my own licences")
+    with pytest.raises(FaceError, match="is in the way: eacps did not write it"):
+        fetch_models(tmp_path, lambda _: None)
+    assert (tmp_path / LICENCES).read_text() == "my own licences"
+    assert missing_models(tmp_path) == [model.name for model in MODELS]
 
 
 def test_without_network_the_error_says_what_to_check(packages: Path, tmp_path: Path) -> None:

@@ -90,6 +90,17 @@ def test_a_store_that_is_away_is_told_from_a_missing_file(tmp_path: Path) -> Non
         store.put(b"other", "png")
 
 
+def test_retention_removes_no_file_of_somebody_else(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}")
+    store.put(b"picture", "png")
+    own = [tmp_path / "holiday.png", tmp_path / "ab" / "song.part", tmp_path / f"{'0' * 40}.txt"]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    assert store.prune(0, time.time() + 1e9) == 1
+    assert all(path.read_text() == "mine" for path in own)
+
+
 def test_half_written_files_of_dead_writers_go_after_a_day(tmp_path: Path) -> None:
     store = ArtifactStore(f"file://{tmp_path}/store")
     name = store.put(b"picture", "png")

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eacps.files import file_hash, replaced_folder, write_atomically
+from eacps.files import file_hash, parsed_json, require_writable, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -93,40 +93,20 @@ def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
         write_atomically(tmp_path / "missing" / "file", b"content")
 
 
-def test_a_filled_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        with replaced_folder(tmp_path / "below" / "folder") as fresh:
-            assert names(fresh) == []
-            (fresh / name).touch()
-    assert names(tmp_path / "below") == ["folder"]
-    assert names(tmp_path / "below" / "folder") == ["second"]
-
-
-def test_a_folder_that_could_not_be_filled_changes_nothing(tmp_path: Path) -> None:
-    with replaced_folder(tmp_path / "folder") as fresh:
-        (fresh / "good").touch()
-
-    def fill_half() -> None:
-        with replaced_folder(tmp_path / "folder") as fresh:
-            (fresh / "half").touch()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fill_half()
-    assert names(tmp_path) == ["folder"]
-    assert names(tmp_path / "folder") == ["good"]
-
-
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
-    for leftover in (".folder.part", ".folder.old"):
-        (tmp_path / leftover).mkdir()
-        (tmp_path / leftover / "half").touch()
-    with replaced_folder(tmp_path / "folder") as fresh:
-        (fresh / "good").touch()
-    assert names(tmp_path) == ["folder"]
-    assert names(tmp_path / "folder") == ["good"]
-
-
 def test_a_file_is_known_by_its_sha256(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"content")
     assert file_hash(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+
+
+@pytest.mark.parametrize("text", ["{oops", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000])
+def test_every_mistake_in_json_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parsed_json(text)
+
+
+def test_a_folder_is_writable_if_a_file_can_be_made_in_it(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder")
+    assert names(tmp_path / "new" / "folder") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"\w"):
+        require_writable(tmp_path / "file" / "below")

@@ -96,6 +96,31 @@ def test_an_unknown_setting_with_our_prefix_is_refused_with_the_nearest_name(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'EACPS_SEED=5\n\nEACPS_STEPS="30\n', "Line 3 of .env cannot be read."),
+        (b"# settings\nEACPS_STEPS: 30\n", "Line 2 of .env cannot be read."),
+        (b"EACPS_STEPS\n", ".env names EACPS_STEPS without a value."),
+        (b"EACPS_STEPS=\n", "EACPS_STEPS is empty."),
+        (b"# Gr\xf6\xdfe\nEACPS_STEPS=30\n", ".env is not UTF-8 text."),
+    ],
+)
+def test_a_half_written_file_is_refused_instead_of_ignored(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert error.value.message == words
+    assert error.value.hint
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("\ufeffEACPS_STEPS=30\n# Größe\n".encode())
+    assert load_settings().steps == 30
+
+
 CHANGES_RESULTS = {
     "strategy": "best_of_n",
     "strategy_params": {"k": 3},

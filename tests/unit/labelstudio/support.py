@@ -97,7 +97,13 @@ class Queue:
         return []
 
     def workers(self) -> Sequence[WorkerStatus]:
-        return [WorkerStatus("here/device-0", "worker", "cpu", 1, 2.0, time.time())]
+        return [
+            WorkerStatus("here/device-0", "worker", "cpu", 1, 2.0, time.time()),
+            WorkerStatus(
+                *("here/device-1", "worker", "cpu", 2, 2.0, time.time()),
+                note="the disk is full",
+            ),
+        ]
 
     def end(
         self,

@@ -217,6 +217,7 @@ def test_the_status_page_names_failures_and_workers(
     assert "The image &lt;b&gt;is&lt;/b&gt; broken." in page
     assert settings.model_version in page
     assert f"{settings.label_studio_url}/projects/" in page
+    assert page.count("waits: the disk is full") == 1
 
 
 def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path: Path) -> None:
@@ -251,7 +252,9 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
             "counts": {"queued": 0, "failed": 2},
             "running": [task, unknown],
             "failures": [task, unknown],
-            "workers": [{"name": attack, "role": attack, "device": attack, "age": 2.4}],
+            "workers": [
+                {"name": attack, "role": attack, "device": attack, "age": 2.4, "note": attack}
+            ],
             "waiting": [attack],
         }
     )

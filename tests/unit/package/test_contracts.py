@@ -123,6 +123,13 @@ class Talking(Red):
         return [(row, "It is red.") for row in self.score(*arguments)]
 
 
+class Inconsistent(Red):
+    """A search would rank by what is said here."""
+
+    def explained(self, *arguments: Any) -> Any:
+        return [({"red": 1.0}, "It is red.") for _ in self.score(*arguments)]
+
+
 @pytest.mark.parametrize("scorer", [Red, Talking])
 def test_a_scorer_of_ones_own_passes(scorer: type) -> None:
     check_scorer(f"{__name__}:{scorer.__name__}", Settings(_env_file=None))
@@ -143,6 +150,7 @@ def test_a_scorer_of_ones_own_passes(scorer: type) -> None:
         (Unlike, "to itself is not 1"),
         (Ragged, "not a square matrix"),
         (Wordless, "a reason is not a string"),
+        (Inconsistent, "`explained` gives other metrics than `score`"),
     ],
 )
 def test_a_scorer_that_breaks_the_contract_is_reported(scorer: type, words: str) -> None:

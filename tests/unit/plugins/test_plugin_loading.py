@@ -129,6 +129,12 @@ def test_a_module_that_removes_itself_is_not_blamed_for_that() -> None:
         TOOLS.get("mine.py:Tool")
 
 
+def test_a_misspelt_class_is_answered_with_the_nearest_name() -> None:
+    Path("mine.py").write_text("class Tool:\n  value = 1\n")
+    with pytest.raises(SettingsError, match=r"Did you mean 'Tool'\?"):
+        TOOLS.get("mine.py:Tol")
+
+
 def test_somebody_who_presses_ctrl_c_is_obeyed() -> None:
     Path("mine.py").write_text("raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):

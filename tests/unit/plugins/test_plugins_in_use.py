@@ -99,6 +99,7 @@ def test_of_two_classes_of_one_name_each_may_have_its_own_options() -> None:
     ("chosen", "words"),
     [
         ({"scorers": "mine.py:Lost"}, "has no 'Lost'"),
+        ({"verifier": "mine.py:Tuned", "plugin_options": {"tuned": {}}}, "options for 'tuned'"),
         ({"strategy": "mine.py:Judge"}, "The strategy 'mine.py:Judge'"),
         ({"editor": "mine.py:Judge"}, "has no `open`"),
         ({"face_engine": "mine.py:Judge"}, "has no `detect`"),

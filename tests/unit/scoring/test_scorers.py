@@ -336,3 +336,8 @@ def test_another_package_can_add_a_scorer(
     (red,) = [scorer for scorer in opened if "red" in scorer.ranges]
     (judged,) = scored(red, images(source), Image.new("RGB", source.size, (255, 0, 0)))
     assert potential.judge(judged).value == 2
+
+    # Without a weight it runs, for its metric to be shown, only where it is named.
+    for named, count in (((), 0), (("red",), 1)):
+        opened = open_scorers(Settings(_env_file=None, scorers=named), "cpu", ["pf_dir"])
+        assert sum("red" in scorer.ranges for scorer in opened) == count

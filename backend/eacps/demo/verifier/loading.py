@@ -120,7 +120,7 @@ def _shape(folder: Path) -> VerifierShape:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         written, network = config["format"], config["network"]
         shape = VerifierShape.parse(network)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ScoringError(
             f"{folder / CONFIG} does not describe a verifier: {first_line(error)}", hint=_HINT
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from eacps.editors.diffusers.family import Family
 from eacps.editors.registry import family_of
 from eacps.errors import EacpsError, EditorError, SettingsError, first_line
+from eacps.files import parsed_json
 from eacps.settings import Settings
 from eacps.weights import verify_manifest
 
@@ -121,7 +121,7 @@ def _pipeline_class(source: Path | str, settings: Settings) -> str:
 
 def _index(folder: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads((folder / "model_index.json").read_text("utf-8"))
+        config = parsed_json((folder / "model_index.json").read_text("utf-8"))
     except FileNotFoundError:
         raise EditorError(
             f"The folder of EACPS_EDITOR, {str(folder)!r}, has no model_index.json.", hint=_HINT

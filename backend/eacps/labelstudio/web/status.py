@@ -130,6 +130,7 @@ def _worker(worker: WorkerStatus) -> dict[str, Any]:
         "role": worker.role,
         "device": worker.device,
         "age": round(worker.age, 1),
+        "note": worker.note,
     }
 
 

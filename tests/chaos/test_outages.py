@@ -1,0 +1,174 @@
+"""What we depend on goes away and comes back: every job still reaches its one true outcome."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.chaos.jobs_play import job
+from tests.chaos.stage import CANDIDATES, EVERY_ROUND, ROOT, SECOND_ROUND, Stage
+from tests.patience import wait_until
+
+MEGABYTE = 1_000_000
+
+
+class Postgres:
+    """A database server of our own, to be ill-treated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = self._do("start")
+
+    def crash(self) -> None:
+        self._do("crash")
+
+    def resume(self) -> None:
+        self._do("resume")
+
+    def stop(self) -> None:
+        self._do("stop")
+
+    def set_read_only(self, value: bool) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            state = "on" if value else "off"
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {state}")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def _do(self, action: str) -> str:
+        command = [str(ROOT / ".ci" / "postgres"), action, str(self.folder / "cluster")]
+        # The server keeps the pipe of what started it open, so nothing may be read to its end.
+        with tempfile.TemporaryFile("w+") as shown:
+            subprocess.run(command, check=True, stdout=shown, stderr=shown)
+            shown.seek(0)
+            return shown.read().strip()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("no PostgreSQL server programs here: apt-get install postgresql")
+    # Not pytest's folder: the server's owner, who is not root, could not reach it.
+    folder = Path(tempfile.mkdtemp(prefix="eacps-postgres-"))
+    folder.chmod(0o755)
+    server = Postgres(folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def on_postgres(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    stage = Stage(tmp_path_factory.mktemp("stage"), postgres.url, batch_timeout=600)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+def log_length(stage: Stage) -> int:
+    return len((stage.folder / "log.txt").read_text())
+
+
+def assert_true_outcomes(stage: Stage, *names: str) -> None:
+    """Each was delivered once, whole; the outage is nobody's result."""
+    stage.until_delivered(*names)
+    for name in names:
+        stage.assert_delivered_once(name)
+
+
+def test_a_database_that_crashes_and_comes_back_costs_nothing(
+    on_postgres: Stage, postgres: Postgres
+) -> None:
+    stage = on_postgres
+    names = [f"crash-{number}" for number in range(6)]
+    stage.client.submit_many([job(name, hold=SECOND_ROUND) for name in names])
+    stage.until_halfway(names[0])
+    before = log_length(stage)
+    postgres.crash()
+    # Everybody who works has met the outage, the batches that end in it as well.
+    for name in names:
+        stage.release(name)
+    stage.until(lambda: log(stage, before).count("waiting: the jobs database is away") >= 1)
+    stage.until(lambda: log(stage, before).count("heartbeat failed") >= 3)
+    postgres.resume()
+    assert_true_outcomes(stage, *names)
+    for name in names:
+        stage.assert_rendered_once(name)
+
+
+def test_a_database_that_is_read_only_for_a_while_costs_nothing(
+    on_postgres: Stage, postgres: Postgres
+) -> None:
+    stage = on_postgres
+    names = [f"readonly-{number}" for number in range(4)]
+    stage.client.submit_many([job(name, hold=EVERY_ROUND) for name in names])
+    stage.until(lambda: len(stage.renders(names[0], "start")) > 0)
+    before = log_length(stage)
+    postgres.set_read_only(True)
+    for name in names:
+        stage.release(name)
+    stage.until(lambda: "read-only" in log(stage, before))
+    postgres.set_read_only(False)
+    assert_true_outcomes(stage, *names)
+
+
+def log(stage: Stage, start: int) -> str:
+    return (stage.folder / "log.txt").read_text()[start:]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 12 MB that this test alone fills."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Use up all space; returns the file to delete to free it."""
+    ballast = folder / "ballast"
+    descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
+    size = MEGABYTE
+    while size:
+        try:
+            os.write(descriptor, b"x" * size)
+        except OSError:
+            size //= 2
+    os.close(descriptor)
+    return ballast
+
+
+def test_a_full_disk_is_a_pause(tmp_path: Path, small_disk: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    stage = Stage(notes, "", data_dir=small_disk, batch_timeout=600)
+    try:
+        names = [f"full-{number}" for number in range(4)]
+        stage.client.submit_many([job(name, hold=SECOND_ROUND, size=200) for name in names])
+        stage.until_halfway(names[0])
+        ballast = fill(small_disk)
+        for name in names:
+            stage.release(name)
+        wait_until(lambda: "waiting: " in (notes / "log.txt").read_text())
+        stage.until(lambda: (notes / "log.txt").read_text().count("heartbeat failed") >= 3)
+        ballast.unlink()
+        assert_true_outcomes(stage, *names)
+        assert not list(small_disk.rglob("*.part"))
+        assert stage.status(names[0]).finished == CANDIDATES
+    finally:
+        stage.close()
