@@ -15,9 +15,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Reply = tuple[int, Any]
+Reply = tuple[int, Any] | tuple[int, Any, Mapping[str, str]]
 Fault = Callable[[str, str], Reply | None]
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
+STAMP = "2026-10-01T12:00:00.000000Z"
+
+
+def refusal(status: int, detail: str) -> Reply:
+    """An error as Label Studio itself writes it."""
+    body = {"id": "1f", "status_code": status, "version": "1.23.2", "detail": detail}
+    return status, {**body, "exc_info": None}
 
 
 class RecordedLabelStudio:
@@ -30,6 +37,13 @@ class RecordedLabelStudio:
         self.deleted_predictions: list[dict[str, Any]] = []
         self.files: dict[int, tuple[str, bytes]] = {}
         self.served: dict[str, bytes] = {}
+        self.token = TOKEN
+        self.tokens: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.projects: dict[int, dict[str, Any]] = {}
+        self.webhooks: list[dict[str, Any]] = []
+        self.backends: list[dict[str, Any]] = []
+        self.page_limit = 1000
         self.writes: list[tuple[str, str]] = []
         self.fault: Fault = lambda _method, _path: None
         self._lock = threading.Lock()
@@ -52,7 +66,8 @@ class RecordedLabelStudio:
             "id": number,
             "project": project,
             "data": dict(data),
-            "created_at": "2026-10-01T12:00:00.000000Z",
+            "created_at": STAMP,
+            "updated_at": STAMP,
             "total_annotations": 0,
             "total_predictions": 0,
             "annotations": [],
@@ -66,11 +81,13 @@ class RecordedLabelStudio:
     def answer(self, method: str, target: str, headers: Message, body: bytes) -> Reply:
         """One request's answer."""
         parts = urlsplit(target)
+        self.asked.append((method, target))
         faulty = self.fault(method, parts.path)
         if faulty is not None:
             return faulty
-        if headers.get("Authorization") != f"Token {TOKEN}":
-            return 401, {"detail": "Invalid token."}
+        self.tokens.append(headers.get("Authorization", ""))
+        if headers.get("Authorization") != f"Token {self.token}":
+            return refusal(401, "Invalid token.")
         if method == "GET" and parts.path in self.served:
             return 200, self.served[parts.path]
         with self._lock:
@@ -79,12 +96,16 @@ class RecordedLabelStudio:
                 if found:
                     numbers = [int(number) for number in found.groups()]
                     return view(*numbers, query=parse_qs(parts.query), headers=headers, body=body)
-        return 404, {"detail": f"No {method} {parts.path} here."}
+        return refusal(404, f"No {method} {parts.path} here.")
 
     def _views(self) -> list[tuple[str, Callable[..., Reply]]]:
         return [
             (r"GET /api/current-user/whoami/?", lambda **_: (200, {"email": "a@example.com"})),
+            (r"GET /api/projects/", self._projects),
             (r"GET /api/projects/(\d+)/?", self._project),
+            (r"GET /api/projects/(\d+)/tasks/", self._tasks),
+            (r"GET /api/webhooks/", lambda **_: (200, self.webhooks)),
+            (r"GET /api/ml", self._backends),
             (r"PATCH /api/tasks/(\d+)/", self._task),
             (r"POST /api/projects/(\d+)/import", self._upload),
             (r"GET /api/projects/(\d+)/file-uploads", self._uploads),
@@ -96,10 +117,31 @@ class RecordedLabelStudio:
     def _project(self, number: int, **_: Any) -> Reply:
         return 200, {"id": number, "label_config": "<View/>"}
 
+    def _projects(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        fields = query["include"][0].split(",")
+        rows = [
+            {name: value for name, value in row.items() if name in fields}
+            for row in _page(list(self.projects.values()), query, self.page_limit)
+        ]
+        return (200, {"count": len(self.projects), "results": rows}) if rows else refusal(404, "No")
+
+    def _tasks(self, project: int, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        tasks = [task for task in self.tasks.values() if task["project"] == project]
+        tasks.sort(key=lambda task: str(task["updated_at"]), reverse=True)
+        rows = [
+            {**task, "predictions": self.predictions_of(task["id"])}
+            for task in _page(tasks, query, self.page_limit)
+        ]
+        return (200, rows) if rows else refusal(404, "Not found.")
+
+    def _backends(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        project = int(query["project"][0])
+        return 200, [row for row in self.backends if row["project"] == project]
+
     def _task(self, number: int, *, body: bytes, **_: Any) -> Reply:
         task = self.tasks.get(number)
         if task is None:
-            return 404, {"detail": "Not found."}
+            return refusal(404, "Not found.")
         changes = json.loads(body or b"{}")
         if changes:
             self.writes.append(("task", str(number)))
@@ -120,7 +162,7 @@ class RecordedLabelStudio:
         return 201, {"file_upload_ids": numbers}
 
     def _uploads(self, project: int, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
-        wanted = json.loads(query["ids"][0])
+        wanted = list(self.files) if "all" in query else json.loads(query["ids"][0])
         rows = [
             {"id": number, "file": f"upload/{project}/{number:08x}-{self.files[number][0]}"}
             for number in wanted
@@ -135,7 +177,7 @@ class RecordedLabelStudio:
         number = 1 + max((row["id"] for row in self.predictions), default=0)
         row = {"id": number, **json.loads(body)}
         if row["task"] not in self.tasks:
-            return 404, {"detail": "Not found."}
+            return refusal(404, "Not found.")
         self.predictions.append(row)
         self.writes.append(("prediction", str(row["task"])))
         return 201, row
@@ -144,7 +186,12 @@ class RecordedLabelStudio:
         gone = [row for row in self.predictions if row["id"] == number]
         self.predictions = [row for row in self.predictions if row["id"] != number]
         self.deleted_predictions += gone
-        return (204, None) if gone else (404, {"detail": "Not found."})
+        return (204, None) if gone else refusal(404, "Not found.")
+
+
+def _page(rows: list[Any], query: Mapping[str, list[str]], limit: int) -> list[Any]:
+    size, number = min(limit, int(query["page_size"][0])), int(query.get("page", ["1"])[0])
+    return rows[(number - 1) * size : number * size]
 
 
 def _handler(owner: RecordedLabelStudio) -> type[BaseHTTPRequestHandler]:
@@ -153,14 +200,17 @@ def _handler(owner: RecordedLabelStudio) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content = owner.answer(self.command, self.path, self.headers, body)
+            reply = owner.answer(self.command, self.path, self.headers, body)
+            status, content, *more = reply
             raw = isinstance(content, bytes)
-            reply = content if raw else b"" if content is None else json.dumps(content).encode()
+            sent = content if raw else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "image/png" if raw else "application/json")
-            self.send_header("Content-Length", str(len(reply)))
+            self.send_header("Content-Length", str(len(sent)))
+            for name, value in more[0].items() if more else ():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply)
+            self.wfile.write(sent)
 
         do_GET = do_POST = do_PATCH = do_DELETE = _serve
 

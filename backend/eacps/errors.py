@@ -82,11 +82,13 @@ class RetryLaterError(EacpsError):
     """A service is unavailable for now; the same request may succeed later.
 
     `only_here` means that the service is up but fails on this request, perhaps for ever. Such a
-    request is given up after a few attempts.
+    request is given up after a few attempts. `retry_after` is how many seconds the service asked
+    to be left alone.
     """
 
     code = "try_later"
     only_here = False
+    retry_after = 0.0
 
 
 def first_line(error: BaseException) -> str:

@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         "'Retrieve predictions' retries a failed task, but only after this time.",
         ge=0,
     )
+    catch_up_minutes: float = _label_studio_field(
+        60.0,
+        "How often the orchestrator asks Label Studio for tasks of connected projects that were "
+        "never announced to it. It also asks after its start and after an outage. 0: never.",
+        ge=0,
+    )
     basic_auth_user: str = _label_studio_field(
         "",
         "User name that Label Studio must send to this backend. Empty: no password.",

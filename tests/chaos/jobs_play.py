@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from eacps import log
 from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
 from eacps.errors import TaskError
-from eacps.jobs.contract import Job
+from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioRequestFailedError
 from eacps.settings import Settings, load_settings
 
@@ -109,6 +109,9 @@ class LoggingHooks:
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         note("deliveries", job=origin["job"], failure=failure.code)
+
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
+        return ()
 
     def _maybe_down(self, what: str, origin: Mapping[str, Any]) -> None:
         if origin.get("stumbles") == what:

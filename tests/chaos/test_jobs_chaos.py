@@ -154,6 +154,17 @@ def test_tasks_that_label_studio_always_fails_at_do_not_stop_the_others(stage: S
     stage.until(lambda: {stage.status(name).state for name in names} == {"failed"})
 
 
+def test_a_delivery_that_always_fails_ends_with_a_report(stage: Stage) -> None:
+    stage.client.submit(job("stumbles", stumbles="deliver"))
+    stage.until_delivered("stumbles")
+    (report,) = stage.deliveries("stumbles")
+    assert report["failure"] == "label_studio_stumbled"
+    status = stage.status("stumbles")
+    assert status.failure is not None
+    assert "tried again" in status.failure.message
+    stage.assert_rendered_once("stumbles")
+
+
 def test_cancelling_frees_the_devices_in_the_middle_of_a_batch(stage: Stage) -> None:
     stage.client.submit(job("cancelled", hold=EVERY_ROUND))
     stage.until(lambda: len(stage.renders("cancelled", "start")) == 2)

@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.chaos.jobs_play import job
-from tests.chaos.stage import CANDIDATES, EVERY_ROUND, ROOT, SECOND_ROUND, Stage
+from tests.chaos.stage import CANDIDATES, ROOT, SECOND_ROUND, Stage
 from tests.patience import wait_until
 
 MEGABYTE = 1_000_000
@@ -77,6 +77,13 @@ def log_length(stage: Stage) -> int:
     return len((stage.folder / "log.txt").read_text())
 
 
+def submit_in_order(stage: Stage, names: Sequence[str], size: int = 1) -> None:
+    """The first is halfway before the others come, which could hold all workers."""
+    stage.client.submit(job(names[0], hold=SECOND_ROUND, size=size))
+    stage.until_halfway(names[0])
+    stage.client.submit_many([job(name, hold=SECOND_ROUND, size=size) for name in names[1:]])
+
+
 def assert_true_outcomes(stage: Stage, *names: str) -> None:
     """Each was delivered once, whole; the outage is nobody's result."""
     stage.until_delivered(*names)
@@ -89,8 +96,7 @@ def test_a_database_that_crashes_and_comes_back_costs_nothing(
 ) -> None:
     stage = on_postgres
     names = [f"crash-{number}" for number in range(6)]
-    stage.client.submit_many([job(name, hold=SECOND_ROUND) for name in names])
-    stage.until_halfway(names[0])
+    submit_in_order(stage, names)
     before = log_length(stage)
     postgres.crash()
     # Everybody who works has met the outage, the batches that end in it as well.
@@ -109,8 +115,7 @@ def test_a_database_that_is_read_only_for_a_while_costs_nothing(
 ) -> None:
     stage = on_postgres
     names = [f"readonly-{number}" for number in range(4)]
-    stage.client.submit_many([job(name, hold=EVERY_ROUND) for name in names])
-    stage.until(lambda: len(stage.renders(names[0], "start")) > 0)
+    submit_in_order(stage, names)
     before = log_length(stage)
     postgres.set_read_only(True)
     for name in names:
@@ -159,8 +164,7 @@ def test_a_full_disk_is_a_pause(tmp_path: Path, small_disk: Path) -> None:
     stage = Stage(notes, "", data_dir=small_disk, batch_timeout=600)
     try:
         names = [f"full-{number}" for number in range(4)]
-        stage.client.submit_many([job(name, hold=SECOND_ROUND, size=200) for name in names])
-        stage.until_halfway(names[0])
+        submit_in_order(stage, names, size=200)
         ballast = fill(small_disk)
         for name in names:
             stage.release(name)

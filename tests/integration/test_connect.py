@@ -208,10 +208,11 @@ def test_connect_explains_wrong_addresses_tokens_and_projects(
     assert "No token" in told(label_studio_api_key=SecretStr(""))
 
 
-def test_a_password_reaches_backend_and_webhook(
+def test_password_and_secret_reach_backend_and_webhook(
     server: LabelStudioServer, settings: Settings, project: int
 ) -> None:
-    update = {"basic_auth_user": "ls", "basic_auth_pass": SecretStr("secret")}
+    secret = SecretStr("secret")
+    update = {"basic_auth_user": "ls", "basic_auth_pass": secret, "webhook_secret": secret}
     guarded = settings.model_copy(update=update)
     queue = Queue()
     app = create_app(guarded, open_jobs=lambda _: queue)
@@ -234,6 +235,30 @@ def test_importing_announces_tasks_and_opening_them_adds_no_second_job(
     task, _ = imported(server, settings, project)
     server.call("GET", f"/api/tasks/{task}/")
     assert len(queue.entries) == 1
+
+
+def test_a_task_whose_announcement_was_lost_gets_the_same_job(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    server.import_tasks(project, [{"data": {"image": "/data/upload/1/early.png", "prompt": "x"}}])
+    connect(settings, project)
+    imported(server, settings, project)
+    for _ in range(2):
+        image = server.upload(project, "a.png", png())
+        data = {"image": image, "prompt": "x"}
+        annotation: dict[str, Any] = {"result": []}
+        server.import_tasks(project, [{"data": data, "annotations": [annotation]}])
+    announced = dict(queue.entries)
+    assert len(announced) == 3
+    queue.entries.clear()
+    hooks = LabelStudioHooks(settings)
+    found = [job for portion in hooks.overlooked(lambda _: []) for job in portion]
+    assert {job.id: job.origin for job in found} == {
+        job: entry.origin for job, entry in announced.items()
+    }
+    assert queue.entries == {}, "to look makes Label Studio ask for no prediction"
+    origins = [job.origin for job in found]
+    assert not [job for jobs in hooks.overlooked(lambda _: origins) for job in jobs]
 
 
 def test_a_delivered_task_has_its_images_cards_and_one_prediction(

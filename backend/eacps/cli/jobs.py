@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from eacps.settings import Settings
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhd])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 STATE_COLORS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
 jobs_app = typer.Typer(help="List, cancel, retry and delete jobs.", no_args_is_help=True)
@@ -60,7 +65,8 @@ def _print_job(status: JobStatus) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    note = status.failure.message if status.failure else status.note
+    failure = status.failure
+    note = f"{failure.code}: {failure.message}" if failure else status.note
     for line in textwrap.wrap(note, min(out.width, 100) - 4):
         out.print(f"    {escape(line)}", highlight=False)
 
@@ -86,11 +92,69 @@ def cancel_job(job: JobName) -> None:
 
 
 @jobs_app.command("retry")
-def retry_job(job: JobName) -> None:
-    """Run a failed or cancelled job again, keeping finished candidates."""
+def retry_jobs(
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="The job's id.")] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="All jobs that failed.")] = False,
+    since: Annotated[
+        str,
+        typer.Option(metavar="WHEN", help="With --failed: only since then: 30m, 2h, 3d or a date."),
+    ] = "",
+    code: Annotated[
+        str, typer.Option(metavar="CODE", help="With --failed: only those with this error code.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print how many would be run again.")
+    ] = False,
+) -> None:
+    """Run a failed or cancelled job again, or all failed ones, keeping finished candidates.
+
+    `eacps jobs list --state failed` shows the codes.
+
+    Examples:
+
+        eacps jobs retry 0a1b2c3d4e5f
+
+        eacps jobs retry --failed --since 2h --dry-run
+
+        eacps jobs retry --failed --since 2026-11-20 --code label_studio_stumbled
+    """
+    if bool(job) == failed or (job and (since or code or dry_run)):
+        raise SettingsError("Pass either a job, or --failed with --since, --code or --dry-run.")
+    if job:
+        with _jobs() as client:
+            changed = client.retry(job)
+        out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
+        return
+    moment = _moment(since) if since else 0.0
     with _jobs() as client:
-        changed = client.retry(job)
-    out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
+        found = client.failed(moment, code)
+        queued = 0 if dry_run else client.retry_all(found)
+    for name, number in sorted(Counter(found.values()).items()):
+        out.print(f"{number:>6}  {escape(name)}", highlight=False)
+    if dry_run:
+        out.print(f"{_words(len(found))} would be queued again.", highlight=False)
+    elif found:
+        out.print(f"Queued {_words(queued)} again.", highlight=False)
+    else:
+        out.print("No such job has failed; nothing to retry.")
+
+
+def _words(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
+
+
+def _moment(when: str) -> float:
+    """Seconds since the epoch, from a time span until now, or a local date."""
+    span = _SPAN.fullmatch(when)
+    try:
+        if span:
+            return time.time() - float(span[1]) * _SECONDS[span[2]]
+        return datetime.fromisoformat(when).timestamp()
+    except (ValueError, OverflowError):
+        raise SettingsError(
+            f"--since {when!r} is neither a time span nor a date.",
+            hint="Write 30m, 2h, 3d, 2026-11-20 or 2026-11-20T14:30.",
+        ) from None
 
 
 @jobs_app.command("restart")
@@ -122,11 +186,14 @@ def prune_jobs(
 ) -> None:
     """Delete old finished jobs and artifacts."""
     from eacps.artifacts import open_store
+    from eacps.jobs.retention import prune_notes
 
     settings = load_quietly()
     with _jobs() as client:
         count = client.prune(days)
-    files = open_store(settings).prune(days * 86400)
+    store = open_store(settings)
+    files = store.prune(days * 86400)
+    files += prune_notes(settings.data_dir / "uploads", store, days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ class JobClient:
         return [status for status in described if state in (None, status.state)]
 
     @staticmethod
-    def _newest_in(records: Records, state: JobState, limit: int) -> Sequence[str]:
+    def _newest_in(records: Records, state: JobState, limit: int | None) -> Sequence[str]:
         """The workflows of the newest jobs in one state, found without loading their contents."""
         import sqlalchemy as sa
 
@@ -123,18 +123,41 @@ class JobClient:
 
     def retry(self, job: str) -> bool:
         """Run a failed or cancelled job again, keeping finished batches; otherwise return False."""
+        self._known(job)
+        return self._retry([job], ("failed", "cancelled")) == 1
+
+    def failed(self, since: float = 0.0, code: str = "") -> Mapping[str, str]:
+        """The codes of failed jobs by id: of those that failed since a moment, with that code."""
+        records, _ = self._open()
+        found: dict[str, str] = {}
+        for chunk in _chunks(self._newest_in(records, "failed", None)):
+            for status in self._described(records, list(records.rows(chunk).values())).values():
+                if status.failure is None or status.updated < since:
+                    continue
+                if code in ("", status.failure.code):
+                    found[status.id] = status.failure.code
+        return found
+
+    def retry_all(self, jobs: Iterable[str]) -> int:
+        """Run those of these jobs again that have failed; returns how many."""
+        # In portions, so that the queue is never locked for long.
+        return sum(self._retry(chunk, ("failed",)) for chunk in _chunks(jobs))
+
+    def _retry(self, jobs: Sequence[str], states: Sequence[JobState]) -> int:
         from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
-        name, delivery = names.job_workflow(job), names.delivery_workflow(job)
         with exclusive_transaction(records.engine) as connection:
-            status = self._known(job)
-            if status.state not in ("failed", "cancelled"):
-                return False
-            again = from_json(Job, records.rows([name], connection)[name].input)
-            records.delete([name, delivery], connection)
-            dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
-        return True
+            # Asked inside the transaction: somebody else may have been first.
+            statuses = self.statuses(jobs).values()
+            ended = [each.id for each in statuses if each.state in states]
+            workflows = list(map(names.job_workflow, ended))
+            rows = records.rows(workflows, connection, output=False)
+            records.delete([*workflows, *map(names.delivery_workflow, ended)], connection)
+            for row in rows.values():
+                again = from_json(Job, row.input)
+                dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
+        return len(rows)
 
     def prune(self, days: float) -> int:
         """Delete jobs that ended this many days ago; returns their number."""
@@ -278,6 +301,12 @@ class JobClient:
             job: _describe(job, row, deliveries.get(names.delivery_workflow(job)), events, progress)
             for job, row in zip(jobs, rows, strict=True)
         }
+
+
+def _chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:
+    from eacps.jobs.database import chunks
+
+    return chunks(ids)
 
 
 def _options(job: Job) -> EnqueueOptions:

@@ -129,6 +129,10 @@ class JobQueue(Protocol):
         ...
 
 
+KnownOrigins = Callable[[float], Iterable[Mapping[str, Any]]]
+"""The origins of all jobs that were submitted since a moment, in seconds since the epoch."""
+
+
 class TaskHooks(Protocol):
     """How jobs begin and end. The orchestrator calls these hooks.
 
@@ -145,6 +149,11 @@ class TaskHooks(Protocol):
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Report a failure; same rules as `deliver`."""
+        ...
+
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
+        """Jobs that nobody submitted although they should exist, in portions. A portion is stored
+        before the next one is asked for; jobs that exist already do no harm."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import traceback
@@ -49,7 +50,8 @@ from eacps.jobs.launch import (
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.outages import outage, outlasting
-from eacps.jobs.retention import prune
+from eacps.jobs.retention import prune, prune_notes
+from eacps.jobs.rounds import Rounds
 from eacps.options import short
 from eacps.plugins import is_reference
 from eacps.settings import Settings
@@ -64,6 +66,7 @@ ONE_REQUEST_SECONDS = 7
 SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
 DAY_SECONDS = 86_400.0
+TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
 RESULT_GONE = Failure("result_gone", "The result is no longer stored. Run the task again.")
 
 
@@ -89,6 +92,7 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
         threading.Thread(
             target=_prune_daily, args=(settings, records), name="retention", daemon=True
         ).start()
+        Rounds(settings, hooks, records).start()
         # This private function keeps counting crashes. With the public resume, a batch that kills
         # its worker would be retried for ever.
         run_until_stopped(
@@ -105,7 +109,10 @@ def _prune_daily(settings: Settings, records: Records) -> None:
         try:
             jobs = prune(records, settings.retention_days)
             # A day longer than jobs, so that images outlive their job.
-            files = open_store(settings).prune((settings.retention_days + 1) * DAY_SECONDS)
+            seconds = (settings.retention_days + 1) * DAY_SECONDS
+            store = open_store(settings)
+            files = store.prune(seconds)
+            files += prune_notes(settings.data_dir / "uploads", store, seconds)
             log.info("retention: %d jobs and %d files removed", jobs, files)
         except Exception:
             log.exception("retention failed; retrying tomorrow")
@@ -228,7 +235,16 @@ class Workflows:
         """Workflow of a delivery: deliver the outcome to the job's origin, with retries."""
         with logs.task_key(content["key"] or "-"):
             answer = self._with_retries("deliver", self._deliver, content)
-            return {"failure": answer.get("failure")}
+            failure = answer.get("failure")
+            if failure is None:
+                return {"failure": None}
+            temporary = "down" in answer
+            if temporary:
+                failure = {**failure, "message": f"{failure['message']} {TRIED_AGAIN}"}
+            if content["failure"] is None:
+                self._with_retries("report", self._report, {**content, "failure": failure})
+            # deliver_again looks for this mark.
+            return {"failure": failure, "temporary": temporary}
 
     def _prepare(self, job: Job) -> Json:
         task = self.hooks.prepare(job.origin)
@@ -290,8 +306,7 @@ class Workflows:
     def _deliver(self, content: Json) -> Json:
         job = from_json(Job, content["job"])
         if content["failure"] is not None:
-            self.hooks.deliver_failure(job.origin, from_json(Failure, content["failure"]))
-            return {}
+            return self._report(content)
         name = names.search_workflow(content["key"])
         row = self.records.rows([name]).get(name)
         if row is None or not row.good:
@@ -299,14 +314,21 @@ class Workflows:
         self.hooks.deliver(job.origin, from_json(SearchResult, row.output["result"]))
         return {}
 
+    def _report(self, content: Json) -> Json:
+        """Say where the result was expected why it did not come."""
+        job = from_json(Job, content["job"])
+        self.hooks.deliver_failure(job.origin, from_json(Failure, content["failure"]))
+        return {}
+
     def _with_retries(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
         answer = _step(name, _errors_as_values, attempt, argument)
         noted = False
         spent = 0
-        for pause in pauses(self.settings.retention_days * DAY_SECONDS):
+        for usual in pauses(self.settings.retention_days * DAY_SECONDS):
             if not answer.get("down") or spent >= ONE_REQUEST_SECONDS:
                 break
-            spent = spent + pause if answer.get("only_here") else 0
+            spent = spent + usual if answer.get("only_here") else 0
+            pause = max(usual, math.ceil(answer.get("retry_after", 0)))
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True
             DBOS.sleep(pause)
@@ -323,8 +345,9 @@ def _errors_as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
     except RetryLaterError as error:
         log.warning("%s", error)
         return {
-            "down": error.message,
+            "down": str(error),
             "only_here": error.only_here,
+            "retry_after": error.retry_after,
             "failure": to_json(failure_of(error)),
         }
     except Exception as error:

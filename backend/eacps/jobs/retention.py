@@ -1,9 +1,13 @@
-"""Deletes old jobs."""
+"""Deletes old jobs, and files that nothing needs any more."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import sqlalchemy as sa
 
+from eacps.artifacts import NAME, ArtifactStore
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.database import Records, exclusive_transaction, now
@@ -27,6 +31,20 @@ def prune(records: Records, days: float) -> int:
         records.delete(_unneeded(records, connection, limit), connection)
         delete_pictures(records, connection, limit / 1000)
     return len(jobs)
+
+
+def prune_notes(folder: Path, store: ArtifactStore, older_than_seconds: float) -> int:
+    """Delete old notes about artifacts that are gone; returns how many. The name of a note begins
+    with that of its artifact; other names are those of earlier versions."""
+    if not folder.is_dir():
+        return 0
+    limit, removed = time.time() - older_than_seconds, 0
+    for path in list(folder.iterdir()):
+        artifact = NAME.match(path.name)
+        if path.stat().st_mtime < limit and not (artifact and store.exists(artifact[0])):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def _ended_before(records: Records, connection: sa.Connection, name: str, limit: int) -> list[str]:

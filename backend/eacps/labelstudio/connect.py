@@ -6,6 +6,8 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 from eacps.errors import EacpsError
@@ -14,6 +16,7 @@ from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.label_config import label_config, same_config
 from eacps.labelstudio.review_tab import TAB, review_tab
+from eacps.labelstudio.web.headers import WEBHOOK_SECRET_HEADER
 from eacps.settings import Settings
 
 _OUR_TITLE = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
@@ -27,6 +30,7 @@ _UNREACHABLE = (
 
 _CONNECTED = ("CO", "PR", "TR")
 DIAGNOSED_PROJECTS = 30
+_PROJECTS_PER_PAGE = 100
 Level = Literal["ok", "changed", "warn", "fail"]
 Diagnosis = Literal["ok", "warn", "fail"]
 
@@ -108,6 +112,35 @@ def _connected_projects(client: LabelStudioClient, url: str) -> Iterator[tuple[D
             "warn",
             f"none of the {len(projects)} newest projects uses {url}: run `eacps connect`",
         )
+
+
+def connected_projects(
+    client: LabelStudioClient, url: str
+) -> Iterator[tuple[Mapping[str, Any], float]]:
+    """The projects that announce their tasks to this address, or have it as their ML backend, each
+    with the moment since when; changes nothing."""
+    hooks = [row for row in client.list_rows("/api/webhooks/") if _announces(row, f"{url}/webhook")]
+    # Naming the fields spares Label Studio the counting of all annotations.
+    fields = "id,label_config,model_version"
+    pages = client.pages("/api/projects/", _PROJECTS_PER_PAGE, include=fields)
+    for project in chain.from_iterable(pages):
+        rows = [row for row in hooks if row.get("project") in (None, project["id"])]
+        if _OUR_TITLE.fullmatch(str(project.get("model_version"))):
+            # Asked only for projects that may be ours: it makes Label Studio call its backends.
+            backends = client.list_rows("/api/ml", project=project["id"])
+            rows += [row for row in backends if _has_url(row, url)]
+        moments = [_moment(row["created_at"]) for row in rows if row.get("created_at")]
+        if moments:
+            yield project, min(moments)
+
+
+def _moment(value: Any) -> float:
+    return datetime.fromisoformat(str(value)).timestamp()
+
+
+def _announces(row: Mapping[str, Any], url: str) -> bool:
+    announced = row.get("send_for_all_actions") or "TASKS_CREATED" in (row.get("actions") or [])
+    return bool(_has_url(row, url) and row.get("is_active") and announced)
 
 
 def _project(
@@ -282,6 +315,9 @@ def _webhook(project: int, url: str, settings: Settings) -> dict[str, Any]:
         password = settings.basic_auth_pass.get_secret_value()
         pair = f"{settings.basic_auth_user}:{password}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    secret = settings.webhook_secret.get_secret_value()
+    if secret:
+        headers[WEBHOOK_SECRET_HEADER] = secret
     return {
         "project": project,
         "url": url,
@@ -293,10 +329,13 @@ def _webhook(project: int, url: str, settings: Settings) -> dict[str, Any]:
 
 
 def _serves(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    announced = row.get("send_for_all_actions") or "TASKS_CREATED" in (row.get("actions") or [])
     same_headers = (row.get("headers") or {}) == wanted["headers"]
-    return bool(row.get("is_active") and row.get("send_payload") and announced and same_headers)
+    return bool(row.get("send_payload") and same_headers and _announces(row, wanted["url"]))
 
 
 def _row(rows: list[dict[str, Any]], url: str) -> dict[str, Any] | None:
-    return next((row for row in rows if str(row.get("url", "")).rstrip("/") == url), None)
+    return next((row for row in rows if _has_url(row, url)), None)
+
+
+def _has_url(row: Mapping[str, Any], url: str) -> bool:
+    return str(row.get("url", "")).rstrip("/") == url

@@ -12,7 +12,7 @@ class LabelStudioError(EacpsError):
 
 
 class LabelStudioDownError(LabelStudioError, RetryLaterError):
-    """Label Studio did not answer, or answered 5xx; retrying later may help."""
+    """Label Studio cannot be used for now; retrying later may help."""
 
     code = "label_studio_down"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,13 +13,17 @@ from PIL.Image import Image
 from eacps import images
 from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer, open_store
 from eacps.domain import EditTask, Failure, SearchResult
+from eacps.errors import TaskError
+from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio import cards
-from eacps.labelstudio.client import MISSING, LabelStudioClient, open_client
+from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
+from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
     Origin,
+    broken_field,
     has_result,
     origin_of,
     read_origin,
@@ -50,11 +54,18 @@ class LabelStudioHooks:
         self._settings = settings
         self._store = store or open_store(settings)
         self._client = open_client(settings) if settings.label_studio_url else None
+        self._overlooked = Overlooked(settings, self._client) if self._client else None
         self._reader = TaskReader(settings, Fetcher(settings, self._client))
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
         """Fetch and check a task's images; raises TaskError."""
         asked = self._completed(read_origin(origin))
+        if field := broken_field(asked):
+            raise TaskError(
+                f"The text of the task's field `{field}` contains half a character.",
+                hint=f"Correct `{field}`: a symbol outside the basic characters was cut in two.",
+                code="bad_text",
+            )
         return self._reader.read(asked).edit_task(self._settings, self._keep)
 
     def _keep(self, image: Image) -> str:
@@ -106,6 +117,10 @@ class LabelStudioHooks:
                 return
             target.client.update_data(target.task, cards.merged(target.current["data"], new))
 
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
+        """Jobs for the tasks of connected projects that were never announced."""
+        return self._overlooked.jobs(known) if self._overlooked else ()
+
     @contextmanager
     def _target(self, asked: Origin) -> Iterator[_Target | None]:
         """The task to deliver to, or None; ignores a task that is deleted in the meantime."""
@@ -129,11 +144,8 @@ class LabelStudioHooks:
         self, client: LabelStudioClient, asked: Origin, task: int
     ) -> dict[str, Any] | None:
         """The current task, or None if the result is no longer wanted."""
-        try:
-            current = client.task(task)
-        except LabelStudioError as error:
-            if error.code != MISSING:
-                raise
+        current = client.find_task(task)
+        if current is None:
             log.info("task %s was deleted in the meantime; nothing to deliver", task)
             return None
         if relevant_data(current, self._settings) != asked.data:

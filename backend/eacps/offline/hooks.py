@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from eacps.artifacts import ArtifactStore, open_store
 from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import FetchError
 from eacps.images import encode_png
+from eacps.jobs.contract import Job, KnownOrigins
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import read_origin
@@ -82,6 +83,10 @@ class FileHooks:
         self._output.require_free(*places_of(name))
         self._output.remove(name)
         self._write(origin, {"error": to_json(failure)})
+
+    def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:  # noqa: ARG002
+        """None: all tasks of the input are submitted."""
+        return ()
 
     def _write(self, origin: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         content = {

@@ -237,6 +237,43 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
     assert "There is no job 'zz'" in eacps("jobs", "show", "zz").err
 
 
+def test_all_failed_jobs_are_retried_by_time_and_code(eacps: Eacps) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+    from tests.unit.jobs.test_jobs_client import fail
+
+    settings = load_settings()
+    client = JobClient(settings)
+    client.submit_many([Job("a1", {}), Job("a2", {}), Job("a3", {}), Job("a4", {})])
+    client.close()
+    for job, code, hours in (("a1", "bad_image", 0), ("a2", "down", 0), ("a3", "down", 5)):
+        fail(settings, job, code, hours)
+    assert "bad_image: It failed." in eacps("jobs", "list", "--state", "failed").out
+    shown = eacps("jobs", "retry", "--failed", "--since", "2h", "--dry-run").out.split()
+    assert shown[:4] == ["1", "bad_image", "1", "down"]
+    assert "2 jobs would be queued" in " ".join(shown)
+    assert "Queued 2 jobs again" in eacps("jobs", "retry", "--failed", "--code", "down").out
+    assert "Queued 1 job again" in eacps("jobs", "retry", "--failed", "--since", "2020-01-01").out
+    assert "nothing to retry" in eacps("jobs", "retry", "--failed").out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("a1", "--failed"), ("a1", "--dry-run"), ("--since", "2h"), ("--failed", "--since", "x")],
+)
+def test_a_retry_that_makes_no_sense_is_refused(eacps: Eacps, arguments: tuple[str, ...]) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.settings import load_settings
+
+    client = JobClient(load_settings())
+    client.counts()
+    client.close()
+    shown = eacps("jobs", "retry", *arguments)
+    assert shown.code == 2
+    assert "--since" in shown.err
+
+
 def test_label_config_can_be_piped_into_a_file(eacps: Eacps) -> None:
     assert eacps("label-config").out.startswith("<View")
 

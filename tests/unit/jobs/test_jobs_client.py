@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from eacps.domain import Failure
+from eacps.domain import Failure, to_json
+from eacps.jobs import names
 from eacps.jobs.client import JobClient, NoSuchJobError
+from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
+from eacps.jobs.database import Tables, open_engine, prepare
 from eacps.settings import Settings
 
 
@@ -66,6 +71,66 @@ def test_a_cancelled_job_can_be_retried(client: JobClient) -> None:
     status = client.status("a")
     assert status is not None
     assert (status.state, status.origin) == ("queued", {"task": 7})
+
+
+def fail(settings: Settings, job: str, code: str, hours_ago: float = 0.0) -> None:
+    """What an orchestrator stores when a job fails."""
+    engine = open_engine(prepare(settings))
+    table = Tables(engine).status
+    moment = int((time.time() - hours_ago * 3600) * 1000)
+    ended = {"failure": to_json(Failure(code, "It failed."))}
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(table)
+            .where(table.c.workflow_uuid == names.job_workflow(job))
+            .values(status="SUCCESS", output=encode(ended), updated_at=moment, completed_at=moment)
+        )
+    engine.dispose()
+
+
+@pytest.fixture
+def failures(client: JobClient, settings: Settings) -> JobClient:
+    """Four jobs that failed, one that was cancelled, and one that waits."""
+    every = ("now", "too", "earlier", "other", "cancelled", "waiting")
+    client.submit_many([Job(name, {"task": name}, priority=1) for name in every])
+    client.cancel("cancelled")
+    for name in ("now", "too"):
+        fail(settings, name, "internal_error")
+    fail(settings, "earlier", "internal_error", hours_ago=5)
+    fail(settings, "other", "bad_image")
+    return client
+
+
+def test_failed_jobs_are_found_by_time_and_code(failures: JobClient) -> None:
+    assert failures.failed().keys() == {"now", "too", "earlier", "other"}
+    assert failures.failed(code="internal_error").keys() == {"now", "too", "earlier"}
+    assert failures.failed(time.time() - 3600, "internal_error").keys() == {"now", "too"}
+    assert failures.failed()["other"] == "bad_image"
+    assert failures.failed(code="nothing") == {}
+
+
+def test_all_failed_jobs_run_again_once(failures: JobClient) -> None:
+    asked = [*failures.failed(), "cancelled", "waiting", "nobody"]
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(failures.retry_all, [asked] * 4)) == 4
+    counts = failures.counts()
+    assert (counts["queued"], counts["cancelled"], counts["failed"]) == (5, 1, 0)
+    status = failures.status("other")
+    assert status is not None
+    assert status.origin == {"task": "other"}
+
+
+def test_more_failed_jobs_than_fit_one_query_run_again(
+    client: JobClient, settings: Settings
+) -> None:
+    client.submit_many([Job(f"job-{number}", {}) for number in range(1100)])
+    engine = open_engine(prepare(settings))
+    with engine.begin() as connection:
+        ended = encode({"failure": to_json(Failure("x", "y"))})
+        connection.execute(sa.update(Tables(engine).status).values(status="SUCCESS", output=ended))
+    engine.dispose()
+    assert client.retry_all(client.failed()) == 1100
+    assert client.counts()["queued"] == 1100
 
 
 def test_only_jobs_of_the_asked_state_are_listed(client: JobClient) -> None:

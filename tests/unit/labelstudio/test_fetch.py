@@ -231,7 +231,7 @@ def test_label_studio_failing_at_one_image_is_told_from_being_down(site: Site) -
     # Label Studio answers 500, not 404, for an upload that was deleted.
     site.pages["/data/upload/deleted.png"] = body(b"", 500)
     site.tasks[7] = {"image": "/data/upload/deleted.png"}
-    site.pages["/api/current-user/whoami"] = body(b"{}")
+    site.pages["/api/current-user/whoami"] = body(b'{"email": "a@example.com"}')
     fetcher = make(label_studio_url=f"http://{site.netloc}")
     with pytest.raises(LabelStudioRequestFailedError, match="upload it again"):
         fetcher.fetch("/data/upload/deleted.png", task=7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +19,8 @@ from eacps.settings import Settings
 
 META = "eacps"
 """The field of a task's data with metadata about its result."""
+_HALF = re.compile("[\ud800-\udfff]")
+_MARK = re.compile(r"\ufffd\[D[89A-F][0-9A-F]{2}\]")
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ def origin_of(
     origin = Origin(
         data=relevant_data(task, settings),
         route=choice.route,
-        route_reason=choice.reason,
+        route_reason=_marked(choice.reason),
         model_version=settings.model_version,
-        regions=tuple(mask_regions(task, label_config, context, settings)),
+        regions=tuple(map(_marked, mask_regions(task, label_config, context, settings))),
     )
     number = _number(task.get("id"))
     if not settings.label_studio_url or number is None:
@@ -111,7 +114,25 @@ def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]
         settings.face_mapping_field,
         *settings.route_fields,
     )
-    return {name: data[name] for name in names if data.get(name) not in (None, "")}
+    return {name: _marked(data[name]) for name in names if data.get(name) not in (None, "")}
+
+
+def broken_field(asked: Origin) -> str:
+    """The name of a field with half a character in its text, or an empty string."""
+    return next((name for name, value in asked.data.items() if _MARK.search(repr(value))), "")
+
+
+def _marked(value: Any) -> Any:
+    """The same value, with halves of characters (lone surrogates) as marks: JSON can hold them,
+    but they can neither be hashed nor stored."""
+    if isinstance(value, str):
+        # Most texts are, and that is known without looking through them.
+        if value.isascii():
+            return value
+        return _HALF.sub(lambda half: f"\ufffd[{ord(half[0]):04X}]", value)
+    if isinstance(value, Mapping):
+        return {_marked(name): _marked(content) for name, content in value.items()}
+    return [_marked(content) for content in value] if isinstance(value, list) else value
 
 
 def project_number(task: Mapping[str, Any], project: Any) -> int | None:

@@ -22,7 +22,7 @@ from eacps.artifacts import (
 from eacps.errors import EacpsError
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.labelstudio.web import compat, predictor
-from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
+from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS, WEBHOOK_SECRET_HEADER
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
 from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
 from eacps.labelstudio.web.status import status_facts, status_page
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WEBHOOK_HEADER = "X-EACPS-Webhook-Secret"
 _OPEN_ENDPOINTS = ("health", "artifact")
 _YEAR = 365 * 24 * 3600
 
@@ -91,7 +90,7 @@ def _webhook(services: Services) -> Response:
     if action == "TASKS_CREATED":
         if not _has_webhook_secret(services.settings):
             return _json_error(
-                401, "secret_needed", f"This webhook needs the header {WEBHOOK_HEADER}."
+                401, "secret_needed", f"This webhook needs the header {WEBHOOK_SECRET_HEADER}."
             )
         count = predictor.tasks_created(body, services.settings, services.jobs)
         log.info("webhook: %d new jobs", count)
@@ -105,7 +104,7 @@ def _webhook(services: Services) -> Response:
 
 def _has_webhook_secret(settings: Settings) -> bool:
     wanted = settings.webhook_secret.get_secret_value()
-    sent = request.headers.get(WEBHOOK_HEADER, "")
+    sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
     return not wanted or hmac.compare_digest(sent.encode(), wanted.encode())
 
 

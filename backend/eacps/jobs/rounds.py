@@ -1,0 +1,195 @@
+"""What the orchestrator looks after from time to time: deliveries that failed for a passing reason,
+and tasks that nobody announced. Both only enqueue jobs, and never hold up a search."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOSClient
+
+from eacps.domain import from_json
+from eacps.errors import RetryLaterError
+from eacps.jobs import names
+from eacps.jobs.client import JobClient
+from eacps.jobs.codec import JsonSerializer, encode
+from eacps.jobs.contract import Job, TaskHooks
+from eacps.jobs.database import Records, Row, exclusive_transaction, now
+from eacps.jobs.outages import outage, outages
+from eacps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 15.0
+AGAIN_SECONDS = 300.0
+"""How often failed deliveries are looked for, and the first pause before they are tried again."""
+LONGEST_AGAIN_SECONDS = 3600.0
+AFTER_FAILURE_SECONDS = 60.0
+"""The first pause after work could not be looked for; it doubles, up to the usual one."""
+
+
+class Rounds(threading.Thread):
+    """Makes the rounds until the process ends."""
+
+    def __init__(self, settings: Settings, hooks: TaskHooks, records: Records) -> None:
+        super().__init__(name="rounds", daemon=True)
+        self._every = settings.catch_up_minutes * 60
+        self._hooks = hooks
+        self._records = records
+        self._jobs = JobClient(settings)
+        self._line = Lifeline(records)
+        self._pause = AFTER_FAILURE_SECONDS
+        self._catch_up_at = self._again_at = 0.0
+
+    def run(self) -> None:
+        """Look for what is due, again and again."""
+        while True:
+            self.look(time.monotonic())
+            time.sleep(LOOK_SECONDS)
+
+    def look(self, moment: float) -> None:
+        """Do what is due."""
+        if self._line.was_cut():
+            # What was announced meanwhile could not be stored.
+            self._catch_up_at = moment
+        if moment >= self._again_at:
+            self._again_at = moment + AGAIN_SECONDS
+            self._deliver_again()
+        if self._every and moment >= self._catch_up_at:
+            self._catch_up_at = moment + self._catch_up()
+
+    def _deliver_again(self) -> None:
+        try:
+            number = deliver_again(self._records)
+        except Exception:
+            log.exception("failed deliveries could not be looked for")
+        else:
+            if number:
+                log.info("%d failed deliveries are tried again", number)
+
+    def _catch_up(self) -> float:
+        """Enqueue what nobody announced; returns in how many seconds to look again."""
+        try:
+            number = catch_up(self._hooks, self._records, self._jobs)
+        except Exception as error:
+            expected = isinstance(error, RetryLaterError) or outage(error)
+            log.warning("tasks without a job: %s", error, exc_info=None if expected else error)
+            pause, self._pause = self._pause, 2 * self._pause
+            return min(pause, self._every)
+        self._pause = AFTER_FAILURE_SECONDS
+        if number:
+            log.info("%d tasks that were never announced are queued", number)
+        return self._every
+
+
+def catch_up(hooks: TaskHooks, records: Records, jobs: JobClient) -> int:
+    """Enqueue the work that the hooks find and that has no job; returns how much is new."""
+
+    def known(since: float) -> Iterator[Mapping[str, Any]]:
+        return origins_since(records, since)
+
+    # A portion is stored before the hooks are asked for the next one.
+    return sum(jobs.submit_many(portion) for portion in hooks.overlooked(known))
+
+
+def origins_since(records: Records, since: float) -> Iterator[Mapping[str, Any]]:
+    """The origins of all jobs that were submitted since."""
+    status = records.tables.status
+    query = sa.select(status.c.workflow_uuid).where(
+        status.c.name == names.EDIT_TASK, status.c.created_at >= int(since * 1000)
+    )
+    with records.engine.connect() as connection:
+        every = list(connection.execute(query).scalars())
+    for start in range(0, len(every), 200):
+        rows = records.rows(every[start : start + 200], output=False)
+        yield from (row.input.get("origin", {}) for row in rows.values())
+
+
+def deliver_again(records: Records, moment: float | None = None) -> int:
+    """Enqueue deliveries again that failed for a reason that may have passed: after 5 minutes, 10,
+    20 … an hour, for as long as jobs are kept. Returns their number."""
+    due = [row.id for row in _failed(records) if _is_due(row, moment or now())]
+    if not due:
+        return 0
+    client = DBOSClient(
+        system_database_engine=records.engine,
+        serializer=JsonSerializer(),
+        application_name=names.APPLICATION,
+        lazy=True,
+    )
+    with exclusive_transaction(records.engine) as connection:
+        # Another orchestrator, or a person, may have been first.
+        rows = [row for row in records.rows(due, connection).values() if _may_pass(row)]
+        records.delete([row.id for row in rows], connection)
+        for row in rows:
+            job = from_json(Job, row.input["job"])
+            options = names.enqueue_options(names.DELIVERY, row.id, job.priority)
+            content = {**row.input, "tries": row.input.get("tries", 0) + 1}
+            client.enqueue_in_transaction(connection, options, content)
+    return len(rows)
+
+
+def _failed(records: Records) -> list[Row]:
+    status, output = records.tables.status, records.tables.output
+    stored = sa.func.coalesce(output.c.output, status.c.output)
+    query = (
+        sa.select(status.c.workflow_uuid)
+        .select_from(status)
+        .outerjoin(output, output.c.workflow_uuid == status.c.workflow_uuid)
+        .where(
+            status.c.name == names.DELIVERY,
+            status.c.status == "SUCCESS",
+            stored != encode({"failure": None}),
+        )
+    )
+    with records.engine.connect() as connection:
+        found = list(connection.execute(query).scalars())
+    return [row for row in records.rows(found).values() if _may_pass(row)]
+
+
+def _may_pass(row: Row) -> bool:
+    return row.status == "SUCCESS" and (row.output or {}).get("temporary") is True
+
+
+def _is_due(row: Row, moment: float) -> bool:
+    # Not more than 2 ** 10: the pause has reached its maximum long before.
+    tries = min(10, int(row.input.get("tries", 0)))
+    pause = min(LONGEST_AGAIN_SECONDS, AGAIN_SECONDS * 2**tries)
+    return bool(moment >= (row.completed or row.updated) + pause)
+
+
+class Lifeline:
+    """Notices when the jobs database was away, however shortly: a connection that is held all the
+    time does not survive it."""
+
+    def __init__(self, records: Records) -> None:
+        self._engine = records.engine
+        self._connection: sa.Connection | None = None
+        self._away = False
+        self._asked = time.monotonic()
+
+    def was_cut(self) -> bool:
+        """Whether the database was away since the last call, and is there again."""
+        if outages.seconds_since() < time.monotonic() - self._asked:
+            self._away = True
+        self._asked = time.monotonic()
+        try:
+            self._connection = self._connection or self._engine.connect()
+            self._connection.execute(sa.text("SELECT 1"))
+            self._connection.rollback()
+        except sa.exc.SQLAlchemyError:
+            self._away = True
+            self._drop()
+            return False
+        was_away, self._away = self._away, False
+        return was_away
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
