@@ -279,7 +279,7 @@ def test_hostile_tasks_fail_alone_and_say_why(
         "http://[::1]:1/x.png": "EACPS_ALLOWED_HOSTS",
         "file:///etc/passwd": "is not a supported URL",
         "/data/upload/1/../../../../etc/passwd": "",
-        "/data/upload/1/deleted.png": "upload it again",
+        f"/data/upload/{project}/deleted.png": "upload it again",
         "/data/local-files/?d=../../../etc/passwd": "",
     }
     bad = server.import_tasks(project, [{"image": url, "prompt": "add a hat"} for url in refused])
