@@ -124,7 +124,7 @@ def test_a_class_that_no_session_has_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["~/mine.py:Tool", "a folder/my tool.py:Tool", "../work/ünï.py:Tool", "link.py:Tool"],
+    ["~/mine.py:Tool", "a folder/my tool.py:Tool", "../mine/ünï.py:Tool", "link.py:Tool"],
 )
 def test_paths_with_a_home_spaces_and_links_are_followed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
