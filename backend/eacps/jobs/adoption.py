@@ -17,7 +17,7 @@ from eacps.domain import from_json
 from eacps.jobs import names
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
-from eacps.jobs.database import Records, exclusive_transaction
+from eacps.jobs.database import Records, exclusive_transaction, is_in_flight
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _unfinished(
             return _unfinished(records, opened)
     status = records.tables.status
     query = sa.select(status.c.workflow_uuid, status.c.name, status.c.application_version).where(
-        status.c.status.in_((*names.QUEUED, "PENDING")),
+        is_in_flight(status),
         status.c.name.in_((*LEADERS, names.BATCH)),
         status.c.application_version != names.VERSION,
     )

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from eacps.jobs import names
-from eacps.jobs.database import Records
+from eacps.jobs.database import Records, is_running
 from eacps.jobs.outages import outages
 
 log = logging.getLogger(__name__)
+
+ADOPT_SECONDS = 30.0
+"""How often unfinished work of earlier versions is looked for, which reads the whole queue."""
 
 
 @dataclass(frozen=True)
@@ -108,21 +111,27 @@ class Heartbeat(threading.Thread):
         self._adopt = adopt
         self._stray_work = stray_work
         self._stopped = threading.Event()
+        self._adopt_at = float("-inf")
 
     def run(self) -> None:
         """Send heartbeats and reap, also after the database was unavailable."""
         while not self._stopped.is_set():
             try:
                 self.beat()
-                if self._recover:
-                    self._reap(self._recover)
-                if self._adopt:
-                    self._adopt()
-                if self._stray_work:
-                    self._stray_work.check(self._own_pending())
+                self.check_work(time.monotonic())
             except sa.exc.SQLAlchemyError as error:
                 log.warning("heartbeat failed: %s", error)
             self._stopped.wait(self._interval)
+
+    def check_work(self, moment: float) -> None:
+        """Requeue what nobody works on any more."""
+        if self._recover:
+            self._reap(self._recover)
+        if self._stray_work:
+            self._stray_work.check(self._own_pending())
+        if self._adopt and moment >= self._adopt_at:
+            self._adopt_at = moment + ADOPT_SECONDS
+            self._adopt()
 
     def beat(self) -> None:
         """Send one heartbeat."""
@@ -172,7 +181,7 @@ class Heartbeat(threading.Thread):
     def _own_pending(self) -> list[str]:
         status = self._records.tables.status
         query = sa.select(status.c.workflow_uuid).where(
-            status.c.status == "PENDING", status.c.executor_id == self._me.name
+            is_running(status), status.c.executor_id == self._me.name
         )
         with self._records.engine.connect() as connection:
             return list(connection.execute(query).scalars())
@@ -182,7 +191,7 @@ class Heartbeat(threading.Thread):
         with self._records.engine.connect() as connection:
             rows = connection.execute(sa.select(workers.c.name, workers.c.beats))
             beats = {row.name: row.beats for row in rows}
-            pending = sa.select(status.c.executor_id).where(status.c.status == "PENDING")
+            pending = sa.select(status.c.executor_id).where(is_running(status))
             owners = set(connection.execute(pending.distinct()).scalars()) - {None}
         for owner in self._reaper.dead(beats, owners):
             log.warning("%s is dead; its work is requeued", owner)

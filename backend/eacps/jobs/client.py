@@ -6,25 +6,22 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from eacps.domain import Failure, SearchResult, from_json, to_json
 from eacps.errors import EacpsError
 from eacps.jobs import names
-from eacps.jobs.contract import STATES, Job, JobState, JobStatus, WaitingBatches, WorkerStatus
+from eacps.jobs.contract import Job, JobState, JobStatus, WaitingBatches, WorkerStatus
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from dbos import DBOSClient, EnqueueOptions
 
     from eacps.jobs.database import Records, Row
+    from eacps.jobs.job_index import JobIndex
 
 CANCELLED = Failure("cancelled", "The job was cancelled. Retry it to continue.")
 UNEXPECTED = Failure("internal_error", "The job failed unexpectedly; see the orchestrator's log.")
-PAGE = 200
-_STATE_OF_ENDED: dict[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
 
 
 class NoSuchJobError(EacpsError):
@@ -75,22 +72,11 @@ class JobClient:
         if state is None:
             rows = records.newest(names.EDIT_TASK, limit)
         else:
-            wanted = self._newest_in(records, state, limit)
+            wanted = list(map(names.job_workflow, self._index().newest(state, limit)))
             found = records.rows(wanted)
             rows = [found[name] for name in wanted if name in found]
         described = self._described(records, rows).values()
         return [status for status in described if state in (None, status.state)]
-
-    @staticmethod
-    def _newest_in(records: Records, state: JobState, limit: int | None) -> Sequence[str]:
-        """The workflows of the newest jobs in one state, found without loading their contents."""
-        import sqlalchemy as sa
-
-        query = _select_jobs(records).order_by(sa.desc("created"), "id")
-        with records.engine.connect() as connection:
-            rows = connection.execution_options(yield_per=PAGE).execute(query)
-            matching = (row.id for row in rows if _state_of(row) == state)
-            return list(islice(matching, limit))
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
         """Wait for the end of a job's search and return its outcome, or None after the timeout."""
@@ -128,15 +114,7 @@ class JobClient:
 
     def failed(self, since: float = 0.0, code: str = "") -> Mapping[str, str]:
         """The codes of failed jobs by id: of those that failed since a moment, with that code."""
-        records, _ = self._open()
-        found: dict[str, str] = {}
-        for chunk in _chunks(self._newest_in(records, "failed", None)):
-            for status in self._described(records, list(records.rows(chunk).values())).values():
-                if status.failure is None or status.updated < since:
-                    continue
-                if code in ("", status.failure.code):
-                    found[status.id] = status.failure.code
-        return found
+        return self._index().failed(since, code)
 
     def retry_all(self, jobs: Iterable[str]) -> int:
         """Run those of these jobs again that have failed; returns how many."""
@@ -167,17 +145,7 @@ class JobClient:
 
     def counts(self) -> dict[JobState, int]:
         """The number of jobs in each state."""
-        import sqlalchemy as sa
-
-        records, _ = self._open()
-        every = _select_jobs(records).subquery()
-        kind = [every.c.job, every.c.failed, every.c.delivery, every.c.undelivered]
-        query = sa.select(*kind, sa.func.count().label("number")).group_by(*kind)
-        counts: dict[JobState, int] = dict.fromkeys(STATES, 0)
-        with records.engine.connect() as connection:
-            for row in connection.execute(query):
-                counts[_state_of(row)] += row.number
-        return counts
+        return self._index().counts()
 
     def workers(self) -> Sequence[WorkerStatus]:
         """The live workers and orchestrators."""
@@ -277,6 +245,11 @@ class JobClient:
                 self._process = os.getpid()
             return self._records, self._dbos
 
+    def _index(self) -> JobIndex:
+        from eacps.jobs.job_index import JobIndex
+
+        return JobIndex(self._open()[0])
+
     def _known(self, job: str) -> JobStatus:
         status = self.status(job)
         if status is None:
@@ -313,59 +286,6 @@ def _options(job: Job) -> EnqueueOptions:
     return names.enqueue_options(names.EDIT_TASK, names.job_workflow(job.id), job.priority)
 
 
-def _select_jobs(records: Records) -> sa.Select[Any]:
-    """Select only the columns that determine each job's state."""
-    import sqlalchemy as sa
-
-    status, output = records.tables.status, records.tables.output
-    jobs, deliveries = status.alias("jobs"), status.alias("deliveries")
-    job_output, delivery_output = output.alias("job_output"), output.alias("delivery_output")
-    delivery_name = sa.literal("delivery:") + sa.func.substr(jobs.c.workflow_uuid, 5)
-    return (
-        sa.select(
-            jobs.c.workflow_uuid.label("id"),
-            jobs.c.created_at.label("created"),
-            jobs.c.status.label("job"),
-            _has_failure(jobs, job_output).label("failed"),
-            deliveries.c.status.label("delivery"),
-            _has_failure(deliveries, delivery_output).label("undelivered"),
-        )
-        .select_from(jobs)
-        .outerjoin(job_output, job_output.c.workflow_uuid == jobs.c.workflow_uuid)
-        .outerjoin(deliveries, deliveries.c.workflow_uuid == delivery_name)
-        .outerjoin(delivery_output, delivery_output.c.workflow_uuid == deliveries.c.workflow_uuid)
-        .where(jobs.c.name == names.EDIT_TASK)
-    )
-
-
-def _state_of(row: Any) -> JobState:
-    return _state(row.job, bool(row.failed), row.delivery, bool(row.undelivered))
-
-
-def _has_failure(workflow: sa.FromClause, output: sa.FromClause) -> sa.ColumnElement[bool]:
-    import sqlalchemy as sa
-
-    from eacps.jobs.codec import encode
-
-    stored = sa.func.coalesce(output.c.output, workflow.c.output)
-    return stored != sa.literal(encode({"failure": None}))
-
-
-def _state(job: str, failed: bool, delivery: str | None, undelivered: bool) -> JobState:
-    """The state of a job, from its own workflow and that of its delivery."""
-    if job in names.QUEUED:
-        return "queued"
-    if job == "PENDING":
-        return "running"
-    if job != "SUCCESS" or failed:
-        return "cancelled" if job == "CANCELLED" else "failed"
-    if delivery is None:
-        return "done"
-    if delivery not in names.ENDED:
-        return "delivering"
-    return "failed" if undelivered else _STATE_OF_ENDED.get(delivery, "failed")
-
-
 def _describe(
     job: str,
     row: Row,
@@ -373,13 +293,15 @@ def _describe(
     events: dict[str, dict[str, Any]],
     progress: dict[str, dict[str, Any]],
 ) -> JobStatus:
+    from eacps.jobs.job_index import state_of
+
     own = events.get(row.id, {})
     key = own.get(names.KEY_EVENT)
     search = progress.get(names.search_workflow(key), {}) if key else {}
     failed = (row.output or {}).get("failure")
     undelivered = (delivery.output or {}).get("failure") if delivery else None
-    state = _state(row.status, bool(failed), delivery.status if delivery else None,
-                   bool(undelivered))  # fmt: skip
+    state = state_of(row.status, bool(failed), delivery.status if delivery else None,
+                     bool(undelivered))  # fmt: skip
     told = events.get(delivery.id, {}) if delivery else own
     unfinished = delivery is None or not delivery.ended
     return JobStatus(

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from eacps.errors import EacpsError
-from eacps.jobs import names
+from eacps.jobs import names, triggers
 from eacps.jobs.codec import encode, refuse_pickle
 from eacps.jobs.migration import add_missing_columns, run_migration
 from eacps.log import masked
@@ -26,6 +27,7 @@ from eacps.settings import Settings
 
 CHUNK = 500
 SUBMIT_LOCK = 7_262_113
+INDEX_LOCK = 7_262_115
 _ready: set[str] = set()
 
 
@@ -76,6 +78,8 @@ def _migrate(url: sa.URL) -> None:
     tables = Tables(engine)
     tables.own.create_all(engine)
     add_missing_columns(engine, tables.workers)
+    with exclusive_transaction(engine) as connection:
+        triggers.install(connection)
     engine.dispose()
 
 
@@ -121,10 +125,32 @@ def _prepare_file(path: Path) -> None:
 
 def open_engine(url: sa.URL, pool_size: int = 5) -> sa.Engine:
     """Create an engine whose connections are configured like those of DBOS."""
-    engine = sa.create_engine(url, pool_size=pool_size, max_overflow=10, pool_pre_ping=True)
-    if url.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _tune_sqlite)
+    sqlite = url.get_backend_name() == "sqlite"
+    engine = sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=10,
+        pool_pre_ping=True,
+        connect_args={} if sqlite else {**_NOTICE_LOST_SERVER, **url.query},
+    )
+    sa.event.listen(engine, "connect", _tune_sqlite if sqlite else _tune_postgres)
     return engine
+
+
+_NOTICE_LOST_SERVER = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""By default, it takes minutes or hours until a server counts as lost that vanished silently."""
+
+
+def _tune_postgres(connection: Any, _record: Any) -> None:
+    # A frozen process must not hold its locks for ever.
+    connection.execute("SET idle_in_transaction_session_timeout = 60000")
+    connection.commit()
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -134,13 +160,13 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 
 @contextmanager
-def exclusive_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that excludes all others of this kind."""
+def exclusive_transaction(engine: sa.Engine, lock: int = SUBMIT_LOCK) -> Iterator[sa.Connection]:
+    """A transaction that excludes all others with the same lock."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SUBMIT_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
         yield connection
 
 
@@ -185,6 +211,33 @@ class Tables:
             sa.Column("name", sa.String(40), primary_key=True),
             sa.Column("words", sa.Text, nullable=False),
         )
+        self.changed_jobs = sa.Table(
+            "eacps_changed_jobs",
+            self.own,
+            sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+            # The workflow of a job or of its delivery.
+            sa.Column("workflow", sa.Text, nullable=False),
+        )
+        self.jobs = sa.Table(
+            "eacps_jobs",
+            self.own,
+            sa.Column("id", sa.Text, primary_key=True),
+            sa.Column("state", sa.String(20), nullable=False),
+            sa.Column("created", sa.BigInteger, nullable=False),
+            sa.Column("updated", sa.BigInteger, nullable=False),
+            sa.Column("key", sa.Text, index=True),
+            sa.Column("code", sa.Text),
+            # Whether delivery failed for a reason that may pass.
+            sa.Column("temporary", sa.Boolean, nullable=False),
+            sa.Index("eacps_jobs_by_creation", "state", "created"),
+            sa.Index("eacps_jobs_by_change", "state", "updated"),
+        )
+        self.totals = sa.Table(
+            "eacps_job_totals",
+            self.own,
+            sa.Column("state", sa.String(20), primary_key=True),
+            sa.Column("number", sa.BigInteger, nullable=False),
+        )
         self.pictures = sa.Table(
             "eacps_pictures",
             self.own,
@@ -192,6 +245,22 @@ class Tables:
             sa.Column("content", sa.Text, nullable=False),
             sa.Column("used", sa.Float, nullable=False),
         )
+
+
+def is_running(status: sa.TableClause) -> sa.ColumnElement[bool]:
+    """Whether a workflow is running. Like the next two, it is written as in DBOS' indexes and
+    without parameters, because otherwise SQLite reads all workflows instead of an index."""
+    return status.c.status == sa.literal_column("'PENDING'")
+
+
+def is_in_flight(status: sa.TableClause) -> sa.ColumnElement[bool]:
+    """Whether a workflow is queued or running."""
+    return status.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")])
+
+
+def is_queued(status: sa.TableClause) -> sa.ColumnElement[bool]:
+    """Whether a workflow is queued."""
+    return sa.and_(status.c.status == sa.literal_column("'ENQUEUED'"), is_in_flight(status))
 
 
 @dataclass(frozen=True)
@@ -227,11 +296,32 @@ class Records:
     def status(self, *ids: str) -> dict[str, str]:
         """The stored statuses of workflows; missing ones are left out."""
         status = self.tables.status
-        query = sa.select(status.c.workflow_uuid, status.c.status).where(
-            status.c.workflow_uuid.in_(ids)
-        )
+        found: dict[str, str] = {}
+        for chunk in chunks(ids):
+            query = sa.select(status.c.workflow_uuid, status.c.status).where(
+                status.c.workflow_uuid.in_(chunk)
+            )
+            with self.engine.connect() as connection:
+                found.update((row[0], row[1]) for row in connection.execute(query))
+        return found
+
+    def queues_with_work(self, queues: Sequence[str]) -> list[str]:
+        """Those of these queues in which work waits for a process of this version."""
+        if not queues:
+            return []
+        status = self.tables.status
+        each = [
+            sa.select(sa.literal(queue)).where(
+                sa.exists().where(
+                    status.c.queue_name == queue,
+                    is_queued(status),
+                    status.c.application_version == names.VERSION,
+                )
+            )
+            for queue in queues
+        ]
         with self.engine.connect() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            return list(connection.execute(sa.union_all(*each)).scalars())
 
     def rows(
         self, ids: Iterable[str], connection: sa.Connection | None = None, *, output: bool = True
@@ -286,7 +376,7 @@ class Records:
                 events.c.key == names.KEY_EVENT,
                 events.c.value == encode(key),
                 status.c.name == names.EDIT_TASK,
-                status.c.status.not_in(names.ENDED),
+                is_in_flight(status),
             )
         )
         with self.engine.connect() as connection:
@@ -333,7 +423,8 @@ class Records:
         query = (
             sa.select(status.c.queue_name, sa.func.count())
             .where(
-                status.c.status == "ENQUEUED",
+                is_queued(status),
+                status.c.queue_name.between(prefix, f"{prefix[:-1]};"),
                 status.c.name == names.BATCH,
                 status.c.application_version == names.VERSION,
             )
@@ -348,7 +439,7 @@ class Records:
         status = self.tables.status
         queues = [names.device_queue(equipment) for equipment in equipments]
         query = sa.select(status.c.workflow_uuid).where(
-            status.c.status == "ENQUEUED",
+            is_queued(status),
             status.c.name == names.BATCH,
             status.c.queue_name.in_(queues),
         )
@@ -361,6 +452,13 @@ class Records:
         query = sa.select(table.c.name, table.c.words).where(table.c.name.in_(list(equipments)))
         with self.engine.connect() as connection:
             return {row.name: row.words for row in connection.execute(query)}
+
+    def live_roles(self, stale_after: float) -> Counter[str]:
+        """The number of live processes in each role."""
+        table = self.tables.workers
+        query = sa.select(table.c.role).where(table.c.seen >= time.time() - stale_after)
+        with self.engine.connect() as connection:
+            return Counter(connection.execute(query).scalars())
 
     def alive(self, stale_after: float) -> dict[str, dict[str, set[str]]]:
         """The versions and equipments of live processes, by role."""

@@ -24,8 +24,17 @@ from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.codec import JsonSerializer
-from eacps.jobs.database import Records, configure_dbos_logging, open_engine, prepare, url_text
+from eacps.jobs.database import (
+    Records,
+    configure_dbos_logging,
+    is_running,
+    open_engine,
+    prepare,
+    url_text,
+)
 from eacps.jobs.outages import make_dbos_outlast_them, outage
+from eacps.jobs.queues import Limit, serve_queue, stop_dbos_polling, wake_when_done
+from eacps.jobs.wakeups import Wakeups
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,9 +83,9 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def open_records(settings: Settings) -> Records:
-    """Open the jobs database."""
-    return Records(open_engine(prepare(settings)))
+def open_records(settings: Settings, connections: int) -> Records:
+    """Open the jobs database; keep that many connections open, and a few more if needed."""
+    return Records(open_engine(prepare(settings), pool_size=connections))
 
 
 def register(
@@ -99,12 +108,18 @@ def register(
 
 
 def start_dbos(
-    settings: Settings, name: str, queues: Mapping[str, int | None], threads: int
+    settings: Settings,
+    name: str,
+    queues: Mapping[str, Limit],
+    threads: int,
+    wakeups: Wakeups,
 ) -> None:
     """Start DBOS on queues, each with its maximum number of concurrent workflows."""
+    records = wakeups.records
     config = DBOSConfig(
         name=names.APPLICATION,
         system_database_url=url_text(prepare(settings)),
+        system_database_engine=records.engine,
         # By default DBOS hashes the source, so that any change would strand unfinished work.
         application_version=names.VERSION,
         executor_id=name,
@@ -113,22 +128,14 @@ def start_dbos(
         max_executor_threads=threads,
     )
     make_dbos_outlast_them()
+    stop_dbos_polling()
     DBOS(config=config)
     configure_dbos_logging()
-    DBOS.listen_queues(list(queues))
     DBOS.launch()
-    for queue, concurrency in queues.items():
-        # Not global_concurrency, which also counts workflows of dead processes.
-        DBOS.register_queue(
-            queue,
-            worker_concurrency=concurrency,
-            polling_interval_sec=(
-                names.DEVICE_POLL_SECONDS
-                if queue.startswith(names.DEVICE_QUEUE)
-                else names.POLL_SECONDS
-            ),
-            on_conflict="always_update",
-        )
+    for queue, limit in queues.items():
+        serve_queue(queue, limit, wakeups)
+    wake_when_done(wakeups)
+    wakeups.start()
 
 
 def run_until_stopped(
@@ -172,7 +179,7 @@ def run_until_stopped(
 def requeue_unfinished(records: Records, name: str, only: Collection[str] | None = None) -> int:
     """Requeue this process's unfinished work, without counting it as a crash."""
     status = records.tables.status
-    unfinished = sa.and_(status.c.executor_id == name, status.c.status == "PENDING")
+    unfinished = sa.and_(status.c.executor_id == name, is_running(status))
     if only is not None:
         unfinished = sa.and_(unfinished, status.c.workflow_uuid.in_(only))
     with records.engine.begin() as connection:

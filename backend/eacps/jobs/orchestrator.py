@@ -50,8 +50,10 @@ from eacps.jobs.launch import (
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.outages import outage, outlasting
+from eacps.jobs.periodic import PeriodicWork
+from eacps.jobs.queues import Limit
 from eacps.jobs.retention import prune, prune_notes
-from eacps.jobs.rounds import Rounds
+from eacps.jobs.wakeups import Wakeups
 from eacps.options import short
 from eacps.plugins import is_reference
 from eacps.settings import Settings
@@ -60,6 +62,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Json = dict[str, Any]
+FEWEST_SEARCHES_AT_ONCE = 4
+MOST_SEARCHES_AT_ONCE = 512
+ASK_FOR_DEVICES_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60
 ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
@@ -76,11 +81,12 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
     name = process_name(settings, "orchestrator")
     me = ProcessIdentity(name, "orchestrator", "", settings.equipment)
     with process_lock(settings, me.name):
-        records = open_records(settings)
+        records = open_records(settings, connections=8)
+        wakeups = Wakeups(records)
         records.describe_equipment(settings.equipment, fingerprints.equipment_words(settings))
-        Workflows(settings, hooks, records, open_store(settings)).register()
-        at_once = settings.search_concurrency
-        queues = {
+        Workflows(settings, hooks, records, open_store(settings), wakeups).register()
+        at_once = SearchLimit(settings, records)
+        queues: dict[str, Limit] = {
             names.JOBS_QUEUE: at_once,
             # A separate queue, so that interactive jobs do not wait for bulk jobs.
             names.INTERACTIVE_QUEUE: at_once,
@@ -88,11 +94,13 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
             names.SEARCH_QUEUE: None,
             names.DELIVERY_QUEUE: names.DELIVERIES_AT_ONCE,
         }
-        start_dbos(settings, me.name, queues, threads=8 * at_once + 64)
+        # A job and its search each hold a thread, which mostly waits.
+        threads = 8 * (settings.search_concurrency or MOST_SEARCHES_AT_ONCE) + 64
+        start_dbos(settings, me.name, queues, threads, wakeups)
         threading.Thread(
             target=_prune_daily, args=(settings, records), name="retention", daemon=True
         ).start()
-        Rounds(settings, hooks, records).start()
+        PeriodicWork(settings, hooks, records).start()
         # This private function keeps counting crashes. With the public resume, a batch that kills
         # its worker would be retried for ever.
         run_until_stopped(
@@ -102,6 +110,29 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
             recover=DBOS._recover_pending_workflows,
             adopt=partial(adopt, records, settings.stale_after_seconds),
         )
+
+
+class SearchLimit:
+    """How many searches an orchestrator runs at once: the setting, or else two for each device of
+    its share of the fleet, so that a device never waits for a search to begin or to end."""
+
+    def __init__(self, settings: Settings, records: Records) -> None:
+        self._fixed = settings.search_concurrency
+        self._stale_after = settings.stale_after_seconds
+        self._records = records
+        self._known = FEWEST_SEARCHES_AT_ONCE
+        self._asked = float("-inf")
+
+    def __call__(self) -> int:
+        """The limit; asks for the number of devices every few seconds."""
+        if self._fixed:
+            return self._fixed
+        if time.monotonic() - self._asked > ASK_FOR_DEVICES_SECONDS:
+            self._asked = time.monotonic()
+            roles = self._records.live_roles(self._stale_after)
+            share = math.ceil(2 * roles["worker"] / max(1, roles["orchestrator"]))
+            self._known = min(MOST_SEARCHES_AT_ONCE, max(FEWEST_SEARCHES_AT_ONCE, share + 2))
+        return self._known
 
 
 def _prune_daily(settings: Settings, records: Records) -> None:
@@ -180,6 +211,7 @@ class Workflows:
     hooks: TaskHooks
     records: Records
     store: ArtifactStore
+    wakeups: Wakeups
 
     def register(self) -> None:
         """Register the workflows with DBOS, without a limit on crashes."""
@@ -219,7 +251,7 @@ class Workflows:
         with logs.task_key(task.key):
             try:
                 require_own_code(task, self.settings)
-                dispatcher = BatchDispatcher(task, content["priority"], self.records)
+                dispatcher = BatchDispatcher(task, content["priority"], self.records, self.wakeups)
                 result = runner.search(
                     task,
                     dispatcher.run_batches,
@@ -293,7 +325,7 @@ class Workflows:
         return True
 
     def _await_search(self, identity: str, own: str) -> Json:
-        status = await_end(self.records, identity, own, names.POLL_SECONDS)
+        status = self.wakeups.wait_for_end(identity, own)
         if status in ("CANCELLED", "GONE"):
             return {"status": status}
         row = self.records.rows([identity]).get(identity)
@@ -354,16 +386,6 @@ def _errors_as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
         return {"failure": to_json(failure_of(error))}
 
 
-def await_end(records: Records, identity: str, own: str, poll_seconds: float) -> str:
-    """Wait until a workflow ends; returns GONE if it was deleted or its parent was cancelled."""
-    while True:
-        statuses = records.status(identity, own)
-        status = statuses.get(identity, "GONE")
-        if status in names.ENDED or status == "GONE" or statuses.get(own) != "PENDING":
-            return status if status in names.ENDED else "GONE"
-        time.sleep(poll_seconds)
-
-
 @dataclass
 class BatchDispatcher:
     """Runs the batches of a search on the workers, and reports progress."""
@@ -371,6 +393,7 @@ class BatchDispatcher:
     task: EditTask
     priority: int
     records: Records
+    wakeups: Wakeups
     _known: set[str] = field(default_factory=set)
     _absent: int = 0
     _best: float | None = None
@@ -417,7 +440,7 @@ class BatchDispatcher:
         return [Candidate(trial, failure=_crash_failure(ended["status"])) for trial in trials]
 
     def _await_batch(self, identity: str, own: str) -> Json:
-        status = await_end(self.records, identity, own, names.DEVICE_POLL_SECONDS)
+        status = self.wakeups.wait_for_end(identity, own)
         if status == "GONE" and self.records.status(own).get(own) != "PENDING":
             status = "CANCELLED"
         row = self.records.rows([identity]).get(identity) if status == "SUCCESS" else None

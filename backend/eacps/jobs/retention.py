@@ -3,34 +3,85 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from eacps.artifacts import NAME, ArtifactStore
 from eacps.jobs import names
-from eacps.jobs.codec import encode
-from eacps.jobs.database import Records, exclusive_transaction, now
+from eacps.jobs.database import CHUNK, Records, exclusive_transaction, now
+from eacps.jobs.job_index import JobIndex
 from eacps.jobs.pictures import delete_pictures
 
 
 def prune(records: Records, days: float) -> int:
     """Delete jobs that ended this many days ago, and unneeded searches; returns how many jobs."""
-    limit = int((now() - days * 86_400) * 1000)
-    status = records.tables.status
-    with records.engine.connect() as connection:
-        query = sa.select(status.c.workflow_uuid, status.c.status).where(
-            status.c.name == names.DELIVERY
-        )
-        unfinished = {name for name, state in connection.execute(query) if state not in names.ENDED}
-        old = _ended_before(records, connection, names.EDIT_TASK, limit)
-    jobs = [job for job in old if names.delivery_workflow(names.job_of(job)) not in unfinished]
-    deliveries = [names.delivery_workflow(names.job_of(job)) for job in jobs]
+    limit = now() - days * 86_400
+    index = JobIndex(records)
+    number = 0
+    while jobs := index.ended_before(limit, CHUNK):
+        # In portions, so that searching goes on meanwhile.
+        with exclusive_transaction(records.engine) as connection:
+            unfinished = _unfinished_deliveries(records, connection, jobs)
+            gone = [job for job in jobs if names.delivery_workflow(job) not in unfinished]
+            records.delete(map(names.job_workflow, gone), connection)
+            records.delete(map(names.delivery_workflow, gone), connection)
+        number += len(gone)
+        if not gone:
+            break
+    for name in (names.SEARCH, names.BATCH):
+        _delete_unneeded(records, index, name, int(limit * 1000))
     with exclusive_transaction(records.engine) as connection:
-        records.delete([*jobs, *deliveries], connection)
-        records.delete(_unneeded(records, connection, limit), connection)
-        delete_pictures(records, connection, limit / 1000)
-    return len(jobs)
+        delete_pictures(records, connection, limit)
+    return number
+
+
+def _unfinished_deliveries(
+    records: Records, connection: sa.Connection, jobs: Sequence[str]
+) -> set[str]:
+    """The deliveries of these jobs that are under way: somebody has just asked for them again."""
+    status = records.tables.status
+    query = sa.select(status.c.workflow_uuid).where(
+        status.c.workflow_uuid.in_(list(map(names.delivery_workflow, jobs))),
+        status.c.status.not_in(names.ENDED),
+    )
+    return set(connection.execute(query).scalars())
+
+
+def _delete_unneeded(records: Records, index: JobIndex, name: str, limit: int) -> None:
+    """Delete what ended before and belongs to no job that is kept."""
+    after = (-1, "")
+    while old := _ended_before(records, name, limit, after):
+        with exclusive_transaction(records.engine) as connection:
+            keys = {names.key_of(workflow) for _, workflow in old}
+            needed = index.keys_in_use(keys, connection)
+            unneeded = [flow for _, flow in old if names.key_of(flow) not in needed]
+            records.delete(unneeded, connection)
+        after = old[-1]
+
+
+def _ended_before(
+    records: Records, name: str, limit: int, after: tuple[int, str]
+) -> list[tuple[int, str]]:
+    """The next workflows that ended before, oldest first."""
+    status = records.tables.status
+    completed, workflow = status.c.completed_at, status.c.workflow_uuid
+    query = (
+        sa.select(completed, workflow)
+        .where(
+            completed <= limit,
+            # Not a comparison of pairs, which would not use the index.
+            completed >= after[0],
+            sa.or_(completed > after[0], workflow > after[1]),
+            status.c.name == name,
+            status.c.status.in_(names.ENDED),
+        )
+        .order_by(completed, workflow)
+        .limit(CHUNK)
+    )
+    with records.engine.connect() as connection:
+        return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def prune_notes(folder: Path, store: ArtifactStore, older_than_seconds: float) -> int:
@@ -45,28 +96,3 @@ def prune_notes(folder: Path, store: ArtifactStore, older_than_seconds: float) -
             path.unlink(missing_ok=True)
             removed += 1
     return removed
-
-
-def _ended_before(records: Records, connection: sa.Connection, name: str, limit: int) -> list[str]:
-    status = records.tables.status
-    query = sa.select(status.c.workflow_uuid).where(
-        status.c.name == name,
-        status.c.status.in_(names.ENDED),
-        sa.func.coalesce(status.c.completed_at, status.c.updated_at) <= limit,
-    )
-    return list(connection.execute(query).scalars())
-
-
-def _unneeded(records: Records, connection: sa.Connection, limit: int) -> list[str]:
-    events = records.tables.events
-    needed = set(
-        connection.execute(
-            sa.select(events.c.value).where(events.c.key == names.KEY_EVENT)
-        ).scalars()
-    )
-
-    def old_and_unneeded(name: str) -> list[str]:
-        ended = _ended_before(records, connection, name, limit)
-        return [workflow for workflow in ended if encode(names.key_of(workflow)) not in needed]
-
-    return [*old_and_unneeded(names.SEARCH), *old_and_unneeded(names.BATCH)]

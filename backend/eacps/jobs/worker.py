@@ -30,6 +30,7 @@ from eacps.jobs.launch import (
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.outages import outage, outages
 from eacps.jobs.pictures import StoredPictures
+from eacps.jobs.wakeups import Wakeups
 from eacps.runner import PictureIndex
 from eacps.settings import Settings
 
@@ -51,7 +52,8 @@ def run_worker(
     name = process_name(settings, f"device-{slot}")
     me = ProcessIdentity(name, "worker", device, settings.equipment)
     with process_lock(settings, me.name):
-        records = open_records(settings)
+        records = open_records(settings, connections=2)
+        wakeups = Wakeups(records)
         started = time.monotonic()
         # Load first: a worker whose models fail to load must not claim batches.
         runner = device_factory(StoredPictures(records))
@@ -59,7 +61,8 @@ def run_worker(
         log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
         # Only batches for these models; others wait for a matching worker.
-        start_dbos(settings, me.name, {names.device_queue(settings.equipment): 1}, threads=8)
+        queues = {names.device_queue(settings.equipment): 1}
+        start_dbos(settings, me.name, queues, threads=8, wakeups=wakeups)
         run_until_stopped(me, records, settings, before_leaving=worker.close)
 
 

@@ -21,6 +21,7 @@ from eacps.jobs import orchestrator
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, Row
 from eacps.jobs.orchestrator import Workflows
+from eacps.jobs.wakeups import Wakeups
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.tasks.origins import META, broken_field, origin_of
 from eacps.labelstudio.web.predictor import tasks_created
@@ -113,7 +114,7 @@ def delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Delive
         job = Job(origin.job_id, to_json(origin))
         stored = cast(Records, StoredSearch(with_images(make_result(), settings)))
         hooks = LabelStudioHooks(settings)
-        workflows = Workflows(settings, hooks, stored, open_store(settings))
+        workflows = Workflows(settings, hooks, stored, open_store(settings), Wakeups(stored))
         content = {"job": to_json(job), "key": "k", "failure": None}
         yield Delivery(site, settings, journal, content, workflows)
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 
 from eacps.domain import EditTask, Failure, SearchResult, to_json
 from eacps.errors import RetryLaterError
-from eacps.jobs import names, rounds
+from eacps.jobs import names, periodic
 from eacps.jobs.client import JobClient
 from eacps.jobs.codec import JsonSerializer, encode
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.jobs.database import Records, Row, open_engine, prepare
-from eacps.jobs.rounds import Lifeline, Rounds, catch_up, deliver_again, origins_since
+from eacps.jobs.periodic import OutageProbe, PeriodicWork, catch_up, deliver_again, origins_since
 from eacps.settings import Settings
 
 FAILURE = to_json(Failure("label_studio_stumbled", "Label Studio answered 500."))
@@ -77,13 +77,17 @@ def ended(records: Records, job: str, **output: Any) -> None:
     name = names.delivery_workflow(job)
     content = {"job": to_json(Job(job, {"task": 7})), "key": "k", "failure": None}
     dbos.enqueue(names.enqueue_options(names.DELIVERY, name, 10), content)
+    own = names.job_workflow(job)
+    dbos.enqueue(names.enqueue_options(names.EDIT_TASK, own, 10), content["job"])
     status = records.tables.status
     with records.engine.begin() as connection:
-        connection.execute(
-            sa.update(status)
-            .where(status.c.workflow_uuid == name)
-            .values(status="SUCCESS", output=encode(output), completed_at=int(time.time() * 1000))
-        )
+        for workflow, result in ((name, output), (own, {"failure": None})):
+            values = {"output": encode(result), "completed_at": int(time.time() * 1000)}
+            connection.execute(
+                sa.update(status)
+                .where(status.c.workflow_uuid == workflow)
+                .values(status="SUCCESS", **values)
+            )
 
 
 def delivery(records: Records, job: str) -> Row:
@@ -148,21 +152,21 @@ def test_origins_are_those_of_the_jobs_since(records: Records, client: JobClient
     assert list(origins_since(records, time.time() + MINUTE)) == []
 
 
-def look(made: Rounds, *moments: float) -> None:
+def run_due(made: PeriodicWork, *moments: float) -> None:
     for moment in moments:
-        made.look(moment)
+        made.run_due(moment)
 
 
 def test_tasks_are_looked_for_at_the_start_and_every_hour(
     settings: Settings, records: Records
 ) -> None:
     hooks = Hooks()
-    made = Rounds(settings, hooks, records)
-    look(made, 0)
+    made = PeriodicWork(settings, hooks, records)
+    run_due(made, 0)
     assert hooks.asked == 1
-    look(made, 15, 1800, 3599)
+    run_due(made, 15, 1800, 3599)
     assert hooks.asked == 1
-    look(made, 3600)
+    run_due(made, 3600)
     assert hooks.asked == 2
 
 
@@ -170,7 +174,8 @@ def test_tasks_are_never_looked_for_if_the_setting_says_so(
     settings: Settings, records: Records
 ) -> None:
     hooks = Hooks()
-    look(Rounds(settings.model_copy(update={"catch_up_minutes": 0}), hooks, records), 0, 9999)
+    never = settings.model_copy(update={"catch_up_minutes": 0})
+    run_due(PeriodicWork(never, hooks, records), 0, 9999)
     assert hooks.asked == 0
 
 
@@ -178,13 +183,13 @@ def test_when_label_studio_is_away_it_is_asked_again_soon_and_then_less_often(
     settings: Settings, records: Records
 ) -> None:
     hooks = Hooks(RetryLaterError("Label Studio is down."))
-    made = Rounds(settings, hooks, records)
-    look(made, *range(0, 20 * 60, 15))
+    made = PeriodicWork(settings, hooks, records)
+    run_due(made, *range(0, 20 * 60, 15))
     assert hooks.asked == 5  # After 0, 1, 3, 7 and 15 minutes.
     hooks.portions = ()
-    look(made, 31 * 60)
+    run_due(made, 31 * 60)
     assert hooks.asked == 6
-    look(made, 32 * 60, 90 * 60)
+    run_due(made, 32 * 60, 90 * 60)
     assert hooks.asked == 6
 
 
@@ -192,25 +197,25 @@ def test_tasks_are_looked_for_after_an_outage_of_the_database(
     settings: Settings, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks = Hooks()
-    made = Rounds(settings, hooks, records)
-    look(made, 0)
+    made = PeriodicWork(settings, hooks, records)
+    run_due(made, 0)
     cut = iter([False, True, False])
-    monkeypatch.setattr(Lifeline, "was_cut", lambda _: next(cut))
-    look(made, 15, 30, 45)
+    monkeypatch.setattr(OutageProbe, "was_cut", lambda _: next(cut))
+    run_due(made, 15, 30, 45)
     assert hooks.asked == 2
 
 
-def test_an_error_in_one_round_does_not_end_the_rounds(
+def test_an_error_in_one_task_does_not_end_the_periodic_work(
     settings: Settings, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks = Hooks(KeyError("x"))
-    monkeypatch.setattr(rounds, "deliver_again", lambda _: 1 / 0)
-    look(Rounds(settings, hooks, records), 0, 60)
+    monkeypatch.setattr(periodic, "deliver_again", lambda _: 1 / 0)
+    run_due(PeriodicWork(settings, hooks, records), 0, 60)
     assert hooks.asked == 2
 
 
 def test_even_a_short_absence_of_the_database_is_noticed(records: Records) -> None:
-    line = Lifeline(records)
+    line = OutageProbe(records)
     assert not line.was_cut()
     held = line._connection
     assert held is not None

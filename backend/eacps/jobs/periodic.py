@@ -16,15 +16,16 @@ from eacps.domain import from_json
 from eacps.errors import RetryLaterError
 from eacps.jobs import names
 from eacps.jobs.client import JobClient
-from eacps.jobs.codec import JsonSerializer, encode
+from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, Row, exclusive_transaction, now
+from eacps.jobs.job_index import JobIndex
 from eacps.jobs.outages import outage, outages
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 15.0
+CHECK_SECONDS = 15.0
 AGAIN_SECONDS = 300.0
 """How often failed deliveries are looked for, and the first pause before they are tried again."""
 LONGEST_AGAIN_SECONDS = 3600.0
@@ -32,28 +33,29 @@ AFTER_FAILURE_SECONDS = 60.0
 """The first pause after work could not be looked for; it doubles, up to the usual one."""
 
 
-class Rounds(threading.Thread):
-    """Makes the rounds until the process ends."""
+class PeriodicWork(threading.Thread):
+    """Does periodic work until the process ends."""
 
     def __init__(self, settings: Settings, hooks: TaskHooks, records: Records) -> None:
-        super().__init__(name="rounds", daemon=True)
+        super().__init__(name="periodic", daemon=True)
         self._every = settings.catch_up_minutes * 60
         self._hooks = hooks
         self._records = records
         self._jobs = JobClient(settings)
-        self._line = Lifeline(records)
+        self._probe = OutageProbe(records)
         self._pause = AFTER_FAILURE_SECONDS
         self._catch_up_at = self._again_at = 0.0
 
     def run(self) -> None:
-        """Look for what is due, again and again."""
+        """Do what is due, again and again."""
         while True:
-            self.look(time.monotonic())
-            time.sleep(LOOK_SECONDS)
+            self.run_due(time.monotonic())
+            time.sleep(CHECK_SECONDS)
 
-    def look(self, moment: float) -> None:
+    def run_due(self, moment: float) -> None:
         """Do what is due."""
-        if self._line.was_cut():
+        self._refresh_index()
+        if self._probe.was_cut():
             # What was announced meanwhile could not be stored.
             self._catch_up_at = moment
         if moment >= self._again_at:
@@ -61,6 +63,13 @@ class Rounds(threading.Thread):
             self._deliver_again()
         if self._every and moment >= self._catch_up_at:
             self._catch_up_at = moment + self._catch_up()
+
+    def _refresh_index(self) -> None:
+        """Keep the index nearly up to date, so that readers find little to do."""
+        try:
+            JobIndex(self._records).refresh()
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("the index of jobs could not be refreshed: %s", outage(error) or error)
 
     def _deliver_again(self) -> None:
         try:
@@ -134,21 +143,9 @@ def deliver_again(records: Records, moment: float | None = None) -> int:
 
 
 def _failed(records: Records) -> list[Row]:
-    status, output = records.tables.status, records.tables.output
-    stored = sa.func.coalesce(output.c.output, status.c.output)
-    query = (
-        sa.select(status.c.workflow_uuid)
-        .select_from(status)
-        .outerjoin(output, output.c.workflow_uuid == status.c.workflow_uuid)
-        .where(
-            status.c.name == names.DELIVERY,
-            status.c.status == "SUCCESS",
-            stored != encode({"failure": None}),
-        )
-    )
-    with records.engine.connect() as connection:
-        found = list(connection.execute(query).scalars())
-    return [row for row in records.rows(found).values() if _may_pass(row)]
+    jobs = JobIndex(records).undelivered()
+    rows = records.rows(map(names.delivery_workflow, jobs))
+    return [row for row in rows.values() if _may_pass(row)]
 
 
 def _may_pass(row: Row) -> bool:
@@ -162,7 +159,7 @@ def _is_due(row: Row, moment: float) -> bool:
     return bool(moment >= (row.completed or row.updated) + pause)
 
 
-class Lifeline:
+class OutageProbe:
     """Notices when the jobs database was away, however shortly: a connection that is held all the
     time does not survive it."""
 

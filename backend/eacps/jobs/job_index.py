@@ -1,0 +1,214 @@
+"""An index of jobs by state, so that counting and listing them takes the same time however many
+jobs are kept. Triggers note which jobs changed (triggers.py); readers bring the index up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from eacps.jobs import names
+from eacps.jobs.codec import encode
+from eacps.jobs.contract import STATES, JobState
+from eacps.jobs.database import INDEX_LOCK, Records, exclusive_transaction
+
+PORTION = 500
+_STATE_OF_ENDED: Mapping[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
+
+
+def state_of(job: str, failed: bool, delivery: str | None, undelivered: bool) -> JobState:
+    """The state of a job, from the statuses of its own workflow and of its delivery."""
+    if job in names.QUEUED:
+        return "queued"
+    if job == "PENDING":
+        return "running"
+    if job != "SUCCESS" or failed:
+        return "cancelled" if job == "CANCELLED" else "failed"
+    if delivery is None:
+        return "done"
+    if delivery not in names.ENDED:
+        return "delivering"
+    return "failed" if undelivered else _STATE_OF_ENDED.get(delivery, "failed")
+
+
+class JobIndex:
+    """Jobs by state. Every method first brings the index up to date."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._tables = records.tables
+
+    def counts(self) -> dict[JobState, int]:
+        """The number of jobs in each state."""
+        self.refresh()
+        with self._records.engine.connect() as connection:
+            stored = {row.state: row.number for row in connection.execute(self._totals())}
+        return {state: stored.get(state, 0) for state in STATES}
+
+    def newest(self, state: JobState, limit: int) -> list[str]:
+        """The ids of the newest jobs in a state."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.state == state)
+            .order_by(jobs.c.created.desc(), jobs.c.id)
+            .limit(limit)
+        )
+        with self._records.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def failed(self, since: float = 0.0, code: str = "") -> dict[str, str]:
+        """The codes of failed jobs by id: of those that failed since a moment, with that code."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = (
+            sa.select(jobs.c.id, jobs.c.code)
+            .where(jobs.c.state == "failed", jobs.c.updated >= int(since * 1000))
+            .order_by(jobs.c.created.desc(), jobs.c.id)
+        )
+        if code:
+            query = query.where(jobs.c.code == code)
+        with self._records.engine.connect() as connection:
+            return {row.id: row.code or "" for row in connection.execute(query)}
+
+    def undelivered(self) -> list[str]:
+        """The ids of jobs whose delivery failed for a reason that may pass."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = sa.select(jobs.c.id).where(jobs.c.state == "failed", jobs.c.temporary)
+        with self._records.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def ended_before(self, moment: float, limit: int) -> list[str]:
+        """The ids of some jobs that ended before a moment."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = (
+            sa.select(jobs.c.id)
+            .where(
+                jobs.c.state.in_(("done", "failed", "cancelled")),
+                jobs.c.updated <= int(moment * 1000),
+            )
+            .limit(limit)
+        )
+        with self._records.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def keys_in_use(self, keys: Collection[str], connection: sa.Connection) -> set[str]:
+        """Those of these keys whose search some job needs."""
+        jobs, events = self._tables.jobs, self._tables.events
+        stored = sa.select(jobs.c.key).where(jobs.c.key.in_(keys))
+        # The index learns the key of an unfinished job only when it ends.
+        unfinished = (
+            sa.select(events.c.value)
+            .join(jobs, events.c.workflow_uuid == sa.literal("job:") + jobs.c.id)
+            .where(
+                jobs.c.state.in_(("queued", "running")),
+                events.c.key == names.KEY_EVENT,
+            )
+        )
+        found = set(connection.execute(stored).scalars())
+        return found | {json.loads(value) for value in connection.execute(unfinished).scalars()}
+
+    def refresh(self) -> None:
+        """Bring the index up to date."""
+        changed = sa.select(self._tables.changed_jobs.c.id).limit(1)
+        while True:
+            with self._records.engine.connect() as connection:
+                if connection.execute(changed).first() is None:
+                    return
+            with exclusive_transaction(self._records.engine, INDEX_LOCK) as connection:
+                self._refresh_some(connection)
+
+    def _refresh_some(self, connection: sa.Connection) -> None:
+        changed, jobs = self._tables.changed_jobs, self._tables.jobs
+        rows = connection.execute(
+            sa.select(changed.c.id, changed.c.workflow).order_by(changed.c.id).limit(PORTION)
+        ).all()
+        # By id: rows with smaller ids may be committed later.
+        connection.execute(sa.delete(changed).where(changed.c.id.in_([row.id for row in rows])))
+        ids = {row.workflow.split(":", 1)[1] for row in rows}
+        before = sa.select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids))
+        old = {row.id: row.state for row in connection.execute(before)}
+        connection.execute(sa.delete(jobs).where(jobs.c.id.in_(old)))
+        new = self._described(connection, ids)
+        if new:
+            connection.execute(sa.insert(jobs), new)
+        self._count(connection, old.values(), [row["state"] for row in new])
+
+    def _count(self, connection: sa.Connection, gone: Iterable[str], come: Iterable[str]) -> None:
+        totals = self._tables.totals
+        numbers = {row.state: row.number for row in connection.execute(self._totals())}
+        after = dict(numbers)
+        for state, step in [*((each, -1) for each in gone), *((each, 1) for each in come)]:
+            after[state] = after.get(state, 0) + step
+        for state, number in after.items():
+            if state not in numbers:
+                connection.execute(sa.insert(totals).values(state=state, number=number))
+            elif number != numbers[state]:
+                change = sa.update(totals).where(totals.c.state == state)
+                connection.execute(change.values(number=number))
+
+    def _totals(self) -> sa.Select[Any]:
+        totals = self._tables.totals
+        return sa.select(totals.c.state, totals.c.number)
+
+    def _described(self, connection: sa.Connection, ids: Collection[str]) -> list[dict[str, Any]]:
+        """The index's rows of these jobs, without those that no longer exist."""
+        workflows = [*map(names.job_workflow, ids), *map(names.delivery_workflow, ids)]
+        rows = {row.id: row for row in connection.execute(self._outcomes(workflows))}
+        events = self._tables.events
+        keyed = sa.select(events.c.workflow_uuid, events.c.value).where(
+            events.c.key == names.KEY_EVENT,
+            events.c.workflow_uuid.in_([names.job_workflow(job) for job in ids]),
+        )
+        keys = {row.workflow_uuid: json.loads(row.value) for row in connection.execute(keyed)}
+        found = []
+        for job in ids:
+            name = names.job_workflow(job)
+            if name in rows:
+                delivery = rows.get(names.delivery_workflow(job))
+                found.append({"id": job, "key": keys.get(name), **_entry(rows[name], delivery)})
+        return found
+
+    def _outcomes(self, workflows: Sequence[str]) -> sa.Select[Any]:
+        status, output = self._tables.status, self._tables.output
+        stored = sa.func.coalesce(output.c.output, status.c.output)
+        return (
+            sa.select(
+                status.c.workflow_uuid.label("id"),
+                status.c.status,
+                status.c.created_at.label("created"),
+                sa.func.coalesce(status.c.completed_at, status.c.updated_at).label("updated"),
+                # Usually there is no failure, which then needs no parsing.
+                sa.case((stored != encode({"failure": None}), stored)).label("output"),
+            )
+            .outerjoin(output, output.c.workflow_uuid == status.c.workflow_uuid)
+            .where(status.c.workflow_uuid.in_(workflows))
+        )
+
+
+def _entry(job: Any, delivery: Any | None) -> dict[str, Any]:
+    failure = _outcome(job).get("failure")
+    delivered = _outcome(delivery)
+    undelivered = delivered.get("failure")
+    state = state_of(
+        job.status, bool(failure), delivery.status if delivery else None, bool(undelivered)
+    )
+    unexpected = {"code": "internal_error"} if state == "failed" else {}
+    return {
+        "state": state,
+        "created": job.created,
+        "updated": max(job.updated, delivery.updated if delivery else 0),
+        "code": (failure or undelivered or unexpected).get("code"),
+        "temporary": bool(delivered.get("temporary")),
+    }
+
+
+def _outcome(row: Any | None) -> dict[str, Any]:
+    parsed = json.loads(row.output) if row is not None and row.output else None
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,79 @@
+"""Serves DBOS' queues by wake-ups instead of polls.
+
+This replaces background threads of DBOS 3.4, of which every process has several, and which poll the
+database for features that we do not use. Tests check that what is replaced here still exists.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS, _dbos
+from dbos._dbos import _get_dbos_instance
+from dbos._queue import queue_worker_thread
+from dbos._sys_db import SystemDatabase
+
+from eacps.jobs import names
+from eacps.jobs.wakeups import QueueSignal, Wakeups
+
+Limit = int | Callable[[], int] | None
+"""How many workflows of a queue this process runs at once; None means no limit."""
+
+UNUSED_THREADS = ("queue_thread", "background_jobs_thread", "dynamic_scheduler_loop")
+"""Threads that poll for queues, for delayed workflows and timeouts, and for schedules."""
+UNUSED_LISTENERS = ("run_notification_listener", "run_notifier")
+"""Threads for messages, events and streams between workflows."""
+
+
+def _nothing(*_arguments: object) -> None:
+    """Ends at once."""
+
+
+def stop_dbos_polling() -> None:
+    """Keep DBOS from starting threads that poll."""
+    for name in UNUSED_THREADS:
+        setattr(_dbos, name, _nothing)
+    for name in UNUSED_LISTENERS:
+        setattr(SystemDatabase, name, _nothing)
+
+
+def serve_queue(name: str, limit: Limit, wakeups: Wakeups) -> None:
+    """Run the workflows of a queue, as soon as they are queued."""
+    at_once = limit() if callable(limit) else limit
+    queue: Any = DBOS.register_queue(
+        name,
+        # Not global_concurrency, which also counts workflows of dead processes.
+        worker_concurrency=at_once,
+        polling_interval_sec=names.POLL_SECONDS,
+        on_conflict="always_update",
+    )
+    # Or the thread would read the queue's settings at every turn.
+    queue.database_backed_queue = False
+
+    def update_limit() -> None:
+        if callable(limit):
+            queue._worker_concurrency = limit()
+
+    signal = QueueSignal(update_limit)
+    threading.Thread(
+        target=queue_worker_thread,
+        args=(signal, _get_dbos_instance(), queue),
+        name=f"queue-{name}",
+        daemon=True,
+    ).start()
+    wakeups.add_queue(name, signal)
+
+
+def wake_when_done(wakeups: Wakeups) -> None:
+    """Let a queue look for more work whenever one of its workflows ends in this process."""
+    running: Any = _get_dbos_instance()._active_workflows_set
+    remove = running._remove
+
+    def removed(workflow: str, bucket: tuple[str, str | None] | None) -> None:
+        remove(workflow, bucket)
+        if bucket is not None:
+            wakeups.wake_queue(bucket[0])
+
+    running._remove = removed
