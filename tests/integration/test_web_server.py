@@ -24,7 +24,9 @@ from tests.web_server import Server, answer, serving
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("door"), EACPS_CONNECTIONS_PER_CLIENT="0") as running:
+    with serving(
+        tmp_path_factory.mktemp("web_server"), EACPS_CONNECTIONS_PER_CLIENT="0"
+    ) as running:
         yield running
 
 
