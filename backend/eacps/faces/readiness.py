@@ -15,7 +15,7 @@ from eacps.settings import Settings
 
 CONSENT: Final = (
     "Swap only faces of people who have agreed to it, and say of every result that it is "
-    "synthetic. You answer for what you make."
+    "synthetic. You are responsible for what you make."
 )
 """Shown to everyone who can swap faces."""
 _PACKAGES: Final = ("cv2", "onnxruntime")

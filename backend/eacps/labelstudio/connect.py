@@ -16,7 +16,7 @@ from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.label_config import label_config, same_config
 from eacps.labelstudio.review_tab import TAB, review_tab
-from eacps.labelstudio.web.headers import WEBHOOK_SECRET_HEADER
+from eacps.labelstudio.webhook_secret import secret_headers
 from eacps.settings import Settings
 
 _OUR_TITLE = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
@@ -310,14 +310,11 @@ def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> N
 
 
 def _webhook(project: int, url: str, settings: Settings) -> dict[str, Any]:
-    headers = {}
+    headers = secret_headers(settings)
     if settings.basic_auth_user:
         password = settings.basic_auth_pass.get_secret_value()
         pair = f"{settings.basic_auth_user}:{password}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    secret = settings.webhook_secret.get_secret_value()
-    if secret:
-        headers[WEBHOOK_SECRET_HEADER] = secret
     return {
         "project": project,
         "url": url,

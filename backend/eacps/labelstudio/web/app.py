@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,11 @@ from eacps.artifacts import (
 from eacps.errors import EacpsError
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.labelstudio.web import compat, predictor
-from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS, WEBHOOK_SECRET_HEADER
+from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
 from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
 from eacps.labelstudio.web.status import status_facts, status_page
+from eacps.labelstudio.webhook_secret import WEBHOOK_SECRET_HEADER, accepts_secret
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _webhook(services: Services) -> Response:
     body = _body()
     action = body.get("action")
     if action == "TASKS_CREATED":
-        if not _has_webhook_secret(services.settings):
+        sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
+        if not accepts_secret(sent, services.settings):
             return _json_error(
                 401, "secret_needed", f"This webhook needs the header {WEBHOOK_SECRET_HEADER}."
             )
@@ -100,12 +101,6 @@ def _webhook(services: Services) -> Response:
         return jsonify(status="ignored", message=message)
     log.info("webhook: %s ignored", str(action)[:60])
     return jsonify(status="ignored")
-
-
-def _has_webhook_secret(settings: Settings) -> bool:
-    wanted = settings.webhook_secret.get_secret_value()
-    sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
-    return not wanted or hmac.compare_digest(sent.encode(), wanted.encode())
 
 
 def _health(services: Services) -> Response:
