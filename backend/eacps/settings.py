@@ -322,7 +322,10 @@ class Settings(BaseSettings):
         results=True,
     )
     face_models: Path = _face_field(
-        FACE_MODELS, "Folder with the files of engine `basic`; `eacps face-models` fills it."
+        FACE_MODELS,
+        "Folder with the files of engine `basic`; `eacps face-models` fills it. In a checkout "
+        "the default is `models/faces`; for an installed package it is `eacps/faces` in the user's "
+        "data folder (XDG_DATA_HOME, or `~/.local/share`).",
     )
     insightface_root: Path = _face_field(
         Path("~/.insightface"), "Folder that contains InsightFace's files in `models`."
