@@ -45,6 +45,13 @@ def readiness(settings: Settings) -> Readiness:
     return Readiness(engine, problems)
 
 
+def without_effect(settings: Settings) -> tuple[str, ...]:
+    """A warning if the selected engine ignores EACPS_FACE_PROVIDER, or nothing."""
+    if settings.face_provider != "cuda" or readiness(settings).engine != "basic":
+        return ()
+    return ("EACPS_FACE_PROVIDER=cuda has no effect: face engine basic runs on the CPU.",)
+
+
 def problem_of(engine: str, settings: Settings) -> FaceError | None:
     """Why an engine cannot be used, as far as is known without loading it, or None."""
     checks = {"insightface": availability, "basic": basic_problem}

@@ -143,7 +143,8 @@ class Watchdog:
         self._seconds = seconds
         self._key = key
         self._done = threading.Event()
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
 
     def cancel(self) -> None:
         """The batch ended."""
@@ -155,6 +156,7 @@ class Watchdog:
             left = self._seconds - outages.seconds_since()
             if left <= 0:
                 _exit_hung(self._key)
+                return
 
 
 def _exit_hung(key: str) -> None:
