@@ -26,6 +26,7 @@ from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.database import Records, configure_dbos_logging, open_engine, prepare, url_text
 from eacps.jobs.outages import make_dbos_outlast_them, outage
+from eacps.jobs.supervisor import report_ready
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ def run_until_stopped(
     )
     heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt, stray_work)
     heartbeat.start()
+    report_ready()
     log.info("ready")
     stop.wait()
     before_leaving()

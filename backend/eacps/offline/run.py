@@ -344,7 +344,9 @@ def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
 def _last_words(folder: Path) -> str:
     """The error that ended the workers, from their log."""
     lines = _log(folder).read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("Error (") and not line.startswith(REFUSED)]
+    errors = [line for line in lines if line.startswith("Error (")]
+    # That of the process itself says more than that of its supervisor.
+    errors.sort(key=lambda line: not line.startswith(REFUSED))
     return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."
 
 
