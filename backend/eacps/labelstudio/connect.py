@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from eacps.errors import EacpsError
 from eacps.faces.readiness import CONSENT, readiness
@@ -260,6 +261,13 @@ def _explain(
     lowered = error.message.lower()
     if "can't connect to ml backend" in lowered or "health check failed" in lowered:
         raise LabelStudioError(_UNREACHABLE.format(url=url), code="backend_unreachable") from None
+    if "can't resolve hostname" in lowered:
+        raise LabelStudioError(
+            f"Label Studio finds no IPv4 address for {urlsplit(url).hostname}.",
+            hint="It reaches no IPv6 addresses: set EACPS_PUBLIC_URL to a name or address that "
+            "leads to this backend by IPv4, and EACPS_HOST to that address.",
+            code="backend_unreachable",
+        ) from None
     if "valid ml backend" in lowered:
         raise LabelStudioError(
             f"The server at {url} is not this backend.",
