@@ -34,7 +34,7 @@ from eacps.weights import verify_manifest
 State = Literal["ok", "warn", "fail"]
 LOW_DISK_GIB = 5
 _LOCAL = "file://"
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,7 @@ def test_what_the_potential_does_not_ask_for_is_said(
     [
         ("EACPS_CLIP", "nonsense", "'nonsense' is neither a folder nor a model"),
         ("EACPS_CLIP", "nonsense/laion2b_s34b_b79k", "such as ViT-B-32/laion2b_s34b_b79k"),
+        ("EACPS_EDITOR", "nonsense", "neither a folder nor a hub id"),
         ("EACPS_EDITOR", "no hub id", "neither a folder nor a hub id"),
         ("EACPS_EDITOR", "a/b/c", "neither a folder nor a hub id"),
         ("EACPS_EDITOR", "nobody/has-downloaded-this", "HF_HUB_OFFLINE forbids downloads"),
