@@ -39,7 +39,7 @@ types: $(DEV_READY)
 	@$(BIN)/mypy backend/eacps model.py _wsgi.py demo benchmarks tests
 
 unit: $(DEV_READY)
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit -n logical --maxprocesses 4 --dist worksteal
 
 integration: $(DEV_READY) $(LABEL_STUDIO_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/integration

@@ -24,11 +24,11 @@ LONG = "3600"
 class Server:
     """The web process of `eacps serve`, without workers."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1", **environment: str) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "log"
-        settings = Settings(_env_file=None, port=self.port)
+        settings = Settings(_env_file=None, host=host, port=self.port)
+        self.url = settings.resolved_public_url
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 web_server(settings).command,
@@ -52,6 +52,10 @@ class Server:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)

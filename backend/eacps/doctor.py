@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from eacps.editors.registry import EDITORS
 from eacps.errors import EacpsError, SettingsError
 from eacps.faces import content_credentials
 from eacps.faces.download import MODELS, checked_model
-from eacps.faces.readiness import readiness
+from eacps.faces.readiness import readiness, without_effect
 from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
 from eacps.jobs.contract import waiting_words
@@ -33,6 +34,7 @@ from eacps.weights import verify_manifest
 State = Literal["ok", "warn", "fail"]
 LOW_DISK_GIB = 5
 _LOCAL = "file://"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,42 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 def _weights(settings: Settings) -> Iterator[Finding]:
     if not EDITORS.knows(settings.editor):
         yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
-    yield from _folder("EACPS_CLIP", settings.clip, "open_clip_config.json")
+    yield from _clip(settings.clip)
     for name in settings.verifiers:
         if not VERIFIERS.knows(name):
             yield from _folder("EACPS_VERIFIER", name, "config.json", from_hub=False)
+
+
+def _clip(name: str) -> Iterator[Finding]:
+    model, _, pretrained = name.rpartition("/")
+    configs = _open_clip_configs()
+    known = (configs / f"{model}.json").is_file() if configs else True
+    if Path(name).expanduser().is_dir() or (model and pretrained and known):
+        yield from _folder("EACPS_CLIP", name, "open_clip_config.json")
+    else:
+        yield Finding(
+            "fail", "EACPS_CLIP", f"{name!r} is neither a folder nor a model and its weights that "
+            "open_clip knows, such as ViT-B-32/laion2b_s34b_b79k. Change EACPS_CLIP."
+        )  # fmt: skip
+
+
+def _open_clip_configs() -> Path | None:
+    """The folder of open_clip's architectures, found without importing it, which takes seconds."""
+    found = importlib.util.find_spec("open_clip")
+    folders = found.submodule_search_locations if found else None
+    return Path(next(iter(folders))) / "model_configs" if folders else None
+
+
+def _is_offline() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return bool(HF_HUB_OFFLINE)
+
+
+def _is_cached(name: str, needed: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, needed), str)
 
 
 def _folder(variable: str, name: str, needed: str, *, from_hub: bool = True) -> Iterator[Finding]:
@@ -161,6 +195,16 @@ def _folder(variable: str, name: str, needed: str, *, from_hub: bool = True) -> 
         yield Finding("ok", variable, f"{path} ({size / 1e6:,.0f} MB)")
     elif path.is_absolute() or name.startswith(".") or not name or not from_hub:
         yield Finding("fail", variable, f"There is no folder {name!r}. Change {variable}.")
+    elif variable == "EACPS_EDITOR" and not _HUB_ID.fullmatch(name):
+        yield Finding(
+            "fail", variable, f"{name!r} is neither a folder nor a hub id such as "
+            f"Qwen/Qwen-Image-Edit-2509. Change {variable}."
+        )  # fmt: skip
+    elif variable == "EACPS_EDITOR" and _is_offline() and not _is_cached(name, needed):
+        yield Finding(
+            "fail", variable, f"{name} is no folder here, nor among the models that were "
+            f"downloaded, and HF_HUB_OFFLINE forbids downloads. Change {variable}, or unset it."
+        )  # fmt: skip
     else:
         yield Finding(
             "warn", variable, f"{name} is no folder here, so it is taken for a hub id; workers "
@@ -211,6 +255,8 @@ def _faces(settings: Settings) -> Iterator[Finding]:
     else:
         source = FACE_ENGINES.source(found.engine)
         yield Finding("ok", "Faces", f"{label(found.engine)} ({source.origin})")
+    for words in without_effect(settings):
+        yield Finding("warn", "Faces", words)
     if content_credentials.wanted(settings):
         content_credentials.check_signing(settings)
         yield Finding("ok", "Faces", "swapped images are signed (C2PA)")

@@ -138,7 +138,7 @@ class Registry(Generic[T]):
         if lacking:
             raise SettingsError(
                 f"The {self.kind} {source.name!r} ({source.origin}) {lacking}.",
-                hint="docs/extending.md says what it needs.",
+                hint="Add what is missing; `eacps.testing` has a check for each kind of plug-in.",
             )
         return cast(T, found)
 

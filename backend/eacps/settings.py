@@ -322,7 +322,10 @@ class Settings(BaseSettings):
         results=True,
     )
     face_models: Path = _face_field(
-        FACE_MODELS, "Folder with the files of engine `basic`; `eacps face-models` fills it."
+        FACE_MODELS,
+        "Folder with the files of engine `basic`; `eacps face-models` fills it. In a checkout "
+        "the default is `models/faces`; for an installed package it is `eacps/faces` in the user's "
+        "data folder (XDG_DATA_HOME, or `~/.local/share`).",
     )
     insightface_root: Path = _face_field(
         Path("~/.insightface"), "Folder that contains InsightFace's files in `models`."
@@ -554,6 +557,12 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql:// or sqlite:///")
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        """An IPv6 address may be written as in a URL."""
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
     @field_validator("label_studio_url", "public_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
@@ -574,7 +583,13 @@ class Settings(BaseSettings):
     @property
     def resolved_public_url(self) -> str:
         """The address of this backend, after applying the default."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or f"http://{self.bind_address}"
+
+    @property
+    def bind_address(self) -> str:
+        """Host and port of the web server, with an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def plan(self) -> SearchPlan:

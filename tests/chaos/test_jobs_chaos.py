@@ -16,8 +16,8 @@ from tests.chaos.stage import (
     EVERY_ROUND,
     SECOND_ROUND,
     Stage,
+    is_alive,
     kill_process,
-    lives,
 )
 from tests.patience import PATIENCE
 
@@ -73,7 +73,7 @@ def test_a_killed_supervisor_leaves_no_process_behind(stage: Stage) -> None:
     children = [worker.pid for worker in stage.client.workers()]
     stage.supervisor.kill()
     stage.supervisor.wait()
-    stage.until(lambda: not any(lives(pid) for pid in children))
+    stage.until(lambda: not any(is_alive(pid) for pid in children))
     stage.supervisor = stage.play("supervisor", "2")
 
 

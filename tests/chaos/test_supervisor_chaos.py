@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.chaos.stage import is_alive
 from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,14 +45,6 @@ def pids(folder: Path, name: str) -> list[int]:
     return [int(text) for text in (f.read_text() for f in (folder / name).iterdir()) if text]
 
 
-def lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
     supervisor = start(tmp_path)
     wait_until(lambda: len(pids(tmp_path, "short")) >= 3 and pids(tmp_path, "long"))
@@ -60,7 +52,7 @@ def test_what_dies_is_restarted_and_all_end_together(tmp_path: Path) -> None:
     _, log = supervisor.communicate(timeout=PATIENCE)
     assert supervisor.returncode == 0
     assert len(pids(tmp_path, "long")) == 1
-    assert not any(lives(pid) for pid in pids(tmp_path, "long"))
+    assert not any(is_alive(pid) for pid in pids(tmp_path, "long"))
     assert "short exited (exit code 3); restarting in" in log
 
 
@@ -69,4 +61,4 @@ def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: pids(tmp_path, "long"))
     supervisor.kill()
     supervisor.communicate(timeout=PATIENCE)
-    wait_until(lambda: not any(lives(pid) for pid in pids(tmp_path, "long")))
+    wait_until(lambda: not any(is_alive(pid) for pid in pids(tmp_path, "long")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,9 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from PIL import Image
 
 from eacps.demo.tasks import demo_tasks
+from tests import patience
 from tests.label_studio_server import free_port
 from tests.patience import PATIENCE
 from tests.stack import ROOT, wait_until
@@ -318,6 +321,76 @@ def test_weights_that_cannot_be_loaded_end_the_run_with_the_reason(shell: Shell)
     assert "NoSuchPipeline" in process.stderr
     assert "Traceback" not in process.stderr
     assert not shell.others()
+
+
+BROKEN = """
+import os
+import signal
+
+
+class Raises:
+    def load(context):
+        raise OSError("the weights end too early")
+
+
+class Killed:
+    def load(context):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("editor", "words"),
+    [
+        ("Raises", "cannot be loaded: OSError: the weights end too early."),
+        (
+            "Killed",
+            "worker 0 cannot start: it ended 3 times before it was ready (killed by SIGKILL)",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(
+    shell: Shell, editor: str, words: str
+) -> None:
+    (shell.folder / "broken.py").write_text(BROKEN)
+    process = subprocess.run(
+        [sys.executable, "-m", "eacps", "run", "--image", "bear-0.png", "--prompt", "add a hat",
+         "--out", "results"],
+        cwd=shell.folder, env={**ENVIRONMENT, "EACPS_EDITOR": f"broken.py:{editor}"},
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert process.returncode == 2, shell.log()
+    assert words in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not shell.others()
+
+
+def test_serve_shows_why_a_worker_cannot_start(shell: Shell) -> None:
+    (shell.folder / "broken.py").write_text(BROKEN)
+    port, log = free_port(), shell.folder / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eacps", "serve"], cwd=shell.folder, stdout=file, stderr=file,
+            env={**ENVIRONMENT, "EACPS_EDITOR": "broken.py:Raises", "EACPS_PORT": str(port)},
+        )  # fmt: skip
+
+    def worker() -> dict[str, Any]:
+        facts = requests.get(f"http://127.0.0.1:{port}/status.json", timeout=PATIENCE).json()
+        return next((each for each in facts["workers"] if each["name"].endswith("device-0")), {})
+
+    def is_tried_again() -> bool:
+        return log.read_text().count("worker 0 exited (exit code 2); restarting in") >= 3
+
+    try:
+        patience.wait_until(worker, log.read_text, forgiven=(requests.ConnectionError, KeyError))
+        assert worker()["role"] == "worker that cannot start"
+        assert "OSError: the weights end too early." in worker()["note"]
+        wait_until(is_tried_again, log.read_text)
+        pauses = re.findall(r"worker 0 exited .* restarting in ([0-9.]+) s", log.read_text())
+        assert [float(each) for each in pauses[:3]] == [0.5, 1.0, 2.0]
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
 
 
 def test_the_console_script_and_the_module_are_the_same_command(shell: Shell) -> None:

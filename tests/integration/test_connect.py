@@ -431,3 +431,12 @@ def test_the_ssrf_rule_is_explained(
         lines = connect(url, strict.create_project(label_config()))
         assert "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS=false" in texts(lines, "fail")
         assert ("refused its webhook" in texts(lines, "warn")) is half_made
+
+
+def test_an_address_that_label_studio_cannot_resolve_is_explained(
+    settings: Settings, server: LabelStudioServer
+) -> None:
+    elsewhere = settings.model_copy(update={"public_url": f"http://[::1]:{free_port()}"})
+    lines = connect(elsewhere, server.create_project(label_config()))
+    assert "Label Studio finds no IPv4 address for ::1." in texts(lines, "fail")
+    assert "EACPS_PUBLIC_URL" in texts(lines, "fail")

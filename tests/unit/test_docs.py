@@ -37,6 +37,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 OTHERS = {
     "LABEL_STUDIO_HOST",
     "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
+    "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS",
     "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS",
 }
 """Label Studio's own settings."""

@@ -57,7 +57,7 @@ def family_of(pipeline_class: str) -> type[Family]:
     if pipeline_class not in FAMILIES.names():
         raise EditorError(
             f"EACPS_EDITOR is a {pipeline_class}, which no editor family supports.",
-            hint=f"Point EACPS_EDITOR at one of: {', '.join(FAMILIES.names())}; or add a family "
-            "(docs/extending.md).",
+            hint=f"Point EACPS_EDITOR at one of: {', '.join(FAMILIES.names())}; or add a family: "
+            f"a class that an installed package names in the entry points {FAMILY_GROUP!r}.",
         )
     return FAMILIES.get(pipeline_class)

@@ -15,7 +15,7 @@ from eacps.settings import Settings
 
 CONSENT: Final = (
     "Swap only faces of people who have agreed to it, and say of every result that it is "
-    "synthetic. You answer for what you make."
+    "synthetic. You are responsible for what you make."
 )
 """Shown to everyone who can swap faces."""
 _PACKAGES: Final = ("cv2", "onnxruntime")
@@ -43,6 +43,13 @@ def readiness(settings: Settings) -> Readiness:
     problems = {name: problem_of(name, settings) for name in asked}
     engine = next((name for name in asked if problems[name] is None), "")
     return Readiness(engine, problems)
+
+
+def without_effect(settings: Settings) -> tuple[str, ...]:
+    """A warning if the selected engine ignores EACPS_FACE_PROVIDER, or nothing."""
+    if settings.face_provider != "cuda" or readiness(settings).engine != "basic":
+        return ()
+    return ("EACPS_FACE_PROVIDER=cuda has no effect: face engine basic runs on the CPU.",)
 
 
 def problem_of(engine: str, settings: Settings) -> FaceError | None:

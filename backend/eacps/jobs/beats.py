@@ -90,6 +90,48 @@ class StrayWork:
             self._requeue(stray)
 
 
+def beat(me: ProcessIdentity, records: Records, note: str, *, alive: bool = True) -> None:
+    """Send one heartbeat; `note` says what the process waits for.
+
+    Without `alive` it is only listed: others take over its work.
+    """
+    workers = records.tables.workers
+    moment = time.time()
+    with records.engine.begin() as connection:
+        changed = connection.execute(
+            sa.update(workers)
+            .where(workers.c.name == me.name, workers.c.pid == os.getpid())
+            .values(
+                beats=workers.c.beats + int(alive),
+                seen=moment,
+                version=names.VERSION,
+                equipment=me.equipment,
+                note=note,
+            )
+        )
+        if changed.rowcount:
+            return
+        # Continue the counter of a predecessor, which shows at once that the process is alive.
+        before = connection.execute(
+            sa.select(workers.c.beats).where(workers.c.name == me.name)
+        ).scalar()
+        connection.execute(sa.delete(workers).where(workers.c.name == me.name))
+        connection.execute(
+            sa.insert(workers).values(
+                name=me.name,
+                role=me.role,
+                device=me.device,
+                pid=os.getpid(),
+                beats=(before or 0) + int(alive),
+                started=moment,
+                seen=moment,
+                version=names.VERSION,
+                equipment=me.equipment,
+                note=note,
+            )
+        )
+
+
 class Heartbeat(threading.Thread):
     """Sends heartbeats until stopped; optionally recovers dead processes and adopts older work."""
 
@@ -135,41 +177,7 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         """Send one heartbeat."""
-        workers = self._records.tables.workers
-        moment = time.time()
-        with self._records.engine.begin() as connection:
-            changed = connection.execute(
-                sa.update(workers)
-                .where(workers.c.name == self._me.name, workers.c.pid == os.getpid())
-                .values(
-                    beats=workers.c.beats + 1,
-                    seen=moment,
-                    version=names.VERSION,
-                    equipment=self._me.equipment,
-                    note=outages.now(),
-                )
-            )
-            if changed.rowcount:
-                return
-            # Continue the counter of a predecessor, which shows at once that the process is alive.
-            before = connection.execute(
-                sa.select(workers.c.beats).where(workers.c.name == self._me.name)
-            ).scalar()
-            connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
-            connection.execute(
-                sa.insert(workers).values(
-                    name=self._me.name,
-                    role=self._me.role,
-                    device=self._me.device,
-                    pid=os.getpid(),
-                    beats=(before or 0) + 1,
-                    started=moment,
-                    seen=moment,
-                    version=names.VERSION,
-                    equipment=self._me.equipment,
-                    note=outages.now(),
-                )
-            )
+        beat(self._me, self._records, outages.now())
 
     def stop(self) -> None:
         """Stop, and remove this process from the list."""

@@ -34,6 +34,7 @@ from eacps.jobs.database import (
 )
 from eacps.jobs.outages import make_dbos_outlast_them, outage
 from eacps.jobs.queues import Limit, serve_queue, stop_dbos_polling, wake_when_done
+from eacps.jobs.supervisor import report_ready
 from eacps.jobs.wakeups import Wakeups
 from eacps.settings import Settings
 
@@ -163,6 +164,7 @@ def run_until_stopped(
     )
     heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt, stray_work)
     heartbeat.start()
+    report_ready()
     log.info("ready")
     stop.wait()
     before_leaving()

@@ -255,6 +255,7 @@ class Workflows:
                 result = runner.search(
                     task,
                     dispatcher.run_batches,
+                    on_expected=dispatcher.expect,
                     potential_range=runner.potential_range(self.settings, task),
                 )
             except Exception as error:
@@ -396,12 +397,18 @@ class BatchDispatcher:
     wakeups: Wakeups
     _known: set[str] = field(default_factory=set)
     _absent: int = 0
+    _expected: int = 0
     _best: float | None = None
     _task_json: Json = field(init=False)
 
     def __post_init__(self) -> None:
         self._task_json = to_json(self.task)
+        self._expected = runner.expected_trials(self.task)
         self._report()
+
+    def expect(self, trials: int) -> None:
+        """The search now expects to run this number of trials."""
+        self._expected = trials
 
     def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
         """Enqueue all batches at once; returns candidates in the order of their trials."""
@@ -458,7 +465,7 @@ class BatchDispatcher:
 
     def _report(self) -> None:
         finished = len(self._known)
-        expected = max(finished, runner.expected_trials(self.task) - self._absent)
+        expected = max(finished, self._expected - self._absent)
         progress = {"finished": finished, "expected": expected, "best": self._best}
         DBOS.set_event(names.PROGRESS_EVENT, progress)
 

@@ -14,7 +14,10 @@ WORKER = (sys.executable, "-m", "eacps", "worker")
 
 def work_processes(settings: Settings) -> list[Process]:
     """The processes of `eacps worker`: the orchestrator and all workers."""
-    return [Process("orchestrator", [*WORKER, "--orchestrator"]), *device_workers(settings)]
+    return [
+        Process("orchestrator", [*WORKER, "--orchestrator"], reports_ready=True),
+        *device_workers(settings),
+    ]
 
 
 def device_workers(settings: Settings) -> list[Process]:
@@ -32,4 +35,4 @@ def _device_worker(slot: int, device: str, threads: int) -> Process:
         environment[VISIBLE] = visible_name(device)
         seen_as = "cuda:0"
     command = [*WORKER, "--slot", str(slot), "--device", seen_as]
-    return Process(f"worker {slot}", command, environment)
+    return Process(f"worker {slot}", command, environment, reports_ready=True)

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from eacps.errors import EacpsError
@@ -24,19 +26,33 @@ LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 REFUSED_EXIT_CODE = 2
+FAILED_STARTS_BEFORE_GIVING_UP = 3
+READY_VARIABLE = "SUPERVISOR_READY_FILE"
+"""The file that a process makes as soon as it is ready to work."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A program to keep running, with its name in logs and additional environment variables."""
+    """A program to keep running, with its name in logs and additional environment variables.
+
+    `reports_ready` means that it calls `report_ready`.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    reports_ready: bool = False
+
+
+def report_ready() -> None:
+    """Tell the supervisor of this process, if there is one, that it has started."""
+    path = os.environ.get(READY_VARIABLE)
+    if path:
+        Path(path).touch()
 
 
 class RefusedError(EacpsError):
-    """A process exits repeatedly because of its configuration."""
+    """A process cannot start: it exits again and again before it is ready."""
 
     code = "refused"
 
@@ -44,13 +60,16 @@ class RefusedError(EacpsError):
 class SupervisedProcess:
     """A process that is restarted when it dies, with exponential backoff."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, ready: Path) -> None:
         self.process = process
+        self._ready = ready
         self._child: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._pause = 0.0
         self._due = 0.0
+        self._last_code: int | None = None
         self.refusals = 0
+        self.failed_starts = 0
 
     def check(self, moment: float) -> None:
         """Start the process if it is due, and detect whether it died."""
@@ -62,13 +81,36 @@ class SupervisedProcess:
         if code is None:
             return
         self._child = None
-        self.refusals = self.refusals + 1 if code == REFUSED_EXIT_CODE else 0
-        steady = moment - self._started > STEADY_SECONDS
+        self._count(code)
+        steady = self._was_ready and moment - self._started > STEADY_SECONDS
         self._pause = 0.5 if steady else min(LONGEST_PAUSE_SECONDS, max(0.5, 2 * self._pause))
         self._due = moment + self._pause
         log.warning(
             "%s exited (%s); restarting in %.1f s", self.process.name, _words(code), self._pause
         )
+
+    @property
+    def _was_ready(self) -> bool:
+        return not self.process.reports_ready or self._ready.exists()
+
+    def _count(self, code: int) -> None:
+        self.refusals = self.refusals + 1 if code == REFUSED_EXIT_CODE else 0
+        if self._was_ready:
+            self.failed_starts = 0
+        else:
+            self.failed_starts = self.failed_starts + 1 if code == self._last_code else 1
+        self._last_code = code
+
+    def require_startable(self, refusals: int) -> None:
+        """Raise RefusedError after so many refusals, or equal failures to start, in a row."""
+        if self.refusals >= refusals:
+            raise RefusedError(f"{self.process.name} cannot start; see its log.")
+        if self.failed_starts >= FAILED_STARTS_BEFORE_GIVING_UP:
+            raise RefusedError(
+                f"{self.process.name} cannot start: it ended {self.failed_starts} times before it "
+                f"was ready ({_words(self._last_code or 0)}).",
+                hint="If it was killed, the models may need more memory than there is.",
+            )
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process and its children."""
@@ -85,7 +127,13 @@ class SupervisedProcess:
 
     def _start(self, moment: float) -> None:
         lifeline = [sys.executable, "-m", "eacps.jobs.lifeline"]
-        environment = {**os.environ, **self.process.environment, PARENT_VARIABLE: str(os.getpid())}
+        environment = {
+            **os.environ,
+            **self.process.environment,
+            PARENT_VARIABLE: str(os.getpid()),
+            READY_VARIABLE: str(self._ready) if self.process.reports_ready else "",
+        }
+        self._ready.unlink(missing_ok=True)
         self._started = moment
         # A new session, so that Ctrl-C reaches only the supervisor, which stops the others.
         self._child = subprocess.Popen(
@@ -99,7 +147,8 @@ def run_supervisor(
 ) -> None:
     """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills them.
 
-    Stops everything if a process exits with code 2 `give_up_after` times in a row.
+    With `give_up_after`, stops everything and raises RefusedError if a process exits with code 2
+    that many times in a row, or cannot start for another reason.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     signals: list[int] = []
@@ -113,16 +162,21 @@ def run_supervisor(
         number: signal.signal(number, ask)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
-    supervised = [SupervisedProcess(process) for process in processes]
+    folder = tempfile.TemporaryDirectory(prefix="eacps-", ignore_cleanup_errors=True)
+    supervised = [
+        SupervisedProcess(process, Path(folder.name, str(number)))
+        for number, process in enumerate(processes)
+    ]
     try:
         while not signals:
             for one in supervised:
                 one.check(time.monotonic())
-                if give_up_after is not None and one.refusals >= give_up_after:
-                    raise RefusedError(f"{one.process.name} cannot start; see its log.")
+                if give_up_after is not None:
+                    one.require_startable(give_up_after)
             woken.wait(POLL_SECONDS)
     finally:
         _stop(supervised, signals)
+        folder.cleanup()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -8,15 +8,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
+import sqlalchemy as sa
 from dbos import DBOS
 
 from eacps import log as logs
 from eacps.domain import EditTask, Trial, from_json, to_json
-from eacps.errors import CancelledError, EacpsError
+from eacps.errors import CancelledError, EacpsError, EditorError, first_line
 from eacps.jobs import names
-from eacps.jobs.beats import ProcessIdentity
+from eacps.jobs.beats import ProcessIdentity, beat
 from eacps.jobs.contract import DeviceRunner
 from eacps.jobs.database import Records
 from eacps.jobs.launch import (
@@ -39,6 +42,9 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 1.0
 LEAVE_SECONDS = 3.0
 HUNG_EXIT_CODE = 75
+NOT_STARTED = "worker that cannot start"
+"""The role of a worker whose models cannot be loaded."""
+NOTE_LENGTH = 200
 
 
 def run_worker(
@@ -56,7 +62,7 @@ def run_worker(
         wakeups = Wakeups(records)
         started = time.monotonic()
         # Load first: a worker whose models fail to load must not claim batches.
-        runner = device_factory(StoredPictures(records))
+        runner = _loaded(device_factory, records, me)
         worker = DeviceWorker(runner, records, settings)
         log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
@@ -64,6 +70,27 @@ def run_worker(
         queues = {names.device_queue(settings.equipment): 1}
         start_dbos(settings, me.name, queues, threads=8, wakeups=wakeups)
         run_until_stopped(me, records, settings, before_leaving=worker.close)
+
+
+def _loaded(
+    device_factory: Callable[[PictureIndex], DeviceRunner], records: Records, me: ProcessIdentity
+) -> DeviceRunner:
+    """Load the models; if that fails, the status page says why until somebody has mended it."""
+    try:
+        return device_factory(StoredPictures(records))
+    except Exception as error:
+        problem = error
+    if not isinstance(problem, EacpsError):
+        log.error("the models cannot be loaded", exc_info=problem)
+        problem = EditorError(
+            f"The models of {me.device} cannot be loaded: {first_line(problem).rstrip('.')}.",
+            hint="Check EACPS_EDITOR and the other settings of models; the log has more.",
+        )
+    with suppress(sa.exc.SQLAlchemyError):
+        # Without equipment, because it can run no batch.
+        listed = replace(me, role=NOT_STARTED, equipment="")
+        beat(listed, records, str(problem)[:NOTE_LENGTH], alive=False)
+    raise problem
 
 
 class WrongWorkerError(EacpsError):
@@ -146,7 +173,8 @@ class Watchdog:
         self._seconds = seconds
         self._key = key
         self._done = threading.Event()
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
 
     def cancel(self) -> None:
         """The batch ended."""
@@ -158,6 +186,7 @@ class Watchdog:
             left = self._seconds - outages.seconds_since()
             if left <= 0:
                 _exit_hung(self._key)
+                return
 
 
 def _exit_hung(key: str) -> None:

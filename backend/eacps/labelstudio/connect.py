@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from eacps.errors import EacpsError
 from eacps.faces.readiness import CONSENT, readiness
@@ -16,7 +17,7 @@ from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.label_config import label_config, same_config
 from eacps.labelstudio.review_tab import TAB, review_tab
-from eacps.labelstudio.web.headers import WEBHOOK_SECRET_HEADER
+from eacps.labelstudio.webhook_secret import secret_headers
 from eacps.settings import Settings
 
 _OUR_TITLE = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
@@ -260,6 +261,13 @@ def _explain(
     lowered = error.message.lower()
     if "can't connect to ml backend" in lowered or "health check failed" in lowered:
         raise LabelStudioError(_UNREACHABLE.format(url=url), code="backend_unreachable") from None
+    if "can't resolve hostname" in lowered:
+        raise LabelStudioError(
+            f"Label Studio finds no IPv4 address for {urlsplit(url).hostname}.",
+            hint="It reaches no IPv6 addresses: set EACPS_PUBLIC_URL to a name or address that "
+            "leads to this backend by IPv4, and EACPS_HOST to that address.",
+            code="backend_unreachable",
+        ) from None
     if "valid ml backend" in lowered:
         raise LabelStudioError(
             f"The server at {url} is not this backend.",
@@ -310,14 +318,11 @@ def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> N
 
 
 def _webhook(project: int, url: str, settings: Settings) -> dict[str, Any]:
-    headers = {}
+    headers = secret_headers(settings)
     if settings.basic_auth_user:
         password = settings.basic_auth_pass.get_secret_value()
         pair = f"{settings.basic_auth_user}:{password}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    secret = settings.webhook_secret.get_secret_value()
-    if secret:
-        headers[WEBHOOK_SECRET_HEADER] = secret
     return {
         "project": project,
         "url": url,

@@ -27,6 +27,9 @@ from eacps.settings import Settings
 class FileFetcher(Fetcher):
     """Also reads local files, because tasks come from the local user."""
 
+    # The local user may read everything that the token may.
+    requires_confirmation = False
+
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
         """The content of a `file://` URL, or of any other allowed one."""
         if not (isinstance(reference, str) and reference.startswith(LOCAL)):

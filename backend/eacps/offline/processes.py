@@ -16,4 +16,4 @@ REFUSALS_BEFORE_GIVING_UP = 2
 def offline_processes(settings: Settings, folder: Path) -> list[Process]:
     """The processes that `eacps offline-workers` supervises for this folder."""
     command = [sys.executable, "-m", "eacps", "offline-workers", str(folder), "--orchestrator"]
-    return [Process("orchestrator", command), *device_workers(settings)]
+    return [Process("orchestrator", command, reports_ready=True), *device_workers(settings)]

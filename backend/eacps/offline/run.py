@@ -44,6 +44,7 @@ from eacps.offline.output import (
 )
 from eacps.offline.progress import progress_bar
 from eacps.offline.tasks import LOCAL, OfflineTask
+from eacps.runner.judging import MISSING
 from eacps.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
@@ -343,7 +344,9 @@ def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
 def _last_words(folder: Path) -> str:
     """The error that ended the workers, from their log."""
     lines = _log(folder).read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("Error (") and not line.startswith(REFUSED)]
+    errors = [line for line in lines if line.startswith("Error (")]
+    # That of the process itself says more than that of its supervisor.
+    errors.sort(key=lambda line: not line.startswith(REFUSED))
     return errors[-1].partition("): ")[2] if errors else "The workers ended unexpectedly."
 
 
@@ -356,13 +359,27 @@ def _report(
         name = str(job.origin["name"])
         if job.id not in problems and _is_written(folder, job):
             content = own_report(folder, name) or {}
-            _say(out, "[green]✓[/]", f"{folder / name / 'best.png'}{_potential(content)}")
+            missing = _missing_throughout(content)
+            mark = "[yellow]![/]" if missing else "[green]✓[/]"
+            _say(out, mark, f"{folder / name / 'best.png'}{_potential(content)}")
+            for note in missing:
+                _say(out, " ", f"ranked without {note}")
             continue
         failed += 1
         status = statuses.get(job.id)
         reason = status.failure.message if status and status.failure else "not finished"
         _say(out, "[red]✗[/]", f"{name}: {problems.get(job.id, reason)}")
     return failed
+
+
+def _missing_throughout(report: Mapping[str, Any]) -> list[str]:
+    """The notes of scorers that failed on every candidate of a report."""
+    try:
+        rendered = [set(one["notes"]) for one in report["candidates"] if not one.get("failure")]
+        common = set.intersection(*rendered) if rendered else set()
+        return sorted(note.replace(MISSING, ": ", 1) for note in common if MISSING in note)
+    except (AttributeError, KeyError, TypeError):
+        return []  # Somebody has edited the report.
 
 
 def _potential(report: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ class FaceSwapper:
         except Exception as error:
             log.debug("a swap failed", exc_info=True)
             raise FaceError(
-                f"The swap failed: {type(error).__name__}: {error}"[:300],
+                f"The swap failed: {type(error).__name__}: {error}"[:300].rstrip(" .") + ".",
                 hint="EACPS_LOG_LEVEL=DEBUG shows where.",
             ) from error
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEAREST: Final = "nearest_similarity"
+MISSING: Final = " missing: "
+"""Between the metrics of a scorer that failed and the reason, in a candidate's notes."""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Judge:
                     one.reasons += [why] if why else []
             except Exception as error:
                 log.exception("scorer %s failed", type(scorer).__name__)
-                notes.append(f"{', '.join(scorer.ranges)} missing: {error}"[:300])
+                notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
         return judged, tuple(notes)
 
     def _add_likeness(

@@ -39,13 +39,19 @@ def search(
     run_batches: RunBatches,
     *,
     on_progress: OnProgress | None = None,
+    on_expected: Callable[[int], None] | None = None,
     potential_range: tuple[float, float] = (0.0, 1.0),
 ) -> SearchResult:
-    """Run the task's strategy to its end; `run_batches` decides how batches are run."""
+    """Run the task's strategy to its end; `run_batches` decides how batches are run.
+
+    `on_expected` is called before each round with the number of trials that are now expected.
+    """
     strategy = _strategy(task)
-    expected = expected_trials(task)
     ledger = Ledger(task.plan.steps)
     while asked := strategy.ask():
+        expected = expected_trials(task, strategy)
+        if on_expected:
+            on_expected(expected)
         trials = ledger.grouped(asked)
         finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
         strategy.tell(ledger.record(trials, finished))
@@ -111,8 +117,11 @@ class Ledger:
         return replace(candidate, state=None, failure=Failure(PRUNED, words))
 
 
-def expected_trials(task: EditTask) -> int:
-    """The number of trials of a task if nothing fails."""
+def expected_trials(task: EditTask, strategy: Strategy | None = None) -> int:
+    """The number of trials of a task if nothing fails, as far as its search knows by now."""
+    known = getattr(strategy or _strategy(task), "expected", None)
+    if isinstance(known, int):
+        return known
     if task.route == "face_swap":
         return len(swaps_of(task.plan))
     return budget(task.plan)

@@ -44,7 +44,7 @@ def known_ranges(settings: Settings) -> dict[str, MetricRange]:
                     f"Two scorers measure {metric!r}: {_described(owners[metric])} and "
                     f"{_described(name)}.",
                     hint="Rename the metric of your scorer in EACPS_SCORERS, or make it a verifier "
-                    "if it answers the same question (docs/extending.md).",
+                    "(EACPS_VERIFIER) if it answers the same question.",
                 )
             owners[metric], ranges[metric] = name, span
     return ranges

@@ -40,7 +40,11 @@ class AskTellError(EacpsError, ValueError):
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Decides which trials to render; renders and scores nothing itself."""
+    """Decides which trials to render; renders and scores nothing itself.
+
+    It may also have an attribute `expected`: the most trials that it will have begun at its end, as
+    far as it knows by now. Without it, that is the budget of its parameters.
+    """
 
     def ask(self) -> Sequence[Trial]:
         """Return every trial that can be chosen now, in order of preference; [] when finished.

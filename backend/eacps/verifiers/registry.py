@@ -71,14 +71,17 @@ def find_verifier(name: str) -> NamedVerifier:
         raise ScoringError(
             f"{SETTING} names a folder that does not exist: {name!r}.",
             hint=f"Set {SETTING} to a folder, {f'{known}, ' if known else ''}`module:Class` or "
-            "`file.py:Class`; docs/scoring.md describes them.",
+            "`file.py:Class`.",
         )
     written = _format(folder)
     return NamedVerifier(written, FORMATS.get(written), str(folder))
 
 
 def _format(folder: Path) -> str:
-    hint = f"Set {SETTING} to a folder as described in docs/scoring.md."
+    hint = (
+        f"Set {SETTING} to a folder whose {CONFIG} names its `format`, one of: "
+        f"{', '.join(FORMATS.names())}."
+    )
     try:
         written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["format"]
     except FileNotFoundError:

@@ -173,3 +173,52 @@ def test_what_the_potential_does_not_ask_for_is_said(
     assert words in eacps("doctor").out
     monkeypatch.setenv("EACPS_POTENTIAL", "weighted")
     assert "no effect" not in eacps("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("EACPS_CLIP", "nonsense", "'nonsense' is neither a folder nor a model"),
+        ("EACPS_CLIP", "nonsense/laion2b_s34b_b79k", "such as ViT-B-32/laion2b_s34b_b79k"),
+        ("EACPS_EDITOR", "nonsense", "neither a folder nor a hub id"),
+        ("EACPS_EDITOR", "no hub id", "neither a folder nor a hub id"),
+        ("EACPS_EDITOR", "a/b/c", "neither a folder nor a hub id"),
+        ("EACPS_EDITOR", "nobody/has-downloaded-this", "HF_HUB_OFFLINE forbids downloads"),
+    ],
+)
+def test_models_that_no_worker_can_load_are_found_before_one_starts(
+    eacps: Eacps,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv(variable, value)
+    shown = eacps("doctor")
+    assert shown.code == 1
+    assert state_of(line(shown.out, variable)) == "fail"
+    assert words in line(shown.out, variable)
+    # `eacps run` and `eacps serve` refuse to start with the same sentence.
+    (tmp_path / "a.png").touch()
+    started = eacps("run", "--image", "a.png", "--prompt", "x", "--out", "out")
+    assert started.code == 2
+    assert words in " ".join(started.err.split())
+
+
+def test_a_model_of_open_clip_is_left_to_the_workers(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EACPS_CLIP", "ViT-B-32/laion2b_s34b_b79k")
+    assert state_of(line(eacps("doctor").out, "EACPS_CLIP")) == "warn"
+
+
+@pytest.mark.usefixtures("face_models")
+def test_a_provider_that_the_engine_ignores_is_said(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "EACPS_FACE_PROVIDER=cuda has no effect"
+    assert words not in eacps("doctor").out
+    monkeypatch.setenv("EACPS_FACE_PROVIDER", "cuda")
+    assert words in eacps("doctor").out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from eacps.jobs import names
@@ -11,7 +13,7 @@ from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, open_engine, prepare
 from eacps.offline.deliveries import open_deliveries
-from eacps.offline.run import _cancel_superseded, at_home
+from eacps.offline.run import _cancel_superseded, _missing_throughout, at_home
 from eacps.settings import load_settings
 
 
@@ -45,3 +47,19 @@ def test_an_outcome_is_pending_until_its_delivery_has_ended(tmp_path: Path) -> N
         assert deliveries.pending({"a", "b", "c"}) == {"a"}
         assert deliveries.pending({f"{number}" for number in range(2000)}) == set()
     records.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("notes", "said"),
+    [
+        ([["pf missing: no weights", "x"], ["pf missing: no weights"]], ["pf: no weights"]),
+        ([["pf missing: no weights"], []], []),
+        ([["rendered at 512 px"], ["rendered at 512 px"]], []),
+        ([None, []], []),
+        ([], []),
+    ],
+)
+def test_a_scorer_that_failed_throughout_is_said(notes: list[Any], said: list[str]) -> None:
+    failed = {"failure": {"code": "editor_failed"}, "notes": []}
+    candidates = [*({"notes": each, "failure": None} for each in notes), failed]
+    assert _missing_throughout({"candidates": candidates}) == said

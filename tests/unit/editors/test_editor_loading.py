@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,14 @@ def test_a_lora_changes_the_image(folders: Any, tmp_path: Path) -> None:
         changed = opened(settings).open(task(), images())
         before = plain.open(task(), images()).denoise(segments(1)).images
         assert float((changed.denoise(segments(1)).images - before).abs().max()) > 1e-3
+
+
+def test_warnings_for_developers_of_pipelines_stay_out_of_the_log(copied: Path) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        open_editor(tiny_settings(copied), "cpu")
+        for module in ("diffusers.models.unets", "transformers.models.clip", "somebody.else"):
+            text = f"{module} will change"
+            warnings.warn_explicit(text, FutureWarning, "file.py", 1, module=module)
+    future = [str(one.message) for one in shown if one.category is FutureWarning]
+    assert future == ["somebody.else will change"]

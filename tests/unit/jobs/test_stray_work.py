@@ -73,12 +73,19 @@ def test_what_ended_is_forgotten(requeued: list[str], clock: Clock) -> None:
     assert requeued == []
 
 
+def end(watchdog: Watchdog) -> None:
+    """Until its thread has ended, it could end the tests' own process."""
+    watchdog.cancel()
+    watchdog._thread.join(60)
+    assert not watchdog._thread.is_alive()
+
+
 def test_a_hung_batch_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
     monkeypatch.setattr(worker, "_exit_hung", lambda key: ended.set())
     watchdog = Watchdog(0.05, "key")
     assert ended.wait(60)
-    watchdog.cancel()
+    end(watchdog)
 
 
 def test_a_batch_that_waits_for_an_outage_to_end_does_not_hang(
@@ -98,7 +105,7 @@ def test_a_batch_that_waits_for_an_outage_to_end_does_not_hang(
     monkeypatch.setattr(outages, "seconds_since", seconds_since)
     watchdog = Watchdog(0.01, "key")
     assert enough.wait(60)
-    watchdog.cancel()
+    end(watchdog)
     assert not ended.is_set()
 
 

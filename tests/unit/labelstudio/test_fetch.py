@@ -460,6 +460,8 @@ def test_a_fetcher_for_the_local_user_does_not_ask(site: Site) -> None:
     class Local(Fetcher):
         """As that of `eacps run`."""
 
+        requires_confirmation = False
+
     site.pages[UPLOAD] = body(b"image")
     settings = Settings(_env_file=None, label_studio_url=f"http://{site.netloc}")
     local = Local(settings, LabelStudioClient(settings.label_studio_url, "a" * 40))

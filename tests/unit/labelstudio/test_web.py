@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from pydantic import SecretStr
 from eacps.artifacts import open_signer, open_store
 from eacps.domain import Failure
 from eacps.faces.download import MODELS
-from eacps.labelstudio.web import compat
-from eacps.labelstudio.web.app import create_app
+from eacps.labelstudio.web import app, compat, predictor
+from eacps.labelstudio.web.app import MAX_MALFORMED_TASKS, create_app
 from eacps.labelstudio.web.status import status_page
 from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result, png
@@ -347,3 +348,39 @@ def test_more_tasks_than_allowed_are_refused_in_a_sentence(settings: Settings) -
     assert answer.status_code == 413
     assert "EACPS_MAX_TASKS_PER_REQUEST" in answer.get_json()["error"]["message"]
     assert len(web.post("/predict", json={"tasks": [0] * 3}).get_json()["results"]) == 3
+
+
+def test_millions_of_entries_that_are_no_tasks_are_refused_after_a_few(
+    settings: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+
+    def is_task(value: object) -> bool:
+        read.append(value)
+        return isinstance(value, dict) and isinstance(value.get("data"), dict)
+
+    monkeypatch.setattr(predictor, "is_task", is_task)
+    web = client_of(settings, queue)
+    for entry in ("0", "{}", '{"data":0}'):
+        read.clear()
+        body = '{"action":"TASKS_CREATED","tasks":[' + ",".join([entry] * 1_000_000) + "]}"
+        answer = web.post("/webhook", data=body)
+        assert answer.status_code == 400
+        assert "not sent by Label Studio" in answer.get_json()["error"]["message"]
+        assert len(read) == MAX_MALFORMED_TASKS + 1
+    assert not queue.entries
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/predict"])
+def test_a_body_of_too_many_values_is_not_parsed(
+    settings: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(app, "MAX_JSON_VALUES", 1_000)
+    web = client_of(settings, queue)
+    parsed: list[object] = []
+    monkeypatch.setattr(web.application.json, "loads", lambda *given, **_: parsed.append(given))
+    for values in (b"0," * 1_000, b"[" * 2_000, b"{}," * 500):
+        answer = web.post(path, data=b'{"tasks":[' + values + b"0]}")
+        assert answer.status_code == 413
+        assert "more than 1,000 JSON values" in json.loads(answer.data)["error"]["message"]
+    assert not parsed

@@ -67,7 +67,7 @@ def test_where_a_plugins_file_lies_changes_nothing(tmp_path: Path) -> None:
     for folder in ("here", "there"):
         Path(folder).mkdir()
         Path(folder, "mine.py").write_text(SCORER % "0.25")
-    one, other = (f"{place}/mine.py:Fine" for place in ("here", tmp_path / "work" / "there"))
+    one, other = (f"{place}/mine.py:Fine" for place in ("here", tmp_path / "mine" / "there"))
     for field in ("strategy", "scorers", "verifier", "editor", "face_engine"):
         assert changed(names_with(**{field: one}), names_with(**{field: other})) == set()
 

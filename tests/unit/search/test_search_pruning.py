@@ -11,6 +11,7 @@ import pytest
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
 from eacps.search import Strategy, best, create, finished
 from eacps.search.gain import expected_gain
+from eacps.search.strategies.auto import Auto
 from eacps.testing.strategies import FinishedSearch, play
 
 FAILURE = Failure("editor_failed", "out of memory")
@@ -316,6 +317,16 @@ def test_auto_stops_after_a_wave_with_a_good_result() -> None:
     asks, search = auto(10, lambda trial: Outcome(trial, 1.0, {"satisfied": 0.9, "intact": 0.86}))
     assert [(len(ask), ask[0].to_step) for ask in asks] == [(8, 4), (2, None)]
     assert "Stopped after wave 1 of 4" in search.notes[-1]
+
+
+def test_auto_expects_more_waves_only_if_a_verifier_judges() -> None:
+    for answers, expected in (({"satisfied": 0.5}, 32), ({}, 8)):
+        search = create(SearchPlan("auto", steps=10))
+        assert isinstance(search, Auto)
+        assert search.expected == 8
+        search.tell([Outcome(trial, 1.0, answers) for trial in search.ask()])
+        search.ask()
+        assert search.expected == expected
 
 
 def test_auto_runs_all_waves_when_no_result_is_good() -> None:

@@ -51,27 +51,15 @@ class Fails(Says):
 class Shortens(Says):
     """Forgets the last image."""
 
-    def judge(
-        self,
-        task: EditTask,
-        images: TaskImages,
-        edited: Sequence[Image.Image],
-        progress: Sequence[float],
-    ) -> Sequence[Answers]:
-        return super().judge(task, images, edited, progress)[:-1]
+    def judge(self, *given: Any) -> Sequence[Answers]:
+        return super().judge(*given)[:-1]
 
 
 class Breaks(Says):
     """Returns something else than answers for the last image."""
 
-    def judge(
-        self,
-        task: EditTask,
-        images: TaskImages,
-        edited: Sequence[Image.Image],
-        progress: Sequence[float],
-    ) -> Sequence[Any]:
-        return [*super().judge(task, images, edited, progress)[:-1], None]
+    def judge(self, *given: Any) -> Sequence[Any]:
+        return [*super().judge(*given)[:-1], None]
 
 
 def explained(count: int = 1, **verifiers: Verifier) -> list[tuple[dict[str, float], str]]:

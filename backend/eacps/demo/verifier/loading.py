@@ -24,10 +24,7 @@ CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 UNKNOWN_PROGRESS: Final = -1.0
-_HINT: Final = (
-    f"Set EACPS_VERIFIER to a folder with {CONFIG}, {WEIGHTS} and {TOKENIZER}; docs/scoring.md "
-    "describes them."
-)
+_HINT: Final = f"Set EACPS_VERIFIER to a folder with {CONFIG}, {WEIGHTS} and {TOKENIZER}."
 
 
 class LoadedVerifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def _quiet() -> None:
     for library in (diffusers_log, transformers_log):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    # For developers of pipelines; users can do nothing about them.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(diffusers|transformers)\.")
 
 
 def _source(editor: str) -> Path | str:

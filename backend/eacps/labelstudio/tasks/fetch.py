@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 from eacps.errors import FetchError
@@ -43,6 +43,9 @@ class Fetcher:
     """Fetches images; sends Label Studio's token only to Label Studio, and reads Label Studio's
     files only for a task that has them."""
 
+    requires_confirmation: ClassVar[bool] = True
+    """Whether Label Studio must confirm that a task contains the file that it names."""
+
     def __init__(
         self,
         settings: Settings,
@@ -55,8 +58,6 @@ class Fetcher:
         self._resolve = resolve
         own = settings.label_studio_url
         self._own = network.parse_address(own) if own else None
-        # A subclass reads for the local user, who may read everything that the token may.
-        self._asks = client is not None and type(self) is Fetcher
         self._known: dict[int, tuple[float, _Confirmed]] = {}
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
@@ -122,7 +123,7 @@ class Fetcher:
 
         Whoever reaches our web server can send tasks, but must not read Label Studio's files.
         """
-        if not self._asks:
+        if self._client is None or not self.requires_confirmation:
             return
         if task is None:
             raise _not_confirmed("The task is not in Label Studio, whose files it names.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
@@ -20,12 +20,13 @@ from eacps.artifacts import (
     open_store,
 )
 from eacps.errors import EacpsError
-from eacps.labelstudio.tasks.regions import mapping
+from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.labelstudio.web import compat, predictor
-from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS, WEBHOOK_SECRET_HEADER
+from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
 from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
 from eacps.labelstudio.web.status import status_facts, status_page
+from eacps.labelstudio.webhook_secret import WEBHOOK_SECRET_HEADER, accepts_secret
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 
 _OPEN_ENDPOINTS = ("health", "artifact")
 _YEAR = 365 * 24 * 3600
+MAX_JSON_VALUES = 20_000_000
+"""More values than in any import: parsed, these take a second and about a gigabyte."""
+MAX_MALFORMED_TASKS = 1_000
+"""Label Studio sends none; refusing each of millions would take a minute."""
 
 
 def create_app(
@@ -84,14 +89,25 @@ def _require_few_tasks(tasks: Any, settings: Settings) -> None:
         )
 
 
+def _require_tasks(tasks: Any) -> None:
+    malformed = (each for each in sequence(tasks) if not predictor.is_task(each))
+    if len(list(islice(malformed, MAX_MALFORMED_TASKS + 1))) > MAX_MALFORMED_TASKS:
+        raise BadRequest(
+            f"More than {MAX_MALFORMED_TASKS:,} entries of `tasks` are no objects with an object "
+            "`data`, so this was not sent by Label Studio."
+        )
+
+
 def _webhook(services: Services) -> Response:
     body = _body()
     action = body.get("action")
     if action == "TASKS_CREATED":
-        if not _has_webhook_secret(services.settings):
+        sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
+        if not accepts_secret(sent, services.settings):
             return _json_error(
                 401, "secret_needed", f"This webhook needs the header {WEBHOOK_SECRET_HEADER}."
             )
+        _require_tasks(body.get("tasks"))
         count = predictor.tasks_created(body, services.settings, services.jobs)
         log.info("webhook: %d new jobs", count)
         return jsonify(status="queued", jobs=count)
@@ -102,12 +118,6 @@ def _webhook(services: Services) -> Response:
     return jsonify(status="ignored")
 
 
-def _has_webhook_secret(settings: Settings) -> bool:
-    wanted = settings.webhook_secret.get_secret_value()
-    sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
-    return not wanted or hmac.compare_digest(sent.encode(), wanted.encode())
-
-
 def _health(services: Services) -> Response:
     services.warm_up()
     version = services.settings.model_version
@@ -115,6 +125,7 @@ def _health(services: Services) -> Response:
 
 
 def _body() -> dict[str, Any]:
+    _require_few_values(request.get_data())
     try:
         body = request.get_json(force=True, silent=True)
     except RecursionError:
@@ -122,6 +133,14 @@ def _body() -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.")
     return body
+
+
+def _require_few_values(raw: bytes) -> None:
+    # Counting also what stands in texts, which is fast and never too little.
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_JSON_VALUES:
+        raise RequestEntityTooLarge(
+            f"The request has more than {MAX_JSON_VALUES:,} JSON values. Send fewer tasks at once."
+        )
 
 
 def _artifact_view(settings: Settings) -> Callable[[str, str], Response]:

@@ -12,5 +12,3 @@ SECURITY_HEADERS = {
 """For all answers; one that needs more sets its own."""
 PAGE_POLICY = f"{_NOTHING}; style-src 'unsafe-inline'"
 """The content security policy of a page: it may also style itself."""
-WEBHOOK_SECRET_HEADER = "X-EACPS-Webhook-Secret"  # noqa: S105
-"""The header in which Label Studio's webhook sends EACPS_WEBHOOK_SECRET."""

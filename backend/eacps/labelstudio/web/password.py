@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from werkzeug.datastructures import Authorization
 
 from eacps.errors import SettingsError
-from eacps.labelstudio.web.guests import addresses_of, unmapped
+from eacps.labelstudio.web.addresses import addresses_of, unmapped
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -104,6 +104,11 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
     return count
 
 
+def is_task(value: Any) -> bool:
+    """Whether this has the form of a task: an object with an object `data`."""
+    return isinstance(value, dict) and isinstance(value.get("data"), dict)
+
+
 @dataclass
 class _Unreadable:
     """What cannot be read, as one log line, because the sender decides how many tasks there are."""
@@ -132,7 +137,7 @@ def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 
 def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Settings) -> _Asked:
-    if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+    if not is_task(task):
         raise TaskError(
             "A task must be an object with an object `data`.",
             hint="Send tasks as Label Studio exports them.",

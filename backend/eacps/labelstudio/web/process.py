@@ -14,7 +14,7 @@ def web_server(settings: Settings) -> Process:
     """Gunicorn with the app of `wsgi.py`, on the address from the settings."""
     command = [
         sys.executable, "-m", "gunicorn", "--threads", "16",
-        "--bind", f"{settings.host}:{settings.port}", "--timeout", "120", "--no-control-socket",
+        "--bind", settings.bind_address, "--timeout", "120", "--no-control-socket",
         "--config", "python:eacps.labelstudio.web.gunicorn_config",
         "eacps.labelstudio.web.wsgi:web_process()",
     ]  # fmt: skip
@@ -31,8 +31,7 @@ def require_free_port(settings: Settings) -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             raise SettingsError(
-                f"The web server cannot use {settings.host}:{settings.port}: "
-                f"{error.strerror or error}.",
+                f"The web server cannot use {settings.bind_address}: {error.strerror or error}.",
                 hint="Stop the program that uses it (another `eacps serve`?), or change EACPS_PORT "
                 "or EACPS_HOST.",
             ) from None

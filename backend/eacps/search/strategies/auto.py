@@ -81,6 +81,12 @@ class Auto(RoundwiseStrategy[AutoParams]):
     """
 
     Params: ClassVar[type[AutoParams]] = AutoParams
+    _has_waves = False
+
+    @property
+    def expected(self) -> int:
+        """The most trials that it will have begun: one wave until a verifier is seen to judge."""
+        return self.params.budget if self._has_waves else self.params.renders
 
     def search(self) -> Search[None]:
         """Choose between waves and independent attempts by the scores of the first previews."""
@@ -102,6 +108,7 @@ class Auto(RoundwiseStrategy[AutoParams]):
             yield pruning.advanced(alive, None)
 
     def _waves(self, previews: Sequence[Outcome], pauses: Sequence[Pause]) -> Search[None]:
+        self._has_waves = True
         self.note("auto: a verifier judges, so candidates are pruned in waves.")
         for number in range(1, MAX_WAVES + 1):
             if number > 1:

@@ -118,13 +118,13 @@ class _Chunked:
             self._skip += len(b"\r\n")
 
 
-class Arrival:
+class IncomingRequest:
     """A request of which more and more arrives; raises RefusedError if it is too large."""
 
     def __init__(self, max_bytes: int) -> None:
         self.head: Head | None = None
         self.done = False
-        self.rest = b""
+        self.pipelined = b""
         """What was sent after this request."""
         self.size = 0
         self._max_bytes = max_bytes
@@ -134,7 +134,7 @@ class Arrival:
         """The bytes of the request."""
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether anything has arrived."""
         return bool(self._buffer or self.size)
 
@@ -168,7 +168,7 @@ class Arrival:
     def _feed_body(self, data: bytes) -> None:
         taken = self._body.take(data)
         self._keep(data[:taken])
-        self.rest += data[taken:]
+        self.pipelined += data[taken:]
         self.done = self._body.done
         if self.size > self._max_bytes + MAX_HEAD_BYTES:
             raise self._too_large()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from eacps.labelstudio.web.process import web_server
+from eacps.errors import SettingsError
+from eacps.labelstudio.web.password import require_password
+from eacps.labelstudio.web.process import require_free_port, web_server
 from eacps.settings import Settings
 from tests.label_studio_server import free_port
 from tests.patience import PATIENCE, wait_until
@@ -24,7 +27,9 @@ from tests.web_server import Server, answer, serving
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("door"), EACPS_CONNECTIONS_PER_CLIENT="0") as running:
+    with serving(
+        tmp_path_factory.mktemp("web_server"), EACPS_CONNECTIONS_PER_CLIENT="0"
+    ) as running:
         yield running
 
 
@@ -197,6 +202,17 @@ def test_a_slow_client_does_not_keep_the_server_from_stopping(tmp_path: Path) ->
         assert server.process.returncode == 0, server.log()
     for made in slow:
         made.close()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_it_can_be_bound_to_an_ipv6_address(tmp_path: Path, host: str) -> None:
+    with contextlib.closing(Server(tmp_path, host, EACPS_HOST=host)) as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        assert requests.get(f"{server.url}/status.json", timeout=PATIENCE).ok
+        settings = Settings(_env_file=None, host=host, port=server.port)
+        with pytest.raises(SettingsError, match=re.escape(f"cannot use [::1]:{server.port}")):
+            require_free_port(settings)
+        require_password(settings)
 
 
 def test_half_a_password_stops_the_web_process_with_a_sentence(tmp_path: Path) -> None:
