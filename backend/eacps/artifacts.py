@@ -90,6 +90,14 @@ class ArtifactStore:
             f"The stored file {name} was damaged and is removed.", hint="Run the task again."
         )
 
+    def intact(self, name: str) -> bool:
+        """Whether the artifact is there and is what its name promises; this reads all of it."""
+        try:
+            self.get(name)
+        except MissingArtifactError:
+            return False
+        return True
+
     def exists(self, name: str) -> bool:
         """Whether the artifact is there."""
         with self._reachable():

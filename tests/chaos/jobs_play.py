@@ -65,12 +65,16 @@ class LoggingDevice:
                 while not flag.exists():
                     flag.touch()
                     time.sleep(3600)
-        for trial in trials:
-            self._store.put(f"{task.key} {trial.id}".encode() * wish["size"], "png")
+        contents = {t: f"{task.key} {t.id}".encode() * wish["size"] for t in trials}
+        lost = f"{'0' * 40}.png"
+        images = {
+            trial: lost if trial.id in wish["lost"] else self._store.put(contents[trial], "png")
+            for trial in trials
+        }
         broken = (self._settings.data_dir / "broken").exists()
         note("renders", event="end", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
-        return [self._candidate(trial, broken) for trial in trials]
+        return [self._candidate(trial, image, broken) for trial, image in images.items()]
 
     def _is_held(self, wish: Mapping[str, Any], trials: Sequence[Trial]) -> bool:
         """Whether the test has not yet let these trials go on."""
@@ -78,11 +82,11 @@ class LoggingDevice:
         return bool(held) and not (Path(os.environ[NOTES]) / f"go-{wish['text']}").exists()
 
     @staticmethod
-    def _candidate(trial: Trial, broken: bool) -> Candidate:
+    def _candidate(trial: Trial, image: str, broken: bool) -> Candidate:
         if broken:
             return Candidate(trial, failure=Failure("editor_failed", "The editor is broken."))
         value = int(hashlib.sha256(repr(trial.noise).encode()).hexdigest()[:6], 16) / 0xFFFFFF
-        return Candidate(trial, potential=value, nfe=12, seconds=0.1)
+        return Candidate(trial, image, potential=value, nfe=12, seconds=0.1)
 
 
 class LoggingHooks:
@@ -97,7 +101,7 @@ class LoggingHooks:
             raise TaskError("The task is bad.", hint="Mend it.")
         wish = {
             name: origin[name]
-            for name in ("text", "seconds", "poison", "hang_once", "hold", "size")
+            for name in ("text", "seconds", "poison", "hang_once", "hold", "size", "lost")
         }
         plan = SearchPlan("eacps", PARAMS, seed=1, batch_size=2)
         return EditTask(image="0" * 40 + ".png", instruction=json.dumps(wish), plan=plan)
@@ -105,7 +109,8 @@ class LoggingHooks:
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         self._maybe_down("deliver", origin)
         note("deliveries", job=origin["job"], best=result.best.id,
-             candidates=len(result.candidates), usable=len(result.usable))  # fmt: skip
+             candidates=len(result.candidates), usable=len(result.usable),
+             images=[candidate.image for candidate in result.usable])  # fmt: skip
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         note("deliveries", job=origin["job"], failure=failure.code)
@@ -128,7 +133,8 @@ class LoggingHooks:
 def job(name: str, *, text: str = "", priority: int = 10, **wishes: Any) -> Job:
     """A job for the hooks above."""
     origin = {"job": name, "text": text or name, "seconds": 0.2, "size": 1}
-    return Job(name, {**origin, "poison": [], "hang_once": [], "hold": [], **wishes}, priority)
+    lists: dict[str, Any] = {"poison": [], "hang_once": [], "hold": [], "lost": []}
+    return Job(name, {**origin, **lists, **wishes}, priority)
 
 
 def main(role: str, *arguments: str) -> None:

@@ -94,8 +94,11 @@ def test_a_picture_costs_the_same_whether_it_was_there_or_not(store: ArtifactSto
         assert result.nfe == alone.nfe == 4 * 5 + 2 * 5
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"garbled"], ids=["gone", "emptied", "garbled"])
 @pytest.mark.parametrize("kind", ["image", "thumbnail", "state"])
-def test_a_lost_file_costs_a_render_and_nothing_else(store: ArtifactStore, kind: str) -> None:
+def test_a_lost_file_costs_a_render_and_nothing_else(
+    store: ArtifactStore, kind: str, damage: bytes | None
+) -> None:
     pictures, editor = PicturesInMemory(), SlowPainter(STEPS)
     first = run(store, pictures, editor, Brightness(), HALVING)
     lost = next(
@@ -103,7 +106,8 @@ def test_a_lost_file_costs_a_render_and_nothing_else(store: ArtifactStore, kind:
         for picture in pictures.known(pictures._pictures).values()
         if getattr(picture, kind)
     )
-    (Path(store.url.removeprefix("file://")) / lost[:2] / lost).unlink()
+    path = Path(store.url.removeprefix("file://")) / lost[:2] / lost
+    path.unlink() if damage is None else path.write_bytes(damage)
     calls = len(editor.calls)
     again = run(store, pictures, editor, Brightness(), HALVING)
     assert 1 <= len(editor.calls) - calls <= 2

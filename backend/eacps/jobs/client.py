@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eacps.domain import Failure, SearchResult, from_json, to_json
@@ -133,7 +134,7 @@ class JobClient:
             rows = records.rows(workflows, connection, output=False)
             records.delete([*workflows, *map(names.delivery_workflow, ended)], connection)
             for row in rows.values():
-                again = from_json(Job, row.input)
+                again = replace(from_json(Job, row.input), losses=0)
                 dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
         return len(rows)
 
@@ -210,7 +211,7 @@ class JobClient:
             row = records.rows([name], connection, output=False).get(name)
             if row is None:
                 return False
-            again = from_json(Job, row.input)
+            again = replace(from_json(Job, row.input), losses=0)
             records.delete([name, names.delivery_workflow(job)], connection)
             dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
         return True

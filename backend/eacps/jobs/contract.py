@@ -23,11 +23,15 @@ BATCH_PRIORITY = 10
 
 @dataclass(frozen=True)
 class Job:
-    """A unit of work. `id` deduplicates jobs; `origin` is JSON that only the hooks interpret."""
+    """A unit of work. `id` deduplicates jobs; `origin` is JSON that only the hooks interpret.
+
+    `losses` counts how often its pictures were lost before they could be delivered.
+    """
 
     id: str
     origin: Mapping[str, Any]
     priority: int = BATCH_PRIORITY
+    losses: int = 0
 
 
 @dataclass(frozen=True)

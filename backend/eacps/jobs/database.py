@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -391,20 +391,20 @@ class Records:
             connection.execute(sa.delete(self.tables.status).where(uuid.in_(chunk)))
 
     def delete_search(
-        self, key: str, connection: sa.Connection, *, only_unsuccessful: bool = True
+        self, key: str, connection: sa.Connection, *, lost: Set[str] = frozenset()
     ) -> None:
-        """Delete an ended search without a result, but keep batches without a failure.
+        """Delete an ended search without a result, or with lost pictures.
 
-        With `only_unsuccessful=False`, delete a successful search, too, with all its batches.
+        Batches without a failure and without a lost picture are kept.
         """
         name = names.search_workflow(key)
         row = self.rows([name], connection).get(name)
-        if row is not None and (not row.ended or (row.good and only_unsuccessful)):
+        if row is not None and (not row.ended or (row.good and not lost)):
             return
         unwanted = [
             batch.id
             for batch in self.batches(key, connection)
-            if batch.ended and not (only_unsuccessful and _succeeded(batch))
+            if batch.ended and not (_succeeded(batch) and lost.isdisjoint(_pictures_of(batch)))
         ]
         self.delete([name, *unwanted], connection)
 
@@ -521,6 +521,11 @@ def _argument(text: str | None) -> Any:
 def _succeeded(batch: Row) -> bool:
     candidates = (batch.output or {}).get("candidates", ())
     return batch.status == "SUCCESS" and not any(c.get("failure") for c in candidates)
+
+
+def _pictures_of(batch: Row) -> set[str]:
+    candidates = (batch.output or {}).get("candidates", ())
+    return {c[name] for c in candidates for name in ("image", "thumbnail") if c.get(name)}
 
 
 def chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -49,6 +49,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.losses import MOST_LOSSES, RESULT_GONE, is_lost, search_again, shown
 from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
@@ -72,7 +73,6 @@ SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
 DAY_SECONDS = 86_400.0
 TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
-RESULT_GONE = Failure("result_gone", "The result is no longer stored. Run the task again.")
 
 
 def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
@@ -227,13 +227,18 @@ class Workflows:
         job = from_json(Job, content)
         key = None
         try:
-            prepared = self._with_retries("prepare", self._prepare, job)
-            failure = prepared.get("failure")
-            if failure is None:
+            for _ in range(1 + MOST_LOSSES):
+                prepared = self._with_retries("prepare", self._prepare, job)
+                failure = prepared.get("failure")
+                if failure is not None:
+                    break
                 task = from_json(EditTask, prepared["task"])
                 key = task.key
                 with logs.task_key(key):
                     failure = self._searched(job, task)
+                # If the task's own images were lost meanwhile, preparing it stores them again.
+                if not is_lost(failure):
+                    break
         except Exception as error:
             failure = to_json(failure_of(error))
         _enqueue(
@@ -262,7 +267,10 @@ class Workflows:
                 failure = failure_of(error)
                 log.info("search failed: %s", failure.message)
                 return {"failure": to_json(failure)}
-            return {"result": to_json(result)}
+            # Some workers may have had the task's images in memory when these were lost.
+            failures = [to_json(c.failure) for c in result.candidates if c.failure]
+            lost = next(filter(is_lost, failures), None)
+            return {"failure": lost} if lost else {"result": to_json(result)}
 
     def deliver(self, content: Json) -> Json:
         """Workflow of a delivery: deliver the outcome to the job's origin, with retries."""
@@ -271,6 +279,10 @@ class Workflows:
             failure = answer.get("failure")
             if failure is None:
                 return {"failure": None}
+            if content["failure"] is None and is_lost(failure):
+                log.warning("%s", failure["message"])
+                if outlasting(search_again)(self.records, from_json(Job, content["job"])):
+                    return {"failure": None}
             temporary = "down" in answer
             if temporary:
                 failure = {**failure, "message": f"{failure['message']} {TRIED_AGAIN}"}
@@ -310,17 +322,17 @@ class Workflows:
     def _clear(self, key: str) -> None:
         name = names.search_workflow(key)
         row = self.records.rows([name]).get(name)
-        whole = row is None or not row.good or self._images_exist(row.output)
+        lost = set()
+        if row is not None and row.good:
+            result = from_json(SearchResult, row.output["result"])
+            lost = {name for name in shown(result) if not self._used_again(name)}
         with exclusive_transaction(self.records.engine) as connection:
-            self.records.delete_search(key, connection, only_unsuccessful=whole)
+            self.records.delete_search(key, connection, lost=lost)
 
-    def _images_exist(self, output: Json) -> bool:
-        result = from_json(SearchResult, output["result"])
-        used = [name for c in result.candidates for name in (c.image, c.thumbnail) if name]
+    def _used_again(self, name: str) -> bool:
+        """Whether a picture is intact; retention counts from now."""
         try:
-            for name in used:
-                # Storing it again makes retention count from now.
-                self.store.put(self.store.get(name), name.rsplit(".", 1)[1])
+            self.store.put(self.store.get(name), name.rsplit(".", 1)[1])
         except MissingArtifactError:
             return False
         return True
@@ -344,7 +356,11 @@ class Workflows:
         row = self.records.rows([name]).get(name)
         if row is None or not row.good:
             return {"failure": to_json(RESULT_GONE)}
-        self.hooks.deliver(job.origin, from_json(SearchResult, row.output["result"]))
+        result = from_json(SearchResult, row.output["result"])
+        for picture in shown(result):
+            # Not every delivery reads them, but each names them.
+            self.store.get(picture)
+        self.hooks.deliver(job.origin, result)
         return {}
 
     def _report(self, content: Json) -> Json:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import TextColumn
 
-from eacps.artifacts import open_store
+from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import SearchResult, digest, to_json
 from eacps.errors import EacpsError, SettingsError
 from eacps.files import file_hash
@@ -237,11 +237,20 @@ def _submit(client: JobClient, jobs: Sequence[Job], hooks: FileHooks) -> list[Jo
             client.retry(job.id)
         elif status.state == "done":
             result = client.result(job.id)
-            if isinstance(result, SearchResult):
-                hooks.deliver(job.origin, result)
+            if isinstance(result, SearchResult) and _delivered(hooks, job, result):
                 continue
+            client.restart(job.id)
         waiting.append(job)
     return waiting
+
+
+def _delivered(hooks: FileHooks, job: Job, result: SearchResult) -> bool:
+    """Write a finished result; False if pictures are lost, which the job then renders again."""
+    try:
+        hooks.deliver(job.origin, result)
+    except MissingArtifactError:
+        return False
+    return True
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def nfe_between(picture: Picture, begun: Picture | None, steps: int) -> int:
 
 
 def is_stored(picture: Picture, trial: Trial, store: ArtifactStore) -> bool:
-    """Whether all files of a picture are still stored, including the state of a paused trial."""
+    """Whether all files of a picture are stored undamaged, including a paused trial's state."""
     if trial.to_step is not None and picture.state is None:
         return False
-    return all(store.exists(name) for name in picture.names)
+    return all(map(store.intact, picture.names))
