@@ -8,10 +8,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -61,12 +61,12 @@ class ArtifactStore:
 
     def put(self, content: bytes, suffix: str) -> str:
         """Store bytes under the name that their hash gives; returns the name."""
-        name = f"{_hash(content)}.{suffix}"
+        name = name_of(content, suffix)
         path = self._path(name)
         with self._reachable():
             if self._size(path) == len(content):
                 # A fresh use keeps a shared file out of retention's reach.
-                self._touch(path)
+                self._touch(path, content)
             else:
                 self._write(path, content)
         return name
@@ -103,21 +103,25 @@ class ArtifactStore:
         with self._reachable():
             return bool(self._files.exists(self._path(name)))
 
-    def prune(self, older_than_seconds: float, now: float | None = None) -> int:
-        """Delete artifacts not written or used for so long; returns how many."""
+    def prune(
+        self,
+        older_than_seconds: float,
+        now: float | None = None,
+        *,
+        keep: Set[str] = frozenset(),
+    ) -> int:
+        """Delete artifacts not written or used for so long, except some; returns how many."""
         moment = time.time() if now is None else now
         removed = 0
         with self._reachable():
             for path, info in self._files.find(self._root, detail=True).items():
                 name = path.rpartition("/")[2]
                 half = PARTIAL.fullmatch(name)
-                if not half and not NAME.fullmatch(name):
-                    # Not ours: the folder may hold pictures of other people.
+                if name in keep or not (half or NAME.fullmatch(name)):
+                    # Needed, or not ours: the folder may hold pictures of other people.
                     continue
                 limit = min(PARTIAL_SECONDS, older_than_seconds) if half else older_than_seconds
-                stamp = info.get("mtime") or info.get("LastModified")
-                modified = stamp.timestamp() if hasattr(stamp, "timestamp") else stamp
-                if modified is not None and float(modified) < moment - limit:
+                if self._modified(info) < moment - limit:
                     self._files.rm_file(path)
                     removed += 1
         return removed
@@ -169,12 +173,28 @@ class ArtifactStore:
     def _parent(path: str) -> str:
         return path.rsplit("/", 1)[0]
 
-    def _touch(self, path: str) -> None:
+    def _touch(self, path: str, content: bytes) -> None:
+        """Let retention count from now. Object stores have no other way than to write again, which
+        is done once a day."""
         try:
             self._files.touch(path, truncate=False)
-        except (NotImplementedError, OSError, ValueError):
-            # Object stores do not support touch; there retention counts from the first write.
+        except (NotImplementedError, ValueError):
+            if time.time() - self._modified(self._files.info(path)) > PARTIAL_SECONDS:
+                self._write(path, content)
+        except OSError:
+            # The folder belongs to somebody else; the file is there all the same.
             return
+
+    @staticmethod
+    def _modified(info: Mapping[str, Any]) -> float:
+        """When a file was written; now, if the store does not know."""
+        stamp = info.get("mtime") or info.get("LastModified") or time.time()
+        return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)
+
+
+def name_of(content: bytes, suffix: str) -> str:
+    """The name under which these bytes are stored."""
+    return f"{_hash(content)}.{suffix}"
 
 
 def _hash(content: bytes) -> str:

@@ -191,8 +191,9 @@ def prune_jobs(
     settings = load_quietly()
     with _jobs() as client:
         count = client.prune(days)
+        needed = client.needed_files()
     store = open_store(settings)
-    files = store.prune(days * 86400)
+    files = store.prune(days * 86400, keep=needed)
     files += prune_notes(settings.data_dir / "uploads", store, days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
 

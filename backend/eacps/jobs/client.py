@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from eacps.jobs.database import Records, Row
     from eacps.jobs.job_index import JobIndex
+
+log = logging.getLogger(__name__)
 
 CANCELLED = Failure("cancelled", "The job was cancelled. Retry it to continue.")
 UNEXPECTED = Failure("internal_error", "The job failed unexpectedly; see the orchestrator's log.")
@@ -50,7 +53,7 @@ class JobClient:
         from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
-        wanted = {names.job_workflow(job.id): job for job in jobs}
+        wanted = {names.job_workflow(job.id): self._slim(job) for job in jobs}
         with exclusive_transaction(records.engine) as connection:
             known = records.rows(wanted, connection, output=False)
             new = [job for name, job in wanted.items() if name not in known]
@@ -143,6 +146,12 @@ class JobClient:
         from eacps.jobs.retention import prune
 
         return prune(self._open()[0], days)
+
+    def needed_files(self) -> set[str]:
+        """The names of stored files without which jobs that are kept could not run again."""
+        from eacps.jobs.retention import needed_files
+
+        return needed_files(self._open()[0])
 
     def counts(self) -> dict[JobState, int]:
         """The number of jobs in each state."""
@@ -250,6 +259,21 @@ class JobClient:
         from eacps.jobs.job_index import JobIndex
 
         return JobIndex(self._open()[0])
+
+    def _slim(self, job: Job) -> Job:
+        """The job with its large values in the artifact store instead of in its row."""
+        from eacps.artifacts import StoreAwayError, open_store
+        from eacps.jobs.large_values import without_large_values
+
+        def put(content: bytes, suffix: str) -> str:
+            return open_store(self._settings).put(content, suffix)
+
+        try:
+            return without_large_values(job, put)
+        except StoreAwayError as error:
+            # A large row is better than a lost job.
+            log.warning("%s The job is stored with all its content.", error)
+            return job
 
     def _known(self, job: str) -> JobStatus:
         status = self.status(job)

@@ -22,16 +22,26 @@ BATCH_PRIORITY = 10
 
 
 @dataclass(frozen=True)
+class LargeValue:
+    """A value of a job's origin that is stored as a file, and its place there."""
+
+    path: tuple[str | int, ...]
+    file: str
+
+
+@dataclass(frozen=True)
 class Job:
     """A unit of work. `id` deduplicates jobs; `origin` is JSON that only the hooks interpret.
 
-    `losses` counts how often its pictures were lost before they could be delivered.
+    `losses` counts how often its pictures were lost before they could be delivered. `large` are
+    the values that are not in its row (large_values.py).
     """
 
     id: str
     origin: Mapping[str, Any]
     priority: int = BATCH_PRIORITY
     losses: int = 0
+    large: tuple[LargeValue, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from eacps.jobs.adoption import adopt
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, exclusive_transaction
+from eacps.jobs.large_values import with_large_values
 from eacps.jobs.launch import (
     open_records,
     process_lock,
@@ -53,7 +54,7 @@ from eacps.jobs.losses import MOST_LOSSES, RESULT_GONE, is_lost, search_again, s
 from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
-from eacps.jobs.retention import prune, prune_notes
+from eacps.jobs.retention import needed_files, prune, prune_notes
 from eacps.jobs.wakeups import Wakeups
 from eacps.options import short
 from eacps.plugins import is_reference
@@ -142,7 +143,7 @@ def _prune_daily(settings: Settings, records: Records) -> None:
             # A day longer than jobs, so that images outlive their job.
             seconds = (settings.retention_days + 1) * DAY_SECONDS
             store = open_store(settings)
-            files = store.prune(seconds)
+            files = store.prune(seconds, keep=needed_files(records))
             files += prune_notes(settings.data_dir / "uploads", store, seconds)
             log.info("retention: %d jobs and %d files removed", jobs, files)
         except Exception:
@@ -292,7 +293,7 @@ class Workflows:
             return {"failure": failure, "temporary": temporary}
 
     def _prepare(self, job: Job) -> Json:
-        task = self.hooks.prepare(job.origin)
+        task = self.hooks.prepare(with_large_values(job, self.store).origin)
         made_with = replace(
             task,
             equipment=self.settings.equipment,
@@ -349,9 +350,9 @@ class Workflows:
         return {"status": status, "failure": failure}
 
     def _deliver(self, content: Json) -> Json:
-        job = from_json(Job, content["job"])
         if content["failure"] is not None:
             return self._report(content)
+        job = with_large_values(from_json(Job, content["job"]), self.store)
         name = names.search_workflow(content["key"])
         row = self.records.rows([name]).get(name)
         if row is None or not row.good:
@@ -365,7 +366,7 @@ class Workflows:
 
     def _report(self, content: Json) -> Json:
         """Say where the result was expected why it did not come."""
-        job = from_json(Job, content["job"])
+        job = with_large_values(from_json(Job, content["job"]), self.store, all_of_them=False)
         self.hooks.deliver_failure(job.origin, from_json(Failure, content["failure"]))
         return {}
 

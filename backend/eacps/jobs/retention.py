@@ -96,3 +96,18 @@ def prune_notes(folder: Path, store: ArtifactStore, older_than_seconds: float) -
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def needed_files(records: Records) -> set[str]:
+    """The files with values of jobs that are kept: a job may wait for longer than files are."""
+    status, given = records.tables.status, records.tables.input
+    inputs = sa.func.coalesce(given.c.inputs, status.c.inputs)
+    query = (
+        sa.select(inputs)
+        .select_from(status)
+        .outerjoin(given, given.c.workflow_uuid == status.c.workflow_uuid)
+        .where(status.c.name.in_((names.EDIT_TASK, names.DELIVERY)), inputs.like('%"file"%'))
+    )
+    with records.engine.connect() as connection:
+        rows = connection.execution_options(yield_per=500).execute(query).scalars()
+        return {found[0] for text in rows for found in NAME.finditer(text)}

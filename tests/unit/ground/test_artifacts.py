@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -149,7 +150,8 @@ def test_the_generated_secret_is_private_and_shared_by_all_processes(tmp_path: P
     ],
 )
 def test_a_store_that_cannot_be_opened_names_the_setting_and_the_remedy(
-    url: str, words: str
+    url: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(SettingsError, match=f"EACPS_ARTIFACTS_URL.*{words}"):
         open_store(Settings(_env_file=None, artifacts_url=url))

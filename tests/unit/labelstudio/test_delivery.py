@@ -20,6 +20,8 @@ from eacps.errors import TaskError
 from eacps.jobs import orchestrator
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, Row
+from eacps.jobs.large_values import without_large_values
+from eacps.jobs.losses import MOST_LOSSES
 from eacps.jobs.orchestrator import Workflows
 from eacps.jobs.wakeups import Wakeups
 from eacps.labelstudio.hooks import LabelStudioHooks
@@ -186,11 +188,33 @@ def test_a_permanent_refusal_ends_with_a_report_on_the_task(delivery: Delivery) 
     assert not delivery.journal.sleeps
 
 
-def test_a_lost_candidate_ends_with_a_report_on_the_task(delivery: Delivery) -> None:
+def test_a_candidate_that_is_lost_again_and_again_ends_with_a_report_on_the_task(
+    delivery: Delivery,
+) -> None:
     for path in (delivery.settings.data_dir / "artifacts").rglob("*.png"):
         path.unlink()
+    delivery.content["job"]["losses"] = MOST_LOSSES
     ended = delivery.deliver()
     assert ended["failure"]["code"] == "artifact_missing"
+    assert "no longer exists" in delivery.data["report_md"]
+
+
+def test_a_task_with_a_large_value_is_delivered_to_and_reported_to(delivery: Delivery) -> None:
+    picture = "data:image/png;base64," + 3000 * "iVBO"
+    delivery.site.tasks[7]["data"]["image"] = picture
+    origin = origin_of(delivery.site.tasks[7], delivery.settings)
+    job = Job(origin.job_id, to_json(origin))
+    store = open_store(delivery.settings)
+    delivery.content["job"] = to_json(without_large_values(job, store.put))
+    assert delivery.deliver() == {"failure": None}
+    assert delivery.data[META]["job"] == job.id
+    assert delivery.data["image"] == picture
+    # When the value itself is lost, the task still gets its report.
+    for path in (delivery.settings.data_dir / "artifacts").rglob("*.json"):
+        path.unlink()
+    delivery.site.tasks[7]["data"] = {"image": picture, "prompt": "add a scarf"}
+    delivery.content["job"]["losses"] = MOST_LOSSES
+    assert delivery.deliver()["failure"]["code"] == "artifact_missing"
     assert "no longer exists" in delivery.data["report_md"]
 
 

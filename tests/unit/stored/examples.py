@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from eacps.artifacts import ArtifactStore, UrlSigner
+from eacps.artifacts import ArtifactStore, UrlSigner, name_of
 from eacps.domain import (
     Candidate,
     EditTask,
@@ -28,6 +28,7 @@ from eacps.editors.diffusers.states import State, owner_of, owner_of_0_1, to_byt
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.contract import Job
+from eacps.jobs.large_values import without_large_values
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import Origin
 from eacps.offline.hooks import FileHooks
@@ -155,6 +156,26 @@ def job() -> Job:
     return Job(origin().job_id, to_json(origin()), 1)
 
 
+def job_with_large_values() -> Job:
+    """A job whose picture is a data: URI, with a brush mask: as it is submitted."""
+    asked = origin()
+    brush = {"type": "brushlabels", "value": {"format": "rle", "rle": list(range(3000))}}
+    picture = "data:image/png;base64," + 2000 * "iVBO"
+    asked = replace(asked, data={**asked.data, "image": picture}, regions=(*asked.regions, brush))
+    return Job(asked.job_id, to_json(asked), 1)
+
+
+def job_row(files: dict[str, bytes]) -> Job:
+    """The same job as it is queued; its large values go into these files."""
+
+    def put(content: bytes, suffix: str) -> str:
+        name = name_of(content, suffix)
+        files[name] = content
+        return name
+
+    return without_large_values(job_with_large_values(), put)
+
+
 def task_data() -> dict[str, Any]:
     """A task's data after its search was delivered."""
     new = cards.enrichment(
@@ -192,6 +213,7 @@ def identities() -> dict[str, str]:
         "EditTask.key": edit_task().key,
         "EditTask.key of a face swap": swap_task().key,
         "Origin.job_id": origin().job_id,
+        "Origin.job_id with large values": job_with_large_values().id,
         "job workflow": names.job_workflow(origin().job_id),
         "delivery workflow": names.delivery_workflow(origin().job_id),
         "search workflow": names.search_workflow(edit_task().key),
@@ -216,6 +238,7 @@ def texts() -> dict[str, Any]:
         "search-result.json": to_json(result),
         "face-swap-result.json": to_json(swap_result()),
         "job.json": to_json(job()),
+        "job-with-large-values.json": to_json(job_row({})),
         "edit-task.json": to_json(edit_task()),
         "task-data.json": task_data(),
         "failed-task-data.json": failed_task_data(),

@@ -13,16 +13,20 @@ from typing import Any
 import pytest
 import torch
 
+from eacps.artifacts import ArtifactStore
 from eacps.domain import EditTask, SearchResult, from_json, to_json
 from eacps.editors.diffusers.states import from_bytes
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
+from eacps.jobs.large_values import with_large_values
 from eacps.labelstudio.tasks.origins import read_origin
 from tests.unit.stored import examples
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stored"
 FIRST, *LATER = VERSIONS = sorted(path.name for path in STORED.iterdir())
 NEWEST = VERSIONS[-1]
+ADDED = {"job-with-large-values.json": "0.3"}
+"""Since which version there is what did not exist before."""
 every_version = pytest.mark.parametrize("version", VERSIONS)
 
 
@@ -42,12 +46,15 @@ def test_json_is_written_as_it_is_on_record(name: str) -> None:
 @every_version
 def test_no_example_is_forgotten(version: str) -> None:
     made = {*examples.texts(), "run.json", "state.safetensors", "state-owner.json"}
+    made -= {name for name, since in ADDED.items() if version < since}
     assert {path.name for path in (STORED / version / "formats").iterdir()} == made
 
 
 @every_version
 def test_names_that_stand_for_content_never_change(version: str) -> None:
-    assert examples.identities() == stored(version, "identities.json")
+    known = stored(version, "identities.json")
+    assert {name: examples.identities()[name] for name in known} == known
+    assert version != NEWEST or known == examples.identities()
 
 
 @every_version
@@ -72,6 +79,24 @@ def test_jobs_and_origins_are_read_as_they_were_meant(version: str) -> None:
     assert job == examples.job()
     assert read_origin(job.origin) == examples.origin()
     assert read_origin(job.origin).job_id == job.id
+
+
+def test_large_values_of_a_job_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    files: dict[str, bytes] = {}
+    examples.job_row(files)
+    store = ArtifactStore(f"file://{tmp_path}")
+    for name, content in files.items():
+        assert store.put(content, "json") == name
+    meant = examples.job_with_large_values()
+    for version in VERSIONS:
+        if version < ADDED["job-with-large-values.json"]:
+            continue
+        job = from_json(Job, stored(version, "job-with-large-values.json"))
+        assert job.id == meant.id
+        assert len(json.dumps(to_json(job))) < 2000
+        read = with_large_values(job, store)
+        assert read == meant
+        assert read_origin(read.origin).job_id == job.id
 
 
 def test_a_run_writes_the_report_and_the_files_that_are_on_record(tmp_path: Path) -> None:
