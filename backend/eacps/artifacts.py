@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,9 @@ MEDIA_TYPES = {
 PARTIAL: Final = re.compile(rf"(\.[0-9a-f]{{16}}|{NAME.pattern}\.[0-9a-f]{{12}})\.part")
 PARTIAL_SECONDS: Final = 86_400.0
 """How long a half-written file may still belong to a writer that is at work."""
+_S3: Final = ("s3", "s3a")
+_WHOLE: Final = {*_S3, "gs", "gcs", "abfs", "abfss", "az", "memory"}
+"""Stores in which a file appears when all of it has arrived, and that have no folders."""
 _NETWORK: Final = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "requests", "urllib3")
 
 
@@ -56,14 +59,27 @@ class ArtifactStore:
     """Files named after the hash of their content, so that writing one twice is harmless."""
 
     def __init__(self, url: str) -> None:
-        self._files, self._root = fsspec.core.url_to_fs(url)
+        # Other processes write, too, so a remembered listing would be wrong.
+        options: dict[str, Any] = {"use_listings_cache": False}
+        if url.partition("://")[0] in _S3:
+            options["config_kwargs"] = {
+                # The older version, which botocore prefers for URLs, works for old buckets only.
+                "signature_version": "s3v4",
+                "connect_timeout": 5,
+                "read_timeout": 30,
+                # s3fs tries five times, too.
+                "retries": {"total_max_attempts": 2},
+            }
+        self._files, self._root = fsspec.core.url_to_fs(url, **options)
+        protocol = self._files.protocol
+        self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         self.url = url
 
     def put(self, content: bytes, suffix: str) -> str:
         """Store bytes under the name that their hash gives; returns the name."""
         name = name_of(content, suffix)
         path = self._path(name)
-        with self._reachable():
+        with self._reachable(writing=True):
             if self._size(path) == len(content):
                 # A fresh use keeps a shared file out of retention's reach.
                 self._touch(path, content)
@@ -112,7 +128,7 @@ class ArtifactStore:
     ) -> int:
         """Delete artifacts not written or used for so long, except some; returns how many."""
         moment = time.time() if now is None else now
-        removed = 0
+        old = []
         with self._reachable():
             for path, info in self._files.find(self._root, detail=True).items():
                 name = path.rpartition("/")[2]
@@ -122,12 +138,28 @@ class ArtifactStore:
                     continue
                 limit = min(PARTIAL_SECONDS, older_than_seconds) if half else older_than_seconds
                 if self._modified(info) < moment - limit:
-                    self._files.rm_file(path)
-                    removed += 1
-        return removed
+                    old.append(path)
+            self._remove(old)
+        return len(old)
+
+    def signed_url(self, name: str, seconds: int) -> str | None:
+        """A URL at which the store itself serves the artifact for so long; None if it cannot."""
+        path = self._path(name)
+        if isinstance(self._files, LocalFileSystem):
+            return None
+        try:
+            with self._reachable():
+                return str(self._files.sign(path, expiration=seconds))
+        except NotImplementedError:
+            return None
 
     def _write(self, path: str, content: bytes) -> None:
         """Readers never see half a file: write a partial one, then move it into place."""
+        if self._protocols & _WHOLE:
+            media_type = MEDIA_TYPES[path.rpartition(".")[2]]
+            told = {"ContentType": media_type} if self._protocols & set(_S3) else {}
+            self._files.pipe_file(path, content, **told)
+            return
         self._files.makedirs(self._parent(path), exist_ok=True)
         if isinstance(self._files, LocalFileSystem):
             write_atomically(Path(path), content)
@@ -141,6 +173,16 @@ class ArtifactStore:
                 self._files.rm_file(partial)
             raise
 
+    def _remove(self, paths: Sequence[str]) -> None:
+        if self._protocols & set(_S3):
+            # Many in one request.
+            self._files.rm(list(paths)) if paths else None
+            return
+        for path in paths:
+            # Another process may prune the same store.
+            with suppress(FileNotFoundError):
+                self._files.rm_file(path)
+
     def _size(self, path: str) -> int | None:
         try:
             return int(self._files.size(path))
@@ -148,13 +190,13 @@ class ArtifactStore:
             return None
 
     @contextmanager
-    def _reachable(self) -> Iterator[None]:
+    def _reachable(self, *, writing: bool = False) -> Iterator[None]:
         """Tells a store that is away from a file that is missing."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and not writing:
+                raise
             of_network = type(error).__module__.partition(".")[0] in _NETWORK
             if not isinstance(error, OSError) and not of_network:
                 raise

@@ -97,6 +97,7 @@ class LoggingHooks:
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
         self._maybe_down("prepare", origin)
+        note("prepared", job=origin["job"], filler=len(origin.get("filler", "")))
         if origin.get("bad"):
             raise TaskError("The task is bad.", hint="Mend it.")
         wish = {

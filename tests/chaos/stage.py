@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from eacps.jobs.client import JobClient
@@ -35,6 +36,7 @@ class Stage:
         database: str,
         data_dir: Path | None = None,
         batch_timeout: int = 20,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         data_dir = data_dir or folder
@@ -47,10 +49,12 @@ class Stage:
             "EACPS_STALE_AFTER_SECONDS": f"{STALE_SECONDS}",
             "EACPS_BATCH_TIMEOUT_SECONDS": f"{batch_timeout}",
             "EACPS_SEARCH_CONCURRENCY": "3",
+            **variables,
         }
         self.settings = Settings(
             data_dir=data_dir,
             database_url=database,
+            artifacts_url=self.variables.get("EACPS_ARTIFACTS_URL", ""),
             stale_after_seconds=STALE_SECONDS,
             host_name="here",
         )

@@ -153,5 +153,6 @@ def test_a_store_that_cannot_be_opened_names_the_setting_and_the_remedy(
     url: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(SettingsError, match=f"EACPS_ARTIFACTS_URL.*{words}"):
         open_store(Settings(_env_file=None, artifacts_url=url))
