@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from s3fs import S3FileSystem
 
 from tests.patience import wait_until
 
@@ -88,6 +89,8 @@ class S3Server:
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """A running server."""
     server = S3Server(folder)
+    # A connection to the server of an earlier test is kept by the bucket's name alone.
+    S3FileSystem.clear_instance_cache()
     try:
         yield server
     finally:

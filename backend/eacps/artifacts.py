@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from eacps.errors import EacpsError, SettingsError
@@ -142,14 +143,16 @@ class ArtifactStore:
             self._remove(old)
         return len(old)
 
+    @property
+    def signs_urls(self) -> bool:
+        """Whether the store may serve files itself, at URLs that it gives out."""
+        return type(self._files).sign is not AbstractFileSystem.sign
+
     def signed_url(self, name: str, seconds: int) -> str | None:
         """A URL at which the store itself serves the artifact for so long; None if it cannot."""
-        path = self._path(name)
-        if isinstance(self._files, LocalFileSystem):
-            return None
         try:
             with self._reachable():
-                return str(self._files.sign(path, expiration=seconds))
+                return str(self._files.sign(self._path(name), expiration=seconds))
         except NotImplementedError:
             return None
 

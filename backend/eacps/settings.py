@@ -447,6 +447,12 @@ class Settings(BaseSettings):
     public_url: str = _web_field(
         "", "This backend's address as seen from browsers and Label Studio."
     )
+    artifacts_redirect: Literal["auto", "always", "never"] = _web_field(
+        "auto",
+        "Whether an image's URL redirects to the artifact store, at a URL of the store that is "
+        "valid for 5 minutes. auto: if the store is reached by https (s3://… without an endpoint "
+        "of your own that is plain http). never: this backend sends the image itself.",
+    )
     trusted_proxies: Words = _web_field(
         (),
         "Addresses or networks, comma separated, of proxies before this backend (10.0.0.5, "

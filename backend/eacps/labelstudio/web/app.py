@@ -40,6 +40,8 @@ MAX_JSON_VALUES = 20_000_000
 """More values than in any import: parsed, these take a second and about a gigabyte."""
 MAX_MALFORMED_TASKS = 1_000
 """Label Studio sends none; refusing each of millions would take a minute."""
+REDIRECT_SECONDS = 300
+"""How long a URL of the store is valid. Tasks hold our own URLs, which do not end."""
 
 
 def create_app(
@@ -150,12 +152,14 @@ def _artifact_view(settings: Settings) -> Callable[[str, str], Response]:
         if not opened:
             opened["both"] = (open_store(settings), open_signer(settings))
         store, signer = opened["both"]
-        return _artifact(store, signer, signature, name)
+        return _artifact(store, signer, settings.artifacts_redirect, signature, name)
 
     return artifact
 
 
-def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str) -> Response:
+def _artifact(
+    store: ArtifactStore, signer: UrlSigner, redirects: str, signature: str, name: str
+) -> Response:
     headers = {
         "Cache-Control": f"public, max-age={_YEAR}, immutable",
         "ETag": f'"{name}"',
@@ -166,11 +170,28 @@ def _artifact(store: ArtifactStore, signer: UrlSigner, signature: str, name: str
         return _json_error(404, "not_found", "Image not found.")
     if request.if_none_match.contains(name):
         return Response(status=304, headers=headers)
+    elsewhere = _store_url(store, redirects, name)
+    if elsewhere:
+        # Browsers may follow it again for as long as it is surely valid.
+        kept = f"private, max-age={REDIRECT_SECONDS // 2}"
+        return Response(
+            status=302,
+            headers={**headers, "Location": elsewhere, "Cache-Control": kept},
+        )
     try:
         content = store.get(name)
     except MissingArtifactError as error:
         return _json_error(404, error.code, str(error))
     return Response(content, mimetype=MEDIA_TYPES[name.rsplit(".", 1)[1]], headers=headers)
+
+
+def _store_url(store: ArtifactStore, redirects: str, name: str) -> str | None:
+    """Where the store itself serves an artifact for some minutes; None to serve it from here."""
+    if redirects == "never" or not store.signs_urls or not store.exists(name):
+        return None
+    url = store.signed_url(name, REDIRECT_SECONDS)
+    # Plain http is rather the address of a server that browsers do not reach, or do not trust.
+    return url if url and (redirects == "always" or url.startswith("https://")) else None
 
 
 def _require_password(app: Flask, settings: Settings) -> None:
