@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,9 @@ MEDIA_TYPES = {
     "json": "application/json",
     "safetensors": "application/octet-stream",
 }
+OWNER: Final = re.compile(r"[0-9a-z-]{1,100}")
+SHOWN: Final = "shown"
+"""The folder with one note per owner."""
 PARTIAL: Final = re.compile(rf"(\.[0-9a-f]{{16}}|{NAME.pattern}\.[0-9a-f]{{12}})\.part")
 PARTIAL_SECONDS: Final = 86_400.0
 """How long a half-written file may still belong to a writer that is at work."""
@@ -143,6 +147,41 @@ class ArtifactStore:
             self._remove(old)
         return len(old)
 
+    def keep_for(self, owner: str, names: Iterable[str]) -> None:
+        """Note which artifacts an owner shows, instead of those that it showed before. `shown`
+        returns them, so that retention can keep them."""
+        content = json.dumps(sorted(set(names))).encode()
+        with self._reachable(writing=True):
+            self._write(self._note_path(owner), content)
+
+    def forget(self, owner: str) -> None:
+        """The owner shows nothing any more."""
+        with self._reachable(), suppress(FileNotFoundError):
+            self._files.rm_file(self._note_path(owner))
+
+    def owners(self) -> list[str]:
+        """All owners that show something."""
+        with self._reachable():
+            found = (path.rpartition("/")[2] for path in self._files.find(f"{self._root}/{SHOWN}"))
+            return [name.removesuffix(".json") for name in found if OWNER.fullmatch(name[:-5])]
+
+    def shown(self) -> set[str]:
+        """The names of all artifacts that somebody shows."""
+        found: set[str] = set()
+        paths = list(map(self._note_path, self.owners()))
+        for start in range(0, len(paths), 200):
+            with self._reachable():
+                # In one call, because stores with a network read many at the same time.
+                notes = self._files.cat(paths[start : start + 200], on_error="return")
+                for content in notes.values():
+                    if isinstance(content, FileNotFoundError):
+                        continue  # Forgotten a moment ago.
+                    if isinstance(content, Exception):
+                        # Nothing may be deleted because a note could not be read.
+                        raise content
+                    found |= {match[0] for match in NAME.finditer(content.decode())}
+        return found
+
     @property
     def signs_urls(self) -> bool:
         """Whether the store may serve files itself, at URLs that it gives out."""
@@ -208,6 +247,11 @@ class ArtifactStore:
                 f"The artifact store cannot be used: {reason}.",
                 hint="Check EACPS_ARTIFACTS_URL and the free space there.",
             ) from error
+
+    def _note_path(self, owner: str) -> str:
+        if not OWNER.fullmatch(owner):
+            raise ValueError(f"{owner!r} is not a valid name of an owner")
+        return f"{self._root}/{SHOWN}/{owner}.json"
 
     def _path(self, name: str) -> str:
         if not NAME.fullmatch(name):

@@ -118,6 +118,11 @@ class Settings(BaseSettings):
         "Where candidates' images are stored: uploaded to Label Studio (visible after login), or "
         "served by this backend under signed URLs.",
     )
+    keep_shown_images: bool = _label_studio_field(
+        True,
+        "With EACPS_IMAGE_HOSTING=backend: keep the images that a task shows for longer than "
+        "EACPS_RETENTION_DAYS. false: they are deleted then, and the task's cards are empty.",
+    )
     predict_wait_seconds: float = _label_studio_field(
         2.0,
         "How long /predict waits for a fast task before it answers 'not yet'. Without Label "

@@ -22,6 +22,7 @@ from eacps.errors import EacpsError, SettingsError
 from eacps.jobs.contract import JobState, JobStatus
 
 if TYPE_CHECKING:
+    from eacps.artifacts import ArtifactStore
     from eacps.jobs.client import JobClient
     from eacps.settings import Settings
 
@@ -183,19 +184,48 @@ def restart_jobs(
 @jobs_app.command("prune")
 def prune_jobs(
     days: Annotated[float, typer.Option(min=0, help="Minimum age in days.")] = 30,
+    deleted_tasks: Annotated[
+        bool,
+        typer.Option(
+            "--deleted-tasks",
+            help="Also ask Label Studio which tasks were deleted, and keep no images for them.",
+        ),
+    ] = False,
 ) -> None:
-    """Delete old finished jobs and artifacts."""
+    """Delete old finished jobs and artifacts.
+
+    Images that this backend serves (EACPS_IMAGE_HOSTING=backend) are kept for as long as a task
+    shows them, unless EACPS_KEEP_SHOWN_IMAGES=false.
+
+    Examples:
+
+        eacps jobs prune --days 7
+
+        eacps jobs prune --deleted-tasks
+    """
     from eacps.artifacts import open_store
-    from eacps.jobs.retention import prune_notes
+    from eacps.jobs.retention import prune_files, prune_notes
 
     settings = load_quietly()
     with _jobs() as client:
         count = client.prune(days)
         needed = client.needed_files()
     store = open_store(settings)
-    files = store.prune(days * 86400, keep=needed)
+    if deleted_tasks:
+        out.print(f"{_forget_deleted_tasks(settings, store)} deleted tasks need no images.")
+    keep_shown = settings.keep_shown_images
+    files = prune_files(store, days * 86400, needed, keep_shown=keep_shown)
     files += prune_notes(settings.data_dir / "uploads", store, days * 86400)
     out.print(f"Deleted {count} jobs and {files} files.")
+
+
+def _forget_deleted_tasks(settings: Settings, store: ArtifactStore) -> int:
+    from eacps.labelstudio.client import open_client
+    from eacps.labelstudio.shown import forget_deleted_tasks
+
+    if not settings.label_studio_url:
+        raise SettingsError("LABEL_STUDIO_URL is empty.", hint="Set it, to ask for its tasks.")
+    return forget_deleted_tasks(open_client(settings), store)
 
 
 @contextmanager

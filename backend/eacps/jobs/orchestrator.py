@@ -54,7 +54,7 @@ from eacps.jobs.losses import MOST_LOSSES, RESULT_GONE, is_lost, search_again, s
 from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
-from eacps.jobs.retention import needed_files, prune, prune_notes
+from eacps.jobs.retention import needed_files, prune, prune_files, prune_notes
 from eacps.jobs.wakeups import Wakeups
 from eacps.options import short
 from eacps.plugins import is_reference
@@ -143,7 +143,9 @@ def _prune_daily(settings: Settings, records: Records) -> None:
             # A day longer than jobs, so that images outlive their job.
             seconds = (settings.retention_days + 1) * DAY_SECONDS
             store = open_store(settings)
-            files = store.prune(seconds, keep=needed_files(records))
+            files = prune_files(
+                store, seconds, needed_files(records), keep_shown=settings.keep_shown_images
+            )
             files += prune_notes(settings.data_dir / "uploads", store, seconds)
             log.info("retention: %d jobs and %d files removed", jobs, files)
         except Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -96,6 +96,15 @@ def prune_notes(folder: Path, store: ArtifactStore, older_than_seconds: float) -
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+def prune_files(
+    store: ArtifactStore, older_than_seconds: float, needed: Set[str], *, keep_shown: bool = True
+) -> int:
+    """Delete old artifacts except those that a kept job needs or that somebody shows; returns how
+    many."""
+    shown = store.shown() if keep_shown else set()
+    return store.prune(older_than_seconds, keep=needed | shown)
 
 
 def needed_files(records: Records) -> set[str]:

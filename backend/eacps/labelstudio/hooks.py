@@ -21,6 +21,7 @@ from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.predictions import Predictions
+from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
     Origin,
@@ -93,6 +94,7 @@ class LabelStudioHooks:
         )
         data = cards.merged(target.current["data"], new)
         stored = target.client.update_data(target.task, data)
+        self._note_shown(target, urls)
         prediction = cards.prediction(data, version)
         if prediction is not None:
             predictions = Predictions(target.client, target.task)
@@ -174,6 +176,15 @@ class LabelStudioHooks:
                 for content in map(self._store.get, result.task.references)
             ]
         return []
+
+    def _note_shown(self, target: _Target, names: Iterable[str]) -> None:
+        """Keep retention away from what the task shows from now on."""
+        owner = shown_by(target.client.url, target.task)
+        if self._settings.image_hosting == "backend":
+            self._store.keep_for(owner, names)
+        else:
+            # Label Studio has its own copies. An earlier result may have been served from here.
+            self._store.forget(owner)
 
     def _hosted(
         self, target: _Target, result: SearchResult, pictures: Sequence[str]

@@ -115,6 +115,21 @@ def test_the_store_serves_a_file_for_a_while(server: S3Server, store: ArtifactSt
     assert answer.headers["Content-Type"] == "image/jpeg"
 
 
+def test_what_owners_show_is_noted(store: ArtifactStore) -> None:
+    first, second, third = (store.put(f"shown {number}".encode(), "png") for number in range(3))
+    store.keep_for("a-task-1", [first, second])
+    store.keep_for("a-task-2", [third])
+    assert store.shown() == {first, second, third}
+    store.keep_for("a-task-1", [second])
+    store.forget("a-task-2")
+    store.forget("a-task-2")
+    assert store.owners() == ["a-task-1"]
+    assert store.shown() == {second}
+    store.prune(DAY, time.time() + 2 * DAY, keep=store.shown())
+    assert store.exists(second)
+    assert not store.exists(first)
+
+
 def test_a_folder_signs_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     store = ArtifactStore(f"file://{tmp_path_factory.mktemp('store')}")
     assert store.signed_url(store.put(b"x", "png"), 60) is None
