@@ -11,8 +11,9 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -58,6 +59,14 @@ class StoreAwayError(EacpsError):
     """The store cannot be read or written now: a full disk, a lost mount, no network."""
 
     code = "store_away"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is known about a stored file, and its size in bytes."""
+
+    verdict: Literal["intact", "missing", "damaged"]
+    size: int
 
 
 class ArtifactStore:
@@ -119,6 +128,25 @@ class ArtifactStore:
             return False
         return True
 
+    def check(self, name: str) -> FileState:
+        """Whether the artifact is there and intact. Unlike `get`, this removes nothing."""
+        try:
+            with self._reachable():
+                content = bytes(self._files.cat_file(self._path(name)))
+        except (FileNotFoundError, MissingArtifactError):
+            return FileState("missing", 0)
+        intact = _hash(content) == name.partition(".")[0]
+        return FileState("intact" if intact else "damaged", len(content))
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The names and sizes in bytes of all artifacts."""
+        with self._reachable():
+            files = self._files.find(self._root, detail=True).items()
+        for path, info in files:
+            name = path.rpartition("/")[2]
+            if NAME.fullmatch(name):
+                yield name, int(info.get("size") or 0)
+
     def exists(self, name: str) -> bool:
         """Whether the artifact is there."""
         with self._reachable():
@@ -167,19 +195,24 @@ class ArtifactStore:
 
     def shown(self) -> set[str]:
         """The names of all artifacts that somebody shows."""
-        found: set[str] = set()
+        return {name for names in self.shown_by_owner().values() for name in names}
+
+    def shown_by_owner(self) -> dict[str, list[str]]:
+        """The names of the artifacts that each owner shows."""
+        found: dict[str, list[str]] = {}
         paths = list(map(self._note_path, self.owners()))
         for start in range(0, len(paths), 200):
             with self._reachable():
                 # In one call, because stores with a network read many at the same time.
                 notes = self._files.cat(paths[start : start + 200], on_error="return")
-                for content in notes.values():
+                for path, content in notes.items():
                     if isinstance(content, FileNotFoundError):
                         continue  # Forgotten a moment ago.
                     if isinstance(content, Exception):
                         # Nothing may be deleted because a note could not be read.
                         raise content
-                    found |= {match[0] for match in NAME.finditer(content.decode())}
+                    owner = path.rpartition("/")[2].removesuffix(".json")
+                    found[owner] = [match[0] for match in NAME.finditer(content.decode())]
         return found
 
     @property

@@ -61,6 +61,29 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
+def examine_deeply(settings: Settings, progress: Callable[[int, int], None]) -> Iterator[Finding]:
+    """Findings about all that is stored. It is only read; `progress` gets the numbers of files
+    that were read and that there are."""
+    from eacps.jobs.inspection import inspect_database, inspect_store
+    from eacps.jobs.launch import open_records
+
+    file = Path(settings.resolved_database_url.removeprefix("sqlite:///"))
+    if settings.resolved_database_url.startswith("sqlite") and not file.exists():
+        return
+
+    def database(settings: Settings) -> Iterator[Finding]:
+        for state, message in inspect_database(open_records(settings)):
+            yield Finding(state, "Database", message)
+
+    def store(settings: Settings) -> Iterator[Finding]:
+        remarks = inspect_store(open_records(settings), open_store(settings), progress)
+        for state, message in remarks:
+            yield Finding(state, "Store", message)
+
+    for subject, examine_part in (("Database", database), ("Store", store)):
+        yield from _findings(subject, examine_part, settings)
+
+
 def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
     """Raise SettingsError for what would make every process end at once, again and again."""
     # What changes results is hashed by every process; it is the first thing that can be wrong.

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from eacps.settings import DEMO_PACK, FACE_MODELS
+from eacps.jobs.client import JobClient
+from eacps.jobs.contract import Job
+from eacps.settings import DEMO_PACK, FACE_MODELS, Settings
 from tests.label_studio_server import free_port
 
 Eacps = Any
@@ -222,3 +224,25 @@ def test_a_provider_that_the_engine_ignores_is_said(
     assert words not in eacps("doctor").out
     monkeypatch.setenv("EACPS_FACE_PROVIDER", "cuda")
     assert words in eacps("doctor").out
+
+
+def test_deep_reads_everything_that_is_stored_and_says_what_is_lost(
+    eacps: Eacps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EACPS_DATA_DIR", str(tmp_path / "data"))
+    assert eacps("doctor", "--deep").code == 0, "nothing is stored yet"
+    client = JobClient(Settings(_env_file=None, data_dir=tmp_path / "data"))
+    client.submit(Job("job-7", {"data": {"image": "data:" + "x" * 5000}}))
+    client.close()
+    shown = eacps("doctor", "--deep")
+    assert shown.code == 0
+    assert "SQLite's own check found nothing" in shown.out
+    assert "1 files (0.0 MB) are needed, and all of them are intact" in shown.out
+    [file] = (tmp_path / "data" / "artifacts").rglob("*.json")
+    file.write_bytes(b"garbled")
+    shown = eacps("doctor", "--deep")
+    assert shown.code == 1
+    assert "0 are missing, 1 are damaged. 1 jobs need them (job-7)" in shown.out
+    assert "eacps jobs restart" in shown.out
+    assert file.read_bytes() == b"garbled"
+    assert eacps("doctor").code == 0
