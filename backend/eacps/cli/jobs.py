@@ -209,7 +209,7 @@ def prune_jobs(
     settings = load_quietly()
     with _jobs() as client:
         count = client.prune(days)
-        needed = client.needed_files()
+        needed = client.needed_files(days * 86400)
     store = open_store(settings)
     if deleted_tasks:
         out.print(f"{_forget_deleted_tasks(settings, store)} deleted tasks need no images.")

@@ -147,11 +147,11 @@ class JobClient:
 
         return prune(self._open()[0], days)
 
-    def needed_files(self) -> set[str]:
-        """The names of stored files without which jobs that are kept could not run again."""
+    def needed_files(self, older_than_seconds: float = 0.0) -> set[str]:
+        """The names of stored files of this age without which kept jobs could not run again."""
         from eacps.jobs.retention import needed_files
 
-        return needed_files(self._open()[0])
+        return needed_files(self._open()[0], older_than_seconds)
 
     def counts(self) -> dict[JobState, int]:
         """The number of jobs in each state."""

@@ -54,7 +54,7 @@ from eacps.jobs.losses import MOST_LOSSES, RESULT_GONE, is_lost, search_again, s
 from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
-from eacps.jobs.retention import needed_files, prune, prune_files, prune_notes
+from eacps.jobs.retention import DAY_SECONDS, needed_files, prune, prune_files, prune_notes
 from eacps.jobs.wakeups import Wakeups
 from eacps.options import short
 from eacps.plugins import is_reference
@@ -72,7 +72,6 @@ ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
 SEARCH_ATTEMPTS = 3
 BATCH_ATTEMPTS = 3
-DAY_SECONDS = 86_400.0
 TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
 
 
@@ -144,7 +143,10 @@ def _prune_daily(settings: Settings, records: Records) -> None:
             seconds = (settings.retention_days + 1) * DAY_SECONDS
             store = open_store(settings)
             files = prune_files(
-                store, seconds, needed_files(records), keep_shown=settings.keep_shown_images
+                store,
+                seconds,
+                needed_files(records, seconds),
+                keep_shown=settings.keep_shown_images,
             )
             files += prune_notes(settings.data_dir / "uploads", store, seconds)
             log.info("retention: %d jobs and %d files removed", jobs, files)

@@ -14,10 +14,12 @@ from eacps.jobs.database import CHUNK, Records, exclusive_transaction, now
 from eacps.jobs.job_index import JobIndex
 from eacps.jobs.pictures import delete_pictures
 
+DAY_SECONDS = 86_400.0
+
 
 def prune(records: Records, days: float) -> int:
     """Delete jobs that ended this many days ago, and unneeded searches; returns how many jobs."""
-    limit = now() - days * 86_400
+    limit = now() - days * DAY_SECONDS
     index = JobIndex(records)
     number = 0
     while jobs := index.ended_before(limit, CHUNK):
@@ -107,15 +109,22 @@ def prune_files(
     return store.prune(older_than_seconds, keep=needed | shown)
 
 
-def needed_files(records: Records) -> set[str]:
-    """The files with values of jobs that are kept: a job may wait for longer than files are."""
+def needed_files(records: Records, older_than_seconds: float = 0.0) -> set[str]:
+    """The files of this age with values of jobs that are kept: a job may wait for longer than files
+    are kept."""
+    # A file is stored shortly before its job. Clocks may differ.
+    created = int((now() - older_than_seconds + DAY_SECONDS) * 1000)
     status, given = records.tables.status, records.tables.input
     inputs = sa.func.coalesce(given.c.inputs, status.c.inputs)
     query = (
         sa.select(inputs)
         .select_from(status)
         .outerjoin(given, given.c.workflow_uuid == status.c.workflow_uuid)
-        .where(status.c.name.in_((names.EDIT_TASK, names.DELIVERY)), inputs.like('%"file"%'))
+        .where(
+            status.c.created_at <= created,
+            status.c.name.in_((names.EDIT_TASK, names.DELIVERY)),
+            inputs.like('%"file"%'),
+        )
     )
     with records.engine.connect() as connection:
         rows = connection.execution_options(yield_per=500).execute(query).scalars()
