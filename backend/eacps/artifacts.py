@@ -95,6 +95,12 @@ class ArtifactStore:
         with self._reachable():
             return bool(self._files.exists(self._path(name)))
 
+    def check(self) -> None:
+        """Write a small file, over itself if need be; raises StoreAwayError if that fails."""
+        content = b'{"written by": "a check of the store"}'
+        with self._reachable():
+            self._write(self._path(f"{_hash(content)}.json"), content)
+
     def prune(self, older_than_seconds: float, now: float | None = None) -> int:
         """Delete artifacts not written or used for so long; returns how many."""
         moment = time.time() if now is None else now

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig
 from dbos._dbos import _get_dbos_instance
 
+from eacps import tracing
 from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
@@ -173,6 +174,7 @@ def run_until_stopped(
         requeue_unfinished(records, me.name)
     except sa.exc.SQLAlchemyError as error:
         log.warning("unfinished work could not be requeued: %s", error)
+    tracing.stop()
     logging.shutdown()
     # Do not wait for threads, whose workflows have been requeued.
     os._exit(0)

@@ -12,10 +12,11 @@ from eacps import log
 
 def test_lines_name_the_task_and_hide_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("INFO", "json")
-    with log.task_key("abc123"):
+    with log.ids(task=42, key="abc123", job=None):
         logging.getLogger("x").info("Authorization: Token s3cr3t-token and postgresql://u:pw@h/d")
     line = json.loads(capsys.readouterr().err.strip().splitlines()[-1])
-    assert line["task"] == "abc123"
+    assert (line["task"], line["key"]) == ("42", "abc123")
+    assert "job" not in line
     assert line["message"] == "Authorization: Token *** and postgresql://u:***@h/d"
 
 
