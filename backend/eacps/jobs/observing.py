@@ -28,7 +28,7 @@ def start_observing(settings: Settings, process: str, *, slot: int | None = None
         return
     port = settings.metrics_port + (0 if slot is None else 1 + slot)
     # When each series began is of no interest, and doubles their number.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         start_http_server(port, settings.metrics_host, REGISTRY)
     except (OSError, OverflowError) as error:

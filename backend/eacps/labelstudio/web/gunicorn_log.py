@@ -42,11 +42,12 @@ class GunicornLogger(Logger):  # type: ignore[misc]
     def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:
         """A line for a request that was answered."""
         super().access(resp, req, environ, request_time)
-        path = shown_path(str(environ.get("PATH_INFO", "")))
+        # What could not be parsed has neither a path nor a code, only a status line.
+        path = shown_path(str(environ.get("PATH_INFO") or getattr(req, "path", "") or ""))
         fields = {
             "method": str(environ.get("REQUEST_METHOD", ""))[:20],
             "path": path,
-            "status": resp.status_code,
+            "status": int(str(resp.status).split()[0]),
             "seconds": round(request_time.total_seconds(), 4),
             "bytes": getattr(resp, "sent", None),
             "client": environ.get("REMOTE_ADDR", ""),
