@@ -14,7 +14,7 @@ from eacps.labelstudio.web import metrics
 from eacps.labelstudio.web.request_ids import REQUEST_ID, REQUEST_ID_HEADER, request_id
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 UNKNOWN: Final = "other"
 _METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")
