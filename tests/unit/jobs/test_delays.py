@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -64,6 +66,33 @@ def test_the_oldest_queued_job_and_what_is_tried_again_are_found(client: JobClie
     found = client.delays()
     assert found.oldest_queued >= 60
     assert found.retrying == {"prepare": 1, "deliver": 0}
+
+
+def test_what_is_kept_is_not_read(client: JobClient) -> None:
+    """The plan of each query, because a slow one shows only with many jobs."""
+    client.submit(Job("j", {}))
+    records, _ = client._open()
+    asked: list[tuple[str, Any]] = []
+    plans: list[str] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *more: object) -> None:
+        if statement.lstrip().upper().startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    sa.event.listen(records.engine, "before_cursor_execute", note)
+    client.delays()
+    sa.event.remove(records.engine, "before_cursor_execute", note)
+    assert len(asked) == 2
+    lite = records.engine.dialect.name == "sqlite"
+    with records.engine.begin() as connection:
+        if not lite:
+            # The table is almost empty, where reading all of it would be fastest.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for statement, parameters in asked:
+            words = "EXPLAIN QUERY PLAN" if lite else "EXPLAIN"
+            rows = connection.exec_driver_sql(f"{words} {statement}", parameters)
+            plans.append(" ".join(str(row) for row in rows))
+    assert all(re.search("idx_workflow_status_(in_flight|pending)", plan) for plan in plans), plans
 
 
 def test_the_ids_of_a_request_are_no_part_of_the_job(client: JobClient) -> None:
