@@ -98,8 +98,14 @@ class ArtifactStore:
     def check(self) -> None:
         """Write a small file, over itself if need be; raises StoreAwayError if that fails."""
         content = b'{"written by": "a check of the store"}'
-        with self._reachable():
-            self._write(self._path(f"{_hash(content)}.json"), content)
+        try:
+            with self._reachable():
+                self._write(self._path(f"{_hash(content)}.json"), content)
+        except FileNotFoundError:
+            raise StoreAwayError(
+                "The artifact store cannot be used: its folder is missing.",
+                hint="Check EACPS_ARTIFACTS_URL, or EACPS_DATA_DIR.",
+            ) from None
 
     def prune(self, older_than_seconds: float, now: float | None = None) -> int:
         """Delete artifacts not written or used for so long; returns how many."""

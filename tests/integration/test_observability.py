@@ -12,6 +12,7 @@ import requests
 
 from tests.label_studio_server import LabelStudioServer, free_port
 from tests.patience import PATIENCE
+from tests.prometheus_text import Samples, samples, value
 from tests.span_receiver import ReceivedSpan, SpanReceiver, receiving_spans
 from tests.stack import Backend, bear_tasks, connected_project, wait_until
 
@@ -118,28 +119,22 @@ def test_the_spans_of_all_processes_make_one_trace(
     assert {span.attributes["eacps.request"] for span in spans} == {delivered["request"]}
 
 
-def metric(page: str, name: str) -> float:
-    return next(
-        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(f"{name} ")
-    )
-
-
 def test_each_process_counts_its_work(observed: Backend, task: int) -> None:
     port = int(observed.environment["EACPS_METRICS_PORT"])
 
-    def page(number: int) -> str:
-        return requests.get(f"http://127.0.0.1:{number}/metrics", timeout=PATIENCE).text
+    def page(number: int) -> Samples:
+        return samples(requests.get(f"http://127.0.0.1:{number}/metrics", timeout=PATIENCE).text)
 
-    assert metric(page(port), 'eacps_deliveries_total{outcome="delivered"}') >= 1
-    assert metric(page(port), 'eacps_searches_total{outcome="done"}') >= 1
+    assert value(page(port), "eacps_deliveries_total", outcome="delivered") >= 1
+    assert value(page(port), "eacps_searches_total", outcome="done") >= 1
     worker = page(port + 1)
-    assert metric(worker, 'eacps_renders_total{outcome="done"}') >= CANDIDATES
-    assert metric(worker, "eacps_render_seconds_count") >= CANDIDATES
-    assert metric(worker, "eacps_denoiser_evaluations_total") > 0
-    assert metric(worker, "eacps_model_load_seconds") > 0
+    assert value(worker, "eacps_renders_total", outcome="done") >= CANDIDATES
+    assert value(worker, "eacps_render_seconds_count") >= CANDIDATES
+    assert value(worker, "eacps_denoiser_evaluations_total") > 0
+    assert value(worker, "eacps_model_load_seconds") > 0
     web = page(observed.port)
-    assert metric(web, 'eacps_jobs{state="done"}') >= 1
-    assert metric(web, "eacps_workers_ready") == 1
+    assert value(web, "eacps_jobs", state="done") >= 1
+    assert value(web, "eacps_workers_ready") == 1
 
 
 def test_it_is_ready(observed: Backend) -> None:

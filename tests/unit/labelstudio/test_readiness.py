@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
+from eacps.errors import EacpsError
 from eacps.jobs.contract import WorkerStatus
 from eacps.labelstudio.web import readiness
 from eacps.labelstudio.web.answered import Answered, NoAnswerError
@@ -89,6 +90,16 @@ def test_a_database_that_is_away_makes_it_unready_without_naming_hosts_or_sql(
     assert "EACPS_DATABASE_URL" in told["message"]
     assert "db.internal" not in str(content)
     assert "secret_column" not in str(content)
+
+
+def test_a_database_that_cannot_be_opened_is_told_without_its_host(
+    alone: Settings, fleet: Fleet
+) -> None:
+    fleet.problem = EacpsError("connection to db.internal failed", code="database_failed")
+    status, content = asked(alone, fleet)
+    assert status == 503
+    assert "EACPS_DATABASE_URL" in content["checks"]["jobs_database"]["message"]
+    assert "db.internal" not in str(content)
 
 
 def test_a_store_that_cannot_be_written_makes_it_unready(

@@ -133,6 +133,9 @@ def _told(name: str, asked: Answered[str]) -> Check:
     except NoAnswerError:
         return Check(False, f"No answer in {_WAIT_SECONDS:.0f} s. Check {setting}.")
     except (NotReadyError, EacpsError) as error:
+        if getattr(error, "code", "") == "database_failed":
+            # The driver's words name hosts.
+            return Check(False, f"It cannot be opened; `eacps doctor` says why. Check {setting}.")
         return Check(False, masked(str(error)))
     except Exception as error:
         return Check(False, f"{_words(error)}. Check {setting}.")
