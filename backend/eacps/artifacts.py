@@ -152,6 +152,18 @@ class ArtifactStore:
         with self._reachable():
             return bool(self._files.exists(self._path(name)))
 
+    def check_usable(self) -> None:
+        """Write a small file, over itself if need be; raises StoreAwayError if that fails."""
+        content = b'{"written by": "a check of the store"}'
+        try:
+            with self._reachable():
+                self._write(self._path(f"{_hash(content)}.json"), content)
+        except FileNotFoundError:
+            raise StoreAwayError(
+                "The artifact store cannot be used: its folder is missing.",
+                hint="Check EACPS_ARTIFACTS_URL, or EACPS_DATA_DIR.",
+            ) from None
+
     def prune(
         self,
         older_than_seconds: float,

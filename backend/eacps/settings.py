@@ -447,6 +447,18 @@ class Settings(BaseSettings):
         30.0, "A worker without a heartbeat for this long counts as dead (several machines).", gt=0
     )
 
+    metrics_port: int = _machine_field(
+        0,
+        "Port on which the orchestrator serves its own Prometheus metrics; the worker with slot N "
+        "uses this port + 1 + N. 0: none. The web server's are at /metrics on EACPS_PORT.",
+        ge=0,
+        le=65535,
+    )
+    metrics_host: str = _machine_field(
+        "127.0.0.1",
+        "Address that EACPS_METRICS_PORT binds. These pages need no password.",
+    )
+
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
     port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
     public_url: str = _web_field(

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "backend" / "eacps"
 GROUND = {
     *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"),
     *("plugins", "settings_table", "options", "fingerprints", "demo_defaults"),
-    *("recent", "files"),
+    *("recent", "files", "metrics", "tracing"),
 }
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (
@@ -48,6 +48,8 @@ HOMES = {
     "flask": {"labelstudio"},
     "jinja2": {"labelstudio"},
     "markupsafe": {"labelstudio"},
+    "prometheus_client": {"metrics", "jobs", "labelstudio"},
+    "opentelemetry": {"tracing"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from eacps.errors import SettingsError
 
@@ -111,3 +112,18 @@ def nvidia_gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+
+
+def memory_in_use(device: str) -> dict[str, int]:
+    """Bytes of a GPU: `allocated` and `reserved` by this process, `free` and `total`. Empty for
+    other devices, and before the GPU is used."""
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    if not device.startswith("cuda") or cuda is None or not cuda.is_initialized():
+        return {}
+    free, total = cuda.mem_get_info(device)
+    return {
+        "allocated": cuda.memory_allocated(device),
+        "reserved": cuda.memory_reserved(device),
+        "free": free,
+        "total": total,
+    }

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from eacps.domain import Failure, SearchResult, from_json, to_json
 from eacps.errors import EacpsError
 from eacps.jobs import names
-from eacps.jobs.contract import Job, JobState, JobStatus, WaitingBatches, WorkerStatus
+from eacps.jobs.contract import (
+    Delays,
+    Job,
+    JobState,
+    JobStatus,
+    WaitingBatches,
+    WorkerStatus,
+)
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -195,6 +202,18 @@ class JobClient:
             WaitingBatches(equipment, words.get(equipment, ""), count)
             for equipment, count in sorted(counts.items())
         ]
+
+    def delays(self) -> Delays:
+        """How long jobs have been waiting, and how many wait to be tried again."""
+        from eacps.jobs.delays import delays
+
+        return delays(self._open()[0])
+
+    def check(self) -> None:
+        """Raise an exception if no job can be submitted now."""
+        from eacps.jobs.database import require_writable
+
+        require_writable(self._open()[0].engine)
 
     def of_earlier_versions(self) -> int:
         """The number of unfinished jobs of earlier versions."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from eacps.domain import Candidate, EditTask, Failure, SearchResult, Trial
 
@@ -35,6 +37,7 @@ class Job:
 
     `losses` counts how often its pictures were lost before they could be delivered. `large` are
     the values that are not in its row (large_values.py).
+    `trace` holds ids for logs and spans, which are no part of what is asked for.
     """
 
     id: str
@@ -42,6 +45,9 @@ class Job:
     priority: int = BATCH_PRIORITY
     losses: int = 0
     large: tuple[LargeValue, ...] = ()
+    trace: Annotated[Mapping[str, str], Field(exclude_if=lambda trace: not trace)] = field(
+        default_factory=dict, compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,16 @@ class WaitingBatches:
     equipment: str
     words: str
     count: int
+
+
+@dataclass(frozen=True)
+class Delays:
+    """How long jobs have been waiting, in seconds, and how many wait to be tried again, by what
+    failed: `prepare` or `deliver`."""
+
+    oldest_queued: float = 0.0
+    oldest_delivery: float = 0.0
+    retrying: Mapping[str, int] = field(default_factory=dict)
 
 
 def waiting_words(waiting: WaitingBatches) -> str:
@@ -140,6 +156,14 @@ class JobQueue(Protocol):
 
     def waiting(self) -> Sequence[WaitingBatches]:
         """Batches that no live worker can run, because none has loaded the models they need."""
+        ...
+
+    def delays(self) -> Delays:
+        """How long jobs have been waiting, and how many wait to be tried again."""
+        ...
+
+    def check(self) -> None:
+        """Raise an exception if no job can be submitted now."""
         ...
 
 

@@ -170,6 +170,16 @@ def exclusive_transaction(engine: sa.Engine, lock: int = SUBMIT_LOCK) -> Iterato
         yield connection
 
 
+def require_writable(engine: sa.Engine) -> None:
+    """Raise an exception if the database cannot be written. It writes nothing, so that a disk that
+    is almost full is not noticed."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on":
+            raise DatabaseError("The jobs database is read-only.", hint="Check EACPS_DATABASE_URL.")
+
+
 class Tables:
     """DBOS' tables, with the columns that we use, and our own tables."""
 

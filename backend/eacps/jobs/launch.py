@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig
 from dbos._dbos import _get_dbos_instance
 
+from eacps import tracing
 from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
@@ -84,7 +85,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def open_records(settings: Settings, connections: int) -> Records:
+def open_records(settings: Settings, connections: int = 2) -> Records:
     """Open the jobs database; keep that many connections open, and a few more if needed."""
     return Records(open_engine(prepare(settings), pool_size=connections))
 
@@ -173,6 +174,7 @@ def run_until_stopped(
         requeue_unfinished(records, me.name)
     except sa.exc.SQLAlchemyError as error:
         log.warning("unfinished work could not be requeued: %s", error)
+    tracing.stop()
     logging.shutdown()
     # Do not wait for threads, whose workflows have been requeued.
     os._exit(0)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, EnqueueOptions
 
-from eacps import fingerprints, runner
+from eacps import fingerprints, metrics, runner, tracing
 from eacps import log as logs
 from eacps.artifacts import ArtifactStore, MissingArtifactError, open_store
 from eacps.domain import (
@@ -51,6 +51,7 @@ from eacps.jobs.launch import (
 )
 from eacps.jobs.lifeline import die_with_supervisor
 from eacps.jobs.losses import MOST_LOSSES, RESULT_GONE, is_lost, search_again, shown
+from eacps.jobs.observing import start_observing
 from eacps.jobs.outages import outage, outlasting
 from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
@@ -80,6 +81,7 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
     die_with_supervisor()
     name = process_name(settings, "orchestrator")
     me = ProcessIdentity(name, "orchestrator", "", settings.equipment)
+    start_observing(settings, "orchestrator")
     with process_lock(settings, me.name):
         records = open_records(settings, connections=8)
         wakeups = Wakeups(records)
@@ -230,6 +232,10 @@ class Workflows:
     def edit_task(self, content: Json) -> Json:
         """Workflow of a job: prepare it, run its search, enqueue the delivery of its outcome."""
         job = from_json(Job, content)
+        with tracing.continued(job.trace), logs.ids(job=job.id):
+            return self._edit_task(job, content)
+
+    def _edit_task(self, job: Job, content: Json) -> Json:
         key = None
         try:
             for _ in range(1 + MOST_LOSSES):
@@ -239,7 +245,7 @@ class Workflows:
                     break
                 task = from_json(EditTask, prepared["task"])
                 key = task.key
-                with logs.task_key(key):
+                with logs.ids(key=key):
                     failure = self._searched(job, task)
                 # If the task's own images were lost meanwhile, preparing it stores them again.
                 if not is_lost(failure):
@@ -258,28 +264,34 @@ class Workflows:
     def search(self, content: Json) -> Json:
         """Workflow of a search, whose batches run on the workers."""
         task = from_json(EditTask, content["task"])
-        with logs.task_key(task.key):
+        with tracing.continued(content.get("trace", {})), logs.ids(key=task.key):
             try:
                 require_own_code(task, self.settings)
                 dispatcher = BatchDispatcher(task, content["priority"], self.records, self.wakeups)
-                result = runner.search(
-                    task,
-                    dispatcher.run_batches,
-                    on_expected=dispatcher.expect,
-                    potential_range=runner.potential_range(self.settings, task),
-                )
+                with tracing.span("search"), metrics.SEARCH_SECONDS.time():
+                    result = runner.search(
+                        task,
+                        dispatcher.run_batches,
+                        on_expected=dispatcher.expect,
+                        potential_range=runner.potential_range(self.settings, task),
+                    )
             except Exception as error:
                 failure = failure_of(error)
+                metrics.SEARCHES.labels("failed").inc()
                 log.info("search failed: %s", failure.message)
                 return {"failure": to_json(failure)}
             # Some workers may have had the task's images in memory when these were lost.
             failures = [to_json(c.failure) for c in result.candidates if c.failure]
             lost = next(filter(is_lost, failures), None)
+            metrics.SEARCHES.labels("failed" if lost else "done").inc()
+            log.info("search ended: %d of %d candidates are usable",
+                     len(result.usable), len(result.candidates))  # fmt: skip
             return {"failure": lost} if lost else {"result": to_json(result)}
 
     def deliver(self, content: Json) -> Json:
         """Workflow of a delivery: deliver the outcome to the job's origin, with retries."""
-        with logs.task_key(content["key"] or "-"):
+        job = from_json(Job, content["job"])
+        with tracing.continued(job.trace), logs.ids(job=job.id, key=content["key"]):
             answer = self._with_retries("deliver", self._deliver, content)
             failure = answer.get("failure")
             if failure is None:
@@ -287,7 +299,10 @@ class Workflows:
             if content["failure"] is None and is_lost(failure):
                 log.warning("%s", failure["message"])
                 if outlasting(search_again)(self.records, from_json(Job, content["job"])):
+                    metrics.DELIVERIES.labels("lost").inc()
                     return {"failure": None}
+            metrics.DELIVERIES.labels("failed").inc()
+            log.warning("not delivered: %s", failure["message"])
             temporary = "down" in answer
             if temporary:
                 failure = {**failure, "message": f"{failure['message']} {TRIED_AGAIN}"}
@@ -297,7 +312,9 @@ class Workflows:
             return {"failure": failure, "temporary": temporary}
 
     def _prepare(self, job: Job) -> Json:
-        task = self.hooks.prepare(with_large_values(job, self.store).origin)
+        with tracing.span("prepare"):
+            task = self.hooks.prepare(with_large_values(job, self.store).origin)
+        log.info("prepared for the search %s", task.key)
         made_with = replace(
             task,
             equipment=self.settings.equipment,
@@ -315,7 +332,7 @@ class Workflows:
                 names.SEARCH_QUEUE,
                 names.search_workflow(task.key),
                 job.priority,
-                {"task": to_json(task), "priority": job.priority},
+                {"task": to_json(task), "priority": job.priority, "trace": tracing.carried()},
             )
             ended = _step("await search", self._await_search, identity, DBOS.workflow_id)
             # If another job started this search and was cancelled, start it again.
@@ -365,17 +382,25 @@ class Workflows:
         for picture in shown(result):
             # Not every delivery reads them, but each names them.
             self.store.get(picture)
-        self.hooks.deliver(job.origin, result)
+        with tracing.span("delivery"):
+            self.hooks.deliver(job.origin, result)
+        metrics.DELIVERIES.labels("delivered").inc()
+        log.info("delivered")
         return {}
 
     def _report(self, content: Json) -> Json:
         """Say where the result was expected why it did not come."""
         job = with_large_values(from_json(Job, content["job"]), self.store, all_of_them=False)
-        self.hooks.deliver_failure(job.origin, from_json(Failure, content["failure"]))
+        failure = from_json(Failure, content["failure"])
+        with tracing.span("delivery", failure=failure.code):
+            self.hooks.deliver_failure(job.origin, failure)
+        metrics.DELIVERIES.labels("reported").inc()
+        metrics.JOB_FAILURES.labels(failure.code).inc()
+        log.info("failed, and the task says why: %s", failure.message)
         return {}
 
     def _with_retries(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
-        answer = _step(name, _errors_as_values, attempt, argument)
+        answer = _step(name, _errors_as_values, name, attempt, argument)
         noted = False
         spent = 0
         for usual in pauses(self.settings.retention_days * DAY_SECONDS):
@@ -386,18 +411,19 @@ class Workflows:
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True
             DBOS.sleep(pause)
-            answer = _step(name, _errors_as_values, attempt, argument)
+            answer = _step(name, _errors_as_values, name, attempt, argument)
         if noted:
             DBOS.set_event(names.NOTE_EVENT, "")
         return answer
 
 
-def _errors_as_values(attempt: Callable[[Any], Json], argument: Any) -> Json:
+def _errors_as_values(name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
     """Call a hook and return errors as values, which stay the same after a restart."""
     try:
         return attempt(argument)
     except RetryLaterError as error:
         log.warning("%s", error)
+        metrics.RETRIES.labels(name).inc()
         return {
             "down": str(error),
             "only_here": error.only_here,
@@ -445,7 +471,7 @@ class BatchDispatcher:
     def _enqueue(self, trials: Sequence[Trial]) -> str:
         content = [to_json(trial) for trial in trials]
         identity = names.batch_workflow(self.task.key, digest(content))
-        batch = {"task": self._task_json, "trials": content}
+        batch = {"task": self._task_json, "trials": content, "trace": tracing.carried()}
         queue = names.device_queue(self.task.equipment)
         return _enqueue(names.BATCH, queue, identity, self.priority, batch)
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from dbos import _sys_db
 from dbos._utils import retriable_postgres_exception, retriable_sqlite_exception
 
+from eacps import metrics
 from eacps.artifacts import ArtifactStore, StoreAwayError
 from eacps.errors import EacpsError
 
@@ -95,6 +96,7 @@ class Outages:
         self._lock = threading.Lock()
         self._waiting: dict[int, str] = {}
         self._last_end = float("-inf")
+        self._began = 0.0
 
     def now(self) -> str:
         """What is waited for, in words; empty when nothing is."""
@@ -109,6 +111,10 @@ class Outages:
     def begin(self, words: str) -> None:
         """The calling thread waits for this."""
         with self._lock:
+            if not self._waiting:
+                self._began = time.monotonic()
+                metrics.OUTAGES.inc()
+                metrics.WAITING.set(1)
             self._waiting[threading.get_ident()] = words
 
     def end(self) -> None:
@@ -116,6 +122,9 @@ class Outages:
         with self._lock:
             if self._waiting.pop(threading.get_ident(), None) is not None:
                 self._last_end = time.monotonic()
+                if not self._waiting:
+                    metrics.OUTAGE_SECONDS.inc(self._last_end - self._began)
+                    metrics.WAITING.set(0)
 
 
 outages: Final = Outages()

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from eacps import log as logs
-from eacps.domain import EditTask, Trial, from_json, to_json
+from eacps import metrics, tracing
+from eacps.domain import Candidate, EditTask, Trial, from_json, to_json
 from eacps.errors import CancelledError, EacpsError, EditorError, first_line
 from eacps.jobs import names
 from eacps.jobs.beats import ProcessIdentity, beat
@@ -31,6 +32,7 @@ from eacps.jobs.launch import (
     start_dbos,
 )
 from eacps.jobs.lifeline import die_with_supervisor
+from eacps.jobs.observing import start_observing, watch_memory
 from eacps.jobs.outages import outage, outages
 from eacps.jobs.pictures import StoredPictures
 from eacps.jobs.wakeups import Wakeups
@@ -57,6 +59,8 @@ def run_worker(
     die_with_supervisor()
     name = process_name(settings, f"device-{slot}")
     me = ProcessIdentity(name, "worker", device, settings.equipment)
+    start_observing(settings, f"worker {slot}", slot=slot)
+    watch_memory(device)
     with process_lock(settings, me.name):
         records = open_records(settings, connections=2)
         wakeups = Wakeups(records)
@@ -64,7 +68,9 @@ def run_worker(
         # Load first: a worker whose models fail to load must not claim batches.
         runner = _loaded(device_factory, records, me)
         worker = DeviceWorker(runner, records, settings)
-        log.info("models loaded on %s in %.1f s", device, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        metrics.MODEL_LOAD_SECONDS.set(seconds)
+        log.info("models loaded on %s in %.1f s", device, seconds)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
         # Only batches for these models; others wait for a matching worker.
         queues = {names.device_queue(settings.equipment): 1}
@@ -121,14 +127,18 @@ class DeviceWorker:
             )
         workflow = DBOS.workflow_id or ""
         run = uuid.uuid4().hex
+        ids = {"key": task.key, "batch": workflow.rpartition(":")[2]}
         self._newest[workflow] = run
-        with logs.task_key(task.key), self._device:
+        with tracing.continued(content.get("trace", {})), logs.ids(**ids), self._device:
             watchdog = Watchdog(self._timeout_seconds, task.key)
             try:
                 tick = self._tick(workflow, run)
                 tick()
-                candidates = self._runner.run_batch(task, trials, tick)
+                with tracing.span("batch", trials=len(trials)), _measured():
+                    candidates = self._runner.run_batch(task, trials, tick)
+                _count(candidates)
             except CancelledError:
+                metrics.BATCHES.labels("cancelled").inc()
                 log.info("batch cancelled")
                 # Unused, because the workflow is already stored as cancelled.
                 return {"candidates": []}
@@ -166,6 +176,19 @@ class DeviceWorker:
         return tick
 
 
+@contextmanager
+def _measured() -> Iterator[None]:
+    with metrics.BATCH_SECONDS.time(), metrics.BUSY.track_inprogress():
+        yield
+
+
+def _count(candidates: Sequence[Candidate]) -> None:
+    failed = [each for each in candidates if each.failure is not None]
+    outcome = "failed" if len(failed) == len(candidates) else "done"
+    metrics.BATCHES.labels(outcome).inc()
+    log.info("batch %s: %d candidates, %d of them failed", outcome, len(candidates), len(failed))
+
+
 class Watchdog:
     """Ends this process when a batch hangs. Waiting for an outage to end is not hanging."""
 
@@ -190,7 +213,7 @@ class Watchdog:
 
 
 def _exit_hung(key: str) -> None:
-    with logs.task_key(key):
+    with logs.ids(key=key):
         log.error("the batch hangs; exiting, so that a new process can retry it")
     logging.shutdown()
     os._exit(HUNG_EXIT_CODE)

@@ -10,13 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from eacps.domain import to_json
 from eacps.files import write_atomically
 from eacps.jobs.contract import BATCH_PRIORITY, Job, KnownOrigins
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.connect import connected_projects
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
-from eacps.labelstudio.tasks.origins import META, origin_of
+from eacps.labelstudio.tasks.origins import META, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, text
 from eacps.settings import Settings
 
@@ -91,7 +90,7 @@ class Overlooked:
         announced = {name: value for name, value in row.items() if name not in _LATER}
         config = project.get("label_config")
         origin = origin_of(announced, self._settings, label_config=config, project=dict(project))
-        return Job(origin.job_id, to_json(origin), BATCH_PRIORITY)
+        return new_job(origin, BATCH_PRIORITY)
 
 
 class _Memory:

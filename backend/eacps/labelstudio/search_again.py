@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from eacps.domain import to_json
 from eacps.errors import TaskError
-from eacps.jobs.contract import BATCH_PRIORITY, Job, JobQueue
+from eacps.jobs.contract import BATCH_PRIORITY, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
-from eacps.labelstudio.tasks.origins import META, Origin, has_result, origin_of
+from eacps.labelstudio.tasks.origins import META, Origin, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.settings import Settings
 
@@ -85,7 +84,7 @@ def _fate(
         return "waiting"
     if not dry_run:
         if status is None:
-            jobs.submit(Job(asked.job_id, to_json(asked), BATCH_PRIORITY))
+            jobs.submit(new_job(asked, BATCH_PRIORITY))
         else:
             jobs.restart(asked.job_id)
     return "queued"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
 from eacps import images as pixels
+from eacps import log as logs
+from eacps import metrics, tracing
 from eacps.artifacts import ArtifactStore
 from eacps.domain import Candidate, EditTask, Failure, Swap, Trial, to_json
 from eacps.errors import FaceError
@@ -21,6 +24,8 @@ from eacps.settings import Settings
 if TYPE_CHECKING:
     from eacps.faces.registry import OpenedEngine
     from eacps.faces.session import Swapped, SwapSession
+
+log = logging.getLogger(__name__)
 
 Tick = Callable[[], None]
 CACHED_TASKS = 4
@@ -48,7 +53,7 @@ class Faces:
         for trial in trials:
             tick()
             recipe = recipes.get(trial.swap) if trial.swap else None
-            swapped = session.swap(recipe) if recipe else None
+            swapped = _measured(session, recipe) if recipe else None
             if swapped is None:
                 candidates.append(Candidate(trial, failure=NO_CHOICE))
             else:
@@ -107,6 +112,8 @@ class Faces:
             "potential": judged.value,
         }
         image, thumbnail = self.put(swapped.image, recipe, swapped.faces)
+        with logs.ids(candidate=trial.id, artifact=image):
+            log.info("candidate %s is stored as %s", trial.id, image)
         return Candidate(
             trial=trial,
             image=image,
@@ -117,6 +124,14 @@ class Faces:
             editor=self._engine().words,
             detail=swapped.detail,
         )
+
+
+def _measured(session: SwapSession, recipe: Swap) -> Swapped | None:
+    with tracing.span("render", trials=1), metrics.RENDER_SECONDS.time():
+        swapped = session.swap(recipe)
+    if swapped is not None:
+        metrics.RENDERS.labels("done").inc()
+    return swapped
 
 
 def _around(faces: Sequence[Box], size: tuple[int, int]) -> Box:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from eacps import metrics, tracing
 from eacps.domain import Candidate, EditTask, Failure, Trial
 from eacps.images import TaskImages
 from eacps.runner.potentials import potential_of
@@ -47,7 +48,8 @@ class Judge:
     ) -> list[Candidate]:
         """Return one candidate per trial, in order."""
         whole = [one for one in rendered if one.stored]
-        judged, notes = self._judged(task, start, whole)
+        with tracing.span("score", candidates=len(whole)):
+            judged, notes = self._judged(task, start, whole)
         self._add_likeness(task, whole, judged)
         waiting = iter(judged)
         return [
@@ -63,14 +65,17 @@ class Judge:
         judged = [_Judged() for _ in rendered]
         notes: list[str] = []
         for scorer in self._scorers if rendered else ():
+            name = type(scorer).__name__
             try:
-                rows = _explained(scorer, task, start, rendered)
+                with metrics.SCORE_SECONDS.labels(name).time():
+                    rows = _explained(scorer, task, start, rendered)
                 # As a list: with too few rows it fails before any picture got a score.
                 for one, (scores, why) in list(zip(judged, rows, strict=True)):
                     one.scores.update(scores)
                     one.reasons += [why] if why else []
             except Exception as error:
-                log.exception("scorer %s failed", type(scorer).__name__)
+                log.exception("scorer %s failed", name)
+                metrics.SCORER_FAILURES.labels(name).inc()
                 notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
         return judged, tuple(notes)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from eacps import images as pixels
+from eacps import log as logs
+from eacps import metrics, tracing
 from eacps.artifacts import ArtifactStore, MissingArtifactError
 from eacps.domain import EditTask, Failure, Trial, to_json
+from eacps.errors import CancelledError
 from eacps.images import TaskImages
 from eacps.recent import Recent
 from eacps.runner.faces import Faces
@@ -28,6 +33,8 @@ from eacps.settings import Settings
 
 if TYPE_CHECKING:
     from eacps.editors import Editor, EditSession, Render
+
+log = logging.getLogger(__name__)
 
 Tick = Callable[[], None]
 CACHED_TASKS = 4
@@ -113,6 +120,7 @@ class Renderer:
         missing = [trial for trial in trials if trial.id not in found]
         if missing:
             found |= self._new(task, opened, missing, known, tick)
+        metrics.RENDERS.labels("stored").inc(len(trials) - len(missing))
         return [found[trial.id] for trial in trials]
 
     def _new(
@@ -121,7 +129,7 @@ class Renderer:
         if opened.session is None:
             opened.session = self.editor.open(task, opened.start)
         states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
-        renders = opened.session.advance(trials, tick, states)
+        renders = _measured(opened.session, trials, tick, states)
         new = {each.trial.id: self._stored(task, opened, each, known) for each in renders}
         pictures: dict[str, Picture] = {}
         for trial in trials:
@@ -173,6 +181,8 @@ class Renderer:
             detail=opened.detail,
         )
         stored = StoredImage(picture, image, as_rendered)
+        with logs.ids(candidate=render.trial.id, artifact=name):
+            log.info("candidate %s is stored as %s", render.trial.id, name)
         return Rendered(render.trial, stored, render.nfe, picture.notes)
 
     def _put(self, task: EditTask, image: Image, recipe: Mapping[str, Any]) -> tuple[str, str]:
@@ -202,6 +212,26 @@ class Renderer:
         start = replace(images, source=prior.image, untouched=images.source)
         detail = f"swapped first by {self._faces.engine_name}: {prior.detail}"
         return _Opened(start, prior.notes, detail)
+
+
+def _measured(
+    session: EditSession, trials: Sequence[Trial], tick: Tick, states: Mapping[str, bytes | None]
+) -> Sequence[Render]:
+    started = time.monotonic()
+    try:
+        with tracing.span("render", trials=len(trials)):
+            renders = session.advance(trials, tick, states)
+    except CancelledError:
+        raise
+    except Exception:
+        metrics.RENDERS.labels("failed").inc(len(trials))
+        raise
+    each = (time.monotonic() - started) / max(1, len(renders))
+    for render in renders:
+        metrics.RENDERS.labels("failed" if render.image is None else "done").inc()
+        metrics.RENDER_SECONDS.observe(each)
+        metrics.EVALUATIONS.inc(max(0, render.nfe))
+    return renders
 
 
 def _per_step(render: Render, begun: Picture | None, steps: int) -> float:

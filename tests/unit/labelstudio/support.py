@@ -25,7 +25,15 @@ from eacps.domain import (
     Trial,
 )
 from eacps.jobs.client import NoSuchJobError
-from eacps.jobs.contract import STATES, Job, JobState, JobStatus, WaitingBatches, WorkerStatus
+from eacps.jobs.contract import (
+    STATES,
+    Delays,
+    Job,
+    JobState,
+    JobStatus,
+    WaitingBatches,
+    WorkerStatus,
+)
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_studio_requests"
 
@@ -95,6 +103,12 @@ class Queue:
 
     def waiting(self) -> Sequence[WaitingBatches]:
         return []
+
+    def delays(self) -> Delays:
+        return Delays(retrying={"prepare": 0, "deliver": 0})
+
+    def check(self) -> None:
+        return None
 
     def workers(self) -> Sequence[WorkerStatus]:
         return [

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from eacps import log, tracing
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
+from eacps.jobs.contract import Job
 from eacps.labelstudio.tasks.masks import mask_regions
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.labelstudio.tasks.routing import choose_route
@@ -93,6 +95,13 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
         raise TaskError(
             "The job's description cannot be read.", hint="Submit the task again."
         ) from None
+
+
+def new_job(origin: Origin, priority: int, identity: str = "") -> Job:
+    """A job for an origin. Logs and spans of all processes name the request that asked for it."""
+    request = log.current_ids().get("request") or log.new_request()
+    with log.ids(request=request, project=origin.project, task=origin.task):
+        return Job(identity or origin.job_id, to_json(origin), priority, trace=tracing.carried())
 
 
 def has_result(task: Mapping[str, Any], asked: Origin) -> bool:

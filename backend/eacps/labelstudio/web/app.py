@@ -23,8 +23,11 @@ from eacps.errors import EacpsError
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.labelstudio.web import compat, predictor
 from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
+from eacps.labelstudio.web.metrics import metrics_page, new_registry
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
+from eacps.labelstudio.web.observing import ObservedApp
 from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
+from eacps.labelstudio.web.readiness import Readiness
 from eacps.labelstudio.web.status import status_facts, status_page
 from eacps.labelstudio.webhook_secret import WEBHOOK_SECRET_HEADER, accepts_secret
 from eacps.settings import Settings
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OPEN_ENDPOINTS = ("health", "artifact")
+_OPEN_ENDPOINTS = ("health", "ready", "artifact")
 _YEAR = 365 * 24 * 3600
 MAX_JSON_VALUES = 20_000_000
 """More values than in any import: parsed, these take a second and about a gigabyte."""
@@ -52,11 +55,13 @@ def create_app(
 ) -> Flask:
     """Create the WSGI app. It opens the database and the store on the first request."""
     services = Services(settings, open_jobs) if open_jobs else Services(settings)
+    registry = new_registry(services)
     views = {
         "_predict": lambda: _predict(model_class, services),
         "_setup": lambda: jsonify(model_version=settings.model_version),
         "webhook": lambda: _webhook(services),
         "health": lambda: _health(services),
+        "metrics": lambda: metrics_page(registry, request.headers.get("Accept", "")),
         "nothing": lambda: jsonify(model_version=settings.model_version, versions=[]),
     }
     app = compat.new_app(model_class, views)
@@ -66,8 +71,10 @@ def create_app(
     app.after_request(_with_security_headers)
     _return_errors_as_json(app)
     app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
+    app.add_url_rule("/ready", "ready", _ready_view(services))
     app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
     app.add_url_rule("/status.json", "status_json", lambda: jsonify(status_facts(services)))
+    app.wsgi_app = ObservedApp(app)  # type: ignore[method-assign]
     return app
 
 
@@ -124,6 +131,31 @@ def _health(services: Services) -> Response:
     services.warm_up()
     version = services.settings.model_version
     return jsonify(status="UP", model_class="EACPS", model_version=version)
+
+
+def _ready_view(services: Services) -> Callable[[], Response]:
+    readiness = Readiness(services)
+    password = Password.of(services.settings)
+
+    def ready() -> Response:
+        checks = readiness.checks()
+        is_ready = all(checks[name].ok for name in readiness.REQUIRED)
+        answer: dict[str, Any] = {"ready": is_ready}
+        # Load balancers need only the status; what is wrong is not for everybody.
+        if password.accepts(request.headers.get("Authorization", "")):
+            answer["checks"] = {
+                name: {
+                    "ok": check.ok,
+                    "required": name in readiness.REQUIRED,
+                    "message": check.message,
+                }
+                for name, check in checks.items()
+            }
+        response = jsonify(answer)
+        response.status_code = 200 if is_ready else 503
+        return response
+
+    return ready
 
 
 def _body() -> dict[str, Any]:

@@ -125,6 +125,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         # Whose sockets are in the poller because of us, in the order in which they were added.
         self._watched: dict[Connection, None] = {}
         self._deadlines_checked = 0.0
+        # Only now, because prometheus_client must be imported after on_starting in gunicorn_config.
+        from eacps.labelstudio.web import metrics
+
+        self._metrics = metrics
         super().init_process()
 
     # --- receiving
@@ -273,9 +277,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         super().handle_error(req, page, addr, exc)
         page.content.seek(0)
         status = int(page.content.read(12).split()[1])
+        self._metrics.REFUSALS.labels("bad_request").inc()
         client.sendall(error_response(status, "bad_request", HTTPStatus(status).phrase))
 
     def _refuse(self, connection: Connection, refusal: RefusedError) -> None:
+        self._metrics.REFUSALS.labels(refusal.code).inc()
         self._unwatch(connection)
         connection.incoming = None
         connection.response.sendall(error_response(refusal.status, refusal.code, refusal.message))
@@ -403,6 +409,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         if now < self._deadlines_checked + 0.5:
             return
         self._deadlines_checked = now
+        self._metrics.CONNECTIONS.set(self.nr_conns)
         for connection in list(self._watched):
             if not self.alive:
                 connection.deadline = min(connection.deadline, now + SHUTDOWN_SECONDS)

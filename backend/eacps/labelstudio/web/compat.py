@@ -21,6 +21,7 @@ _VIEWS = ("_predict", "_setup", "webhook", "health")
 _ROUTES = (
     ("/", "health", "GET"),
     ("/health", "health", "GET"),
+    ("/metrics", "metrics", "GET"),
     ("/predict", "_predict", "POST"),
     ("/setup", "_setup", "POST"),
     ("/webhook", "webhook", "POST"),
@@ -28,7 +29,7 @@ _ROUTES = (
     ("/is_training", "nothing", "GET"),
     ("/versions", "nothing", "POST"),
 )
-_DEPRECATED_VIEWS = ("_train", "_is_training", "get_version", "metrics")
+_DEPRECATED_VIEWS = ("_train", "_is_training", "get_version")
 View = Callable[..., Any]
 
 
@@ -69,8 +70,9 @@ def new_app(model_class: type[Any], views: dict[str, View]) -> Flask:
     """The Flask app for `model_class`: that of label-studio-ml with our view functions, or our own
     with the same routes.
 
-    `views` needs `_predict`, `_setup`, `webhook` and `health`, which 1.0.9 and 2.x share, and
-    `nothing`, which replaces views of 1.0.9 that only make sense with its training jobs.
+    `views` needs `_predict`, `_setup`, `webhook` and `health`, which 1.0.9 and 2.x share,
+    `metrics`, which replaces an empty page, and `nothing`, which replaces views of 1.0.9 that only
+    make sense with its training jobs.
     """
     if not is_installed():
         return _own_app(views)
@@ -81,6 +83,9 @@ def new_app(model_class: type[Any], views: dict[str, View]) -> Flask:
     app.after_request_funcs.clear()
     for name in _VIEWS:
         app.view_functions[name] = views[name]
+    if "metrics" not in app.view_functions:
+        app.add_url_rule("/metrics", "metrics")
+    app.view_functions["metrics"] = views["metrics"]
     for name in _DEPRECATED_VIEWS:
         if name in app.view_functions:
             app.view_functions[name] = views["nothing"]

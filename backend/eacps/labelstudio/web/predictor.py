@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eacps.artifacts import open_signer
 from eacps.domain import Failure, SearchResult, to_json
 from eacps.errors import EacpsError, TaskError
-from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY, Job
+from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY
 from eacps.labelstudio import cards
-from eacps.labelstudio.tasks.origins import Origin, has_result, origin_of
+from eacps.labelstudio.tasks.origins import Origin, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
-    from eacps.jobs.contract import JobQueue, JobStatus
+    from eacps.jobs.contract import Job, JobQueue, JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -322,7 +322,7 @@ def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
 
 
 def _job(entry: _Asked, priority: int) -> Job:
-    return Job(id=entry.job_id, origin=to_json(entry.origin), priority=priority)
+    return new_job(entry.origin, priority, entry.job_id)
 
 
 def _age(status: JobStatus) -> float:
