@@ -72,11 +72,11 @@ def examine_deeply(settings: Settings, progress: Callable[[int, int], None]) -> 
         return
 
     def database(settings: Settings) -> Iterator[Finding]:
-        for state, message in inspect_database(open_records(settings)):
+        for state, message in inspect_database(open_records(settings, 2)):
             yield Finding(state, "Database", message)
 
     def store(settings: Settings) -> Iterator[Finding]:
-        remarks = inspect_store(open_records(settings), open_store(settings), progress)
+        remarks = inspect_store(open_records(settings, 2), open_store(settings), progress)
         for state, message in remarks:
             yield Finding(state, "Store", message)
 
