@@ -15,9 +15,9 @@ from dbos import DBOSClient
 
 from eacps.domain import from_json
 from eacps.jobs import names
-from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, exclusive_transaction, is_in_flight
+from eacps.jobs.enqueueing import open_client
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,7 @@ def adopt(records: Records, stale_after: float) -> int:
     if not _unfinished(records):
         return 0
     alive = records.alive(stale_after)
-    client = DBOSClient(
-        system_database_engine=records.engine,
-        serializer=JsonSerializer(),
-        application_name=names.APPLICATION,
-        lazy=True,
-    )
+    client = open_client(records)
     with exclusive_transaction(records.engine) as connection:
         unfinished: dict[str, list[str]] = {}
         for identity, name, version in _unfinished(records, connection):

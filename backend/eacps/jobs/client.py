@@ -115,7 +115,10 @@ class JobClient:
         if key and not records.waiting_for(key):
             search = names.search_workflow(key)
             if search in records.status(search):
-                dbos.cancel_workflow(search, cancel_children=True)
+                dbos.cancel_workflow(search)
+            # Again, because the search may have enqueued more before it noticed.
+            while batches := records.unfinished_batches(key):
+                dbos.cancel_workflows(batches)
         return True
 
     def retry(self, job: str) -> bool:

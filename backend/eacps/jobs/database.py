@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -315,10 +315,9 @@ class Records:
                 found.update((row[0], row[1]) for row in connection.execute(query))
         return found
 
-    def queues_with_work(self, queues: Sequence[str]) -> list[str]:
-        """Those of these queues in which work waits for a process of this version."""
-        if not queues:
-            return []
+    @cache  # noqa: B019 - one object for each process
+    def queues_with_work(self, queues: tuple[str, ...]) -> str:
+        """SQL for those of these queues in which work waits for a process of this version."""
         status = self.tables.status
         each = [
             sa.select(sa.literal(queue)).where(
@@ -330,8 +329,11 @@ class Records:
             )
             for queue in queues
         ]
-        with self.engine.connect() as connection:
-            return list(connection.execute(sa.union_all(*each)).scalars())
+        return self._sql(sa.union_all(*each))
+
+    def _sql(self, query: sa.Select[Any] | sa.CompoundSelect[Any]) -> str:
+        literal = {"literal_binds": True}
+        return str(query.compile(dialect=self.engine.dialect, compile_kwargs=literal))
 
     def rows(
         self, ids: Iterable[str], connection: sa.Connection | None = None, *, output: bool = True
@@ -375,6 +377,28 @@ class Records:
                 for workflow, key, value in connection.execute(query):
                     found.setdefault(workflow, {})[key] = json.loads(value)
         return found
+
+    def set_event(self, workflow: str, key: str, value: object) -> None:
+        """Store an event of a workflow at once. Unlike DBOS' function, this is no step: it may be
+        called any number of times."""
+        events = self.tables.events
+        ours = sa.and_(events.c.workflow_uuid == workflow, events.c.key == key)
+        with self.engine.begin() as connection:
+            changed = connection.execute(sa.update(events).where(ours).values(value=encode(value)))
+            if not changed.rowcount:
+                connection.execute(
+                    sa.insert(events).values(workflow_uuid=workflow, key=key, value=encode(value))
+                )
+
+    def unfinished_batches(self, key: str) -> list[str]:
+        """The batches of a key that are queued or running."""
+        uuid = self.tables.status.c.workflow_uuid
+        prefix = names.batch_workflow(key, "")
+        query = sa.select(uuid).where(
+            uuid >= prefix, uuid < f"{prefix[:-1]};", is_in_flight(self.tables.status)
+        )
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
 
     def waiting_for(self, key: str) -> list[str]:
         """The workflows of unfinished jobs that need this key's search."""

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from dbos import DBOSClient
-
 from eacps.artifacts import DamagedArtifactError, MissingArtifactError
 from eacps.domain import Failure, SearchResult, to_json
 from eacps.jobs import names
-from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, exclusive_transaction
+from eacps.jobs.enqueueing import open_client
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +42,7 @@ def search_again(records: Records, job: Job) -> bool:
     if job.losses >= MOST_LOSSES:
         return False
     again = replace(job, losses=job.losses + 1)
-    client = DBOSClient(
-        system_database_engine=records.engine,
-        serializer=JsonSerializer(),
-        application_name=names.APPLICATION,
-        lazy=True,
-    )
+    client = open_client(records)
     workflow = names.job_workflow(job.id)
     with exclusive_transaction(records.engine) as connection:
         records.delete([workflow, names.delivery_workflow(job.id)], connection)

@@ -48,18 +48,23 @@ def device_queue(equipment: str) -> str:
     return f"{DEVICE_QUEUE}:{equipment}"
 
 
-def enqueue_options(workflow: str, identity: str, priority: int) -> EnqueueOptions:
-    """The options with which a job or a delivery is enqueued."""
-    interactive = priority <= INTERACTIVE_PRIORITY
-    jobs = INTERACTIVE_QUEUE if interactive else JOBS_QUEUE
+def options(workflow: str, queue: str, identity: str, priority: int) -> EnqueueOptions:
+    """The options with which a workflow is enqueued."""
     return {
         "workflow_name": workflow,
-        "queue_name": DELIVERY_QUEUE if workflow == DELIVERY else jobs,
+        "queue_name": queue,
         "workflow_id": identity,
         "app_version": VERSION,
         "priority": max(1, priority),
         "application_name": APPLICATION,
     }
+
+
+def enqueue_options(workflow: str, identity: str, priority: int) -> EnqueueOptions:
+    """The options with which a job or a delivery is enqueued."""
+    jobs = INTERACTIVE_QUEUE if priority <= INTERACTIVE_PRIORITY else JOBS_QUEUE
+    queue = DELIVERY_QUEUE if workflow == DELIVERY else jobs
+    return options(workflow, queue, identity, priority)
 
 
 def job_workflow(job: str) -> str:

@@ -7,24 +7,21 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from dbos import DBOS, EnqueueOptions
+from dbos import DBOS
 
 from eacps import fingerprints, metrics, runner, tracing
 from eacps import log as logs
 from eacps.artifacts import ArtifactStore, MissingArtifactError, open_store
 from eacps.domain import (
-    Candidate,
     EditTask,
     Failure,
     SearchResult,
-    Trial,
-    digest,
     from_json,
     to_json,
 )
@@ -37,9 +34,11 @@ from eacps.errors import (
 )
 from eacps.jobs import names
 from eacps.jobs.adoption import adopt
+from eacps.jobs.batches import BatchDispatcher
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, exclusive_transaction
+from eacps.jobs.enqueueing import open_client
 from eacps.jobs.large_values import with_large_values
 from eacps.jobs.launch import (
     open_records,
@@ -72,7 +71,6 @@ LONGEST_PAUSE_SECONDS = 60
 ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
 SEARCH_ATTEMPTS = 3
-BATCH_ATTEMPTS = 3
 TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
 
 
@@ -198,18 +196,6 @@ def _step(name: str, function: Callable[..., T], *arguments: Any) -> T:
     return DBOS.run_step({"name": name}, outlasting(function), *arguments)
 
 
-def _enqueue(workflow: str, queue: str, identity: str, priority: int, content: Json) -> str:
-    options: EnqueueOptions = {
-        "workflow_name": workflow,
-        "queue_name": queue,
-        "workflow_id": identity,
-        "app_version": names.VERSION,
-        "priority": priority,
-    }
-    DBOS.enqueue_workflow_with_options(options, content)
-    return identity
-
-
 @dataclass
 class Workflows:
     """The workflows of the orchestrator. Outside of steps, their code is deterministic."""
@@ -252,13 +238,11 @@ class Workflows:
                     break
         except Exception as error:
             failure = to_json(failure_of(error))
-        _enqueue(
-            names.DELIVERY,
-            names.DELIVERY_QUEUE,
-            names.delivery_workflow(job.id),
-            job.priority,
-            {"job": content, "key": key, "failure": failure},
+        options = names.enqueue_options(
+            names.DELIVERY, names.delivery_workflow(job.id), job.priority
         )
+        delivery = {"job": content, "key": key, "failure": failure}
+        DBOS.enqueue_workflow_with_options(options, delivery)
         return {"failure": failure}
 
     def search(self, content: Json) -> Json:
@@ -324,16 +308,9 @@ class Workflows:
         return {"task": to_json(made_with)}
 
     def _searched(self, job: Job, task: EditTask) -> Json | None:
-        DBOS.set_event(names.KEY_EVENT, task.key)
         for _ in range(SEARCH_ATTEMPTS):
-            _step("clear", self._clear, task.key)
-            identity = _enqueue(
-                names.SEARCH,
-                names.SEARCH_QUEUE,
-                names.search_workflow(task.key),
-                job.priority,
-                {"task": to_json(task), "priority": job.priority, "trace": tracing.carried()},
-            )
+            _step("begin search", self._begin_search, task, job.priority, DBOS.workflow_id)
+            identity = names.search_workflow(task.key)
             ended = _step("await search", self._await_search, identity, DBOS.workflow_id)
             # If another job started this search and was cancelled, start it again.
             if ended["status"] not in ("CANCELLED", "GONE"):
@@ -341,15 +318,20 @@ class Workflows:
                 return failure
         raise CancelledError("The search was cancelled repeatedly.", hint="Retry the job.")
 
-    def _clear(self, key: str) -> None:
-        name = names.search_workflow(key)
+    def _begin_search(self, task: EditTask, priority: int, own: str) -> None:
+        """Enqueue the search that the task needs, unless its result is there or on its way."""
+        name = names.search_workflow(task.key)
+        self.records.set_event(own, names.KEY_EVENT, task.key)
         row = self.records.rows([name]).get(name)
         lost = set()
         if row is not None and row.good:
             result = from_json(SearchResult, row.output["result"])
             lost = {name for name in shown(result) if not self._used_again(name)}
         with exclusive_transaction(self.records.engine) as connection:
-            self.records.delete_search(key, connection, lost=lost)
+            self.records.delete_search(task.key, connection, lost=lost)
+            options = names.options(names.SEARCH, names.SEARCH_QUEUE, name, priority)
+            content = {"task": to_json(task), "priority": priority, "trace": tracing.carried()}
+            open_client(self.records).enqueue_in_transaction(connection, options, content)
 
     def _used_again(self, name: str) -> bool:
         """Whether a picture is intact; retention counts from now."""
@@ -432,96 +414,3 @@ def _errors_as_values(name: str, attempt: Callable[[Any], Json], argument: Any) 
         }
     except Exception as error:
         return {"failure": to_json(failure_of(error))}
-
-
-@dataclass
-class BatchDispatcher:
-    """Runs the batches of a search on the workers, and reports progress."""
-
-    task: EditTask
-    priority: int
-    records: Records
-    wakeups: Wakeups
-    _known: set[str] = field(default_factory=set)
-    _absent: int = 0
-    _expected: int = 0
-    _best: float | None = None
-    _task_json: Json = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._task_json = to_json(self.task)
-        self._expected = runner.expected_trials(self.task)
-        self._report()
-
-    def expect(self, trials: int) -> None:
-        """The search now expects to run this number of trials."""
-        self._expected = trials
-
-    def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
-        """Enqueue all batches at once; returns candidates in the order of their trials."""
-        enqueued = [(self._enqueue(trials), trials) for trials in batches]
-        candidates: list[Candidate] = []
-        for identity, trials in enqueued:
-            for candidate in self._gather(identity, trials):
-                candidates.append(candidate)
-                self._count(candidate)
-            self._report()
-        return candidates
-
-    def _enqueue(self, trials: Sequence[Trial]) -> str:
-        content = [to_json(trial) for trial in trials]
-        identity = names.batch_workflow(self.task.key, digest(content))
-        batch = {"task": self._task_json, "trials": content, "trace": tracing.carried()}
-        queue = names.device_queue(self.task.equipment)
-        return _enqueue(names.BATCH, queue, identity, self.priority, batch)
-
-    def _gather(self, identity: str, trials: Sequence[Trial]) -> list[Candidate]:
-        ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
-        for _ in range(BATCH_ATTEMPTS):
-            if ended["status"] != "GONE":
-                break
-            # The batch of a worker with an older version was deleted in the meantime.
-            self._enqueue(trials)
-            ended = _step("await batch", self._await_batch, identity, DBOS.workflow_id)
-        if ended["status"] == "SUCCESS":
-            return [from_json(Candidate, content) for content in ended["candidates"]]
-        if ended["status"] in ("CANCELLED", "GONE"):
-            raise CancelledError("The search was cancelled.", hint="Retry the job.")
-        if ended["status"] == names.DEAD and len(trials) > 1:
-            # Run the trials alone to find the one that kills the worker.
-            single_batches = [(self._enqueue([trial]), [trial]) for trial in trials]
-            return [c for name, trial in single_batches for c in self._gather(name, trial)]
-        return [Candidate(trial, failure=_crash_failure(ended["status"])) for trial in trials]
-
-    def _await_batch(self, identity: str, own: str) -> Json:
-        status = self.wakeups.wait_for_end(identity, own)
-        if status == "GONE" and self.records.status(own).get(own) != "PENDING":
-            status = "CANCELLED"
-        row = self.records.rows([identity]).get(identity) if status == "SUCCESS" else None
-        return {"status": status, "candidates": row.output["candidates"] if row else []}
-
-    def _count(self, candidate: Candidate) -> None:
-        if runner.no_such_choice(candidate):
-            self._absent += 1
-            return
-        # A trial that was paused and resumed counts once.
-        self._known.add(candidate.id)
-        if candidate.outcome.usable and candidate.potential is not None:
-            best = self._best
-            self._best = candidate.potential if best is None else max(best, candidate.potential)
-
-    def _report(self) -> None:
-        finished = len(self._known)
-        expected = max(finished, self._expected - self._absent)
-        progress = {"finished": finished, "expected": expected, "best": self._best}
-        DBOS.set_event(names.PROGRESS_EVENT, progress)
-
-
-def _crash_failure(status: str) -> Failure:
-    if status == names.DEAD:
-        return Failure(
-            "worker_crashed",
-            f"The worker crashed {names.CRASHES_BEFORE_GIVING_UP} times on this candidate. "
-            "See the workers' log; the most likely reason is a lack of memory (EACPS_OFFLOAD).",
-        )
-    return Failure("internal_error", "The batch failed; see the workers' log.")

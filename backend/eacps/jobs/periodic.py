@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient
 
 from eacps.domain import from_json
 from eacps.errors import RetryLaterError
 from eacps.jobs import names
 from eacps.jobs.client import JobClient
-from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job, TaskHooks
 from eacps.jobs.database import Records, Row, exclusive_transaction, now
+from eacps.jobs.enqueueing import open_client
 from eacps.jobs.job_index import JobIndex
 from eacps.jobs.outages import outage, outages
 from eacps.settings import Settings
@@ -124,12 +123,7 @@ def deliver_again(records: Records, moment: float | None = None) -> int:
     due = [row.id for row in _failed(records) if _is_due(row, moment or now())]
     if not due:
         return 0
-    client = DBOSClient(
-        system_database_engine=records.engine,
-        serializer=JsonSerializer(),
-        application_name=names.APPLICATION,
-        lazy=True,
-    )
+    client = open_client(records)
     with exclusive_transaction(records.engine) as connection:
         # Another orchestrator, or a person, may have been first.
         rows = [row for row in records.rows(due, connection).values() if _may_pass(row)]

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ BUSY_SECONDS = 0.01
 IDLE_SECONDS = 0.05
 """How often SQLite's counter is read shortly after a change, and otherwise."""
 STAYS_BUSY_SECONDS = 1.0
+MOST_PARAMETERS = 500
 
 
 class QueueSignal:
@@ -82,6 +83,7 @@ class Wakeups(threading.Thread):
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._lock = threading.Lock()
         self._complained = False
+        self._cursor: Any = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -207,7 +209,8 @@ class Wakeups(threading.Thread):
 
     def _watch_sqlite(self) -> None:
         with self.records.engine.connect() as connection:
-            cursor = connection.connection.cursor()
+            # Not SQLAlchemy, which would need most of the time, at every change.
+            self._cursor = cursor = connection.connection.cursor()
             before, changed_at, checked_at = None, float("-inf"), float("-inf")
             while not self._stopped.is_set():
                 version = cursor.execute("PRAGMA data_version").fetchone()[0]
@@ -224,14 +227,32 @@ class Wakeups(threading.Thread):
 
     def check(self) -> None:
         """Wake everybody for whom there is something to do."""
-        for queue in self.records.queues_with_work(list(self._signals)):
+        for queue in self._queues_with_work():
             self.wake_queue(queue)
         with self._lock:
             waiters = {waiter for found in self._waiters.values() for waiter in found}
-        statuses = self.records.status(*{name for waiter in waiters for name in waiter.ids})
+        statuses = self._statuses({name for waiter in waiters for name in waiter.ids})
         for waiter in waiters:
             if waiter.is_done(statuses):
                 waiter.woken.set()
+
+    def _queues_with_work(self) -> Iterable[str]:
+        if not self._signals:
+            return []
+        query = self.records.queues_with_work(tuple(self._signals))
+        if self._cursor is not None:
+            return [row[0] for row in self._cursor.execute(query).fetchall()]
+        with self.records.engine.connect() as connection:
+            return list(connection.exec_driver_sql(query).scalars())
+
+    def _statuses(self, ids: Collection[str]) -> Mapping[str, str]:
+        if not ids or self._cursor is None or len(ids) > MOST_PARAMETERS:
+            return self.records.status(*ids)
+        marks = ",".join("?" * len(ids))
+        query = (
+            f"SELECT workflow_uuid, status FROM workflow_status WHERE workflow_uuid IN ({marks})"  # noqa: S608
+        )
+        return dict(self._cursor.execute(query, list(ids)).fetchall())
 
     def _wake(self, ended: Iterable[str]) -> None:
         with self._lock:
