@@ -21,7 +21,7 @@ from dbos import DBOS
 from eacps.errors import EacpsError
 from eacps.jobs import names, triggers
 from eacps.jobs.codec import encode, refuse_pickle
-from eacps.jobs.migration import add_missing_columns, run_migration
+from eacps.jobs.migration import add_missing_columns, note_maker, run_migration
 from eacps.log import masked
 from eacps.settings import Settings
 
@@ -76,6 +76,7 @@ def _migrate(url: sa.URL) -> None:
     DBOS.migrate(url_text(url))
     engine = open_engine(url)
     tables = Tables(engine)
+    note_maker(engine, tables.workers)
     tables.own.create_all(engine)
     add_missing_columns(engine, tables.workers)
     with exclusive_transaction(engine) as connection:
