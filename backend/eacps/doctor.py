@@ -23,7 +23,7 @@ from eacps.faces.download import MODELS, checked_model
 from eacps.faces.readiness import readiness, without_effect
 from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
-from eacps.jobs.contract import waiting_words
+from eacps.jobs.contract import mixed_versions, waiting_words
 from eacps.log import masked
 from eacps.plugins import label
 from eacps.plugins_in_use import check, plugins_in_use
@@ -373,6 +373,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         for worker in workers:
             if worker.note:
                 yield Finding("warn", "Workers", f"{worker.name} waits: {worker.note}")
+            if worker.draining:
+                yield Finding("warn", "Workers", f"{worker.name} is draining: it will exit")
+        versions = mixed_versions(workers)
+        if versions:
+            yield Finding("warn", "Workers", versions)
         for waiting in client.waiting():
             yield Finding("warn", "Workers", waiting_words(waiting))
         earlier = client.of_earlier_versions()

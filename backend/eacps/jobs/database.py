@@ -215,6 +215,10 @@ class Tables:
             sa.Column("equipment", sa.String(40)),
             # What the process waits for, such as a full disk.
             sa.Column("note", sa.String(200)),
+            # The release, such as 0.2.1; releases with the same `version` share their work.
+            sa.Column("release", sa.String(40)),
+            # DRAIN when the process is to finish what it does and exit.
+            sa.Column("asked", sa.String(20)),
         )
         self.equipment = sa.Table(
             "eacps_equipment",
@@ -471,19 +475,14 @@ class Records:
         with self.engine.connect() as connection:
             return Counter(connection.execute(query).scalars())
 
-    def alive(self, stale_after: float) -> dict[str, dict[str, set[str]]]:
-        """The versions and equipments of live processes, by role."""
-        table = self.tables.workers
-        query = sa.select(table.c.role, table.c.version, table.c.equipment).where(
-            table.c.seen >= time.time() - stale_after
+    def pending_of(self, process: str) -> list[str]:
+        """The workflows that this process runs, as they are stored."""
+        status = self.tables.status
+        query = sa.select(status.c.workflow_uuid).where(
+            is_running(status), status.c.executor_id == process
         )
-        found: dict[str, dict[str, set[str]]] = {}
         with self.engine.connect() as connection:
-            for role, version, equipment in connection.execute(query):
-                own = found.setdefault(role, {"versions": set(), "equipment": set()})
-                own["versions"].add(version or names.FIRST_VERSION)
-                own["equipment"].add(equipment or "")
-        return found
+            return list(connection.execute(query).scalars())
 
     def _query(self, output: bool) -> sa.Select[Any]:
         status, given, result = self.tables.status, self.tables.input, self.tables.output

@@ -1,0 +1,64 @@
+"""Versions that run side by side: which of them are gone, and what waits for one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from eacps.jobs import names
+from eacps.jobs.beats import Reaper
+from eacps.jobs.contract import WaitingBatches, WorkerStatus
+from eacps.jobs.database import Records
+
+
+class LiveVersions:
+    """The versions whose processes live. It watches their counters, because clocks differ."""
+
+    def __init__(self, stale_after: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reaper = Reaper("", stale_after, clock)
+        self._gone: dict[str, int] = {}
+
+    def of_roles(self, records: Records) -> dict[str, set[str]]:
+        """The versions of live processes by role."""
+        table = records.tables.workers
+        query = sa.select(table.c.name, table.c.role, table.c.version, table.c.beats)
+        with records.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        beats = {row.name: row.beats for row in rows}
+        self._gone |= {name: beats[name] for name in self._reaper.dead(beats, set(beats))}
+        found: dict[str, set[str]] = {}
+        for row in rows:
+            if self._gone.get(row.name) != row.beats:
+                found.setdefault(row.role, set()).add(row.version or names.FIRST_VERSION)
+        return found
+
+
+def is_earlier(version: str) -> bool:
+    """Whether this version is older than ours."""
+    return version.isdecimal() and int(version) < int(names.VERSION)
+
+
+def waiting_for_versions(records: Records, workers: Sequence[WorkerStatus]) -> list[WaitingBatches]:
+    """Batches that wait for a worker of their version, although an orchestrator of it runs their
+    searches. Without that orchestrator, their jobs are taken over."""
+    searching = {worker.version for worker in workers if worker.role == "orchestrator"}
+    rendering = {worker.version for worker in workers if worker.role == "worker"}
+    if not rendering:
+        return []
+    status = records.tables.status
+    query = (
+        sa.select(status.c.application_version, sa.func.count())
+        .where(
+            status.c.status == "ENQUEUED",
+            status.c.name == names.BATCH,
+            status.c.application_version.in_(searching - rendering - {names.VERSION}),
+        )
+        .group_by(status.c.application_version)
+    )
+    with records.engine.connect() as connection:
+        return [
+            WaitingBatches("", "", count, "earlier version" if is_earlier(version) else "version")
+            for version, count in connection.execute(query)
+        ]
