@@ -46,7 +46,7 @@ def drain(
     settings = load_quietly()
     name = host or settings.host_name or socket.gethostname()
     with readable_database(settings):
-        records = open_records(settings)
+        records = open_records(settings, connections=1)
         draining = Drain(records, name, settings.stale_after_seconds)
         if not draining.ask():
             others = ", ".join(hosts(records))

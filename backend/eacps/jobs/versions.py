@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from eacps.jobs import names
-from eacps.jobs.beats import Reaper
 from eacps.jobs.contract import WaitingBatches, WorkerStatus
 from eacps.jobs.database import Records
 
@@ -17,8 +17,9 @@ class LiveVersions:
     """The versions whose processes live. It watches their counters, because clocks differ."""
 
     def __init__(self, stale_after: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reaper = Reaper("", stale_after, clock)
-        self._gone: dict[str, int] = {}
+        self._stale_after = stale_after
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
 
     def of_roles(self, records: Records) -> dict[str, set[str]]:
         """The versions of live processes by role."""
@@ -26,13 +27,30 @@ class LiveVersions:
         query = sa.select(table.c.name, table.c.role, table.c.version, table.c.beats)
         with records.engine.connect() as connection:
             rows = connection.execute(query).all()
-        beats = {row.name: row.beats for row in rows}
-        self._gone |= {name: beats[name] for name in self._reaper.dead(beats, set(beats))}
+        moment = self._clock()
         found: dict[str, set[str]] = {}
         for row in rows:
-            if self._gone.get(row.name) != row.beats:
+            seen = self._seen.get(row.name)
+            if seen is None or seen.beats != row.beats:
+                seen = self._seen[row.name] = _Seen(row.beats, moment)
+            else:
+                seen.again += 1
+            if not seen.is_gone(moment, self._stale_after):
                 found.setdefault(row.role, set()).add(row.version or names.FIRST_VERSION)
         return found
+
+
+@dataclass
+class _Seen:
+    """A counter as it was first seen, and how often it was seen unchanged."""
+
+    beats: int
+    since: float
+    again: int = 0
+
+    def is_gone(self, moment: float, stale_after: float) -> bool:
+        # Once proves nothing: the database, or the whole machine, may have been away in between.
+        return self.again > 1 and moment - self.since > stale_after
 
 
 def is_earlier(version: str) -> bool:
