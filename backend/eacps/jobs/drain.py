@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from eacps.errors import EacpsError
 from eacps.jobs import names
 from eacps.jobs.beats import Reaper
-from eacps.jobs.database import Records
+from eacps.jobs.database import Records, is_in_flight
 
 POLL_SECONDS = 0.5
 
@@ -106,8 +106,6 @@ def hosts(records: Records) -> list[str]:
 def unfinished_jobs(records: Records) -> int:
     """The number of jobs that have not ended."""
     status = records.tables.status
-    query = sa.select(sa.func.count()).where(
-        status.c.name == names.EDIT_TASK, status.c.status.not_in(names.ENDED)
-    )
+    query = sa.select(sa.func.count()).where(status.c.name == names.EDIT_TASK, is_in_flight(status))
     with records.engine.connect() as connection:
         return int(connection.execute(query).scalar_one())

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from eacps.jobs import names
 from eacps.jobs.contract import WaitingBatches, WorkerStatus
-from eacps.jobs.database import Records
+from eacps.jobs.database import Records, is_queued
 
 
 class LiveVersions:
@@ -63,15 +63,16 @@ def waiting_for_versions(records: Records, workers: Sequence[WorkerStatus]) -> l
     searches. Without that orchestrator, their jobs are taken over."""
     searching = {worker.version for worker in workers if worker.role == "orchestrator"}
     rendering = {worker.version for worker in workers if worker.role == "worker"}
-    if not rendering:
+    alone = searching - rendering - {names.VERSION}
+    if not rendering or not alone:
         return []
     status = records.tables.status
     query = (
         sa.select(status.c.application_version, sa.func.count())
         .where(
-            status.c.status == "ENQUEUED",
+            is_queued(status),
             status.c.name == names.BATCH,
-            status.c.application_version.in_(searching - rendering - {names.VERSION}),
+            status.c.application_version.in_(alone),
         )
         .group_by(status.c.application_version)
     )
