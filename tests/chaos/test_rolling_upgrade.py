@@ -6,6 +6,7 @@ The newer version is this one with another number, built and installed in a fold
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -189,7 +190,8 @@ def test_one_machine_drains_is_upgraded_and_continues(stage: Stage, newer: str) 
     draining = eacps(stage, "drain")
     stage.until(lambda: log_of(stage).count("draining: no more work is taken") == 3)
     stage.release("halfway")
-    assert "7 unfinished jobs continue" in ended(draining)
+    # The first one may have ended while the orchestrator was leaving.
+    assert re.search("[67] unfinished jobs continue", ended(draining))
     assert stage.supervisor.wait(PATIENCE) == 0
     assert not stage.client.workers()
     before = stage.lines("renders")

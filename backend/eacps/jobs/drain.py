@@ -104,8 +104,9 @@ def hosts(records: Records) -> list[str]:
 
 
 def unfinished_jobs(records: Records) -> int:
-    """The number of jobs that have not ended."""
+    """The number of jobs that have not ended, or whose outcome has not been delivered."""
     status = records.tables.status
-    query = sa.select(sa.func.count()).where(status.c.name == names.EDIT_TASK, is_in_flight(status))
+    kinds = (names.EDIT_TASK, names.DELIVERY)
+    query = sa.select(sa.func.count()).where(status.c.name.in_(kinds), is_in_flight(status))
     with records.engine.connect() as connection:
         return int(connection.execute(query).scalar_one())
