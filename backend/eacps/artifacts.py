@@ -359,6 +359,8 @@ def open_store(settings: Settings) -> ArtifactStore:
     """Open the artifact store of the settings."""
     url = settings.resolved_artifacts_url
     try:
+        if not settings.artifacts_url:
+            _make_private(settings.data_dir / "artifacts")
         return ArtifactStore(url)
     except (ImportError, ValueError) as error:
         scheme = url.partition("://")[0]
@@ -367,6 +369,17 @@ def open_store(settings: Settings) -> ArtifactStore:
             f"EACPS_ARTIFACTS_URL names a {short(scheme)} store, which cannot be opened.",
             hint=f"{remedy.rstrip('.')}, or use another store.",
         ) from None
+
+
+def _make_private(folder: Path) -> None:
+    """Make the default folder for this user only, because it contains people's pictures. One that
+    exists is left as it is: somebody may have shared it."""
+    if folder.exists():
+        return
+    # If it cannot be made, the store says so when it is used.
+    with suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_signer(settings: Settings) -> UrlSigner:

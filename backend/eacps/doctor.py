@@ -23,7 +23,7 @@ from eacps.faces.download import MODELS, checked_model
 from eacps.faces.readiness import readiness, without_effect
 from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
-from eacps.jobs.contract import waiting_words
+from eacps.jobs.contract import mixed_versions, waiting_words
 from eacps.log import masked
 from eacps.plugins import label
 from eacps.plugins_in_use import check, plugins_in_use
@@ -53,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """All findings, in the order in which to fix them."""
     failed = set()
     for subject, examine_part in _CHECKS.items():
-        if subject == "Workers" and "Database" in failed:
+        if subject in ("Access", "Workers") and "Database" in failed:
             continue
         for finding in _findings(subject, examine_part, settings):
             if finding.state == "fail":
@@ -344,18 +344,19 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _access(settings: Settings) -> Iterator[Finding]:
-    from eacps.labelstudio.web.password import (
-        OPEN_TO_ALL,
-        Password,
-        is_open_to_all,
-        require_password,
-    )
+    from eacps.labelstudio.web.password import Password, access_warnings, require_password
 
     require_password(settings)
-    if is_open_to_all(settings):
-        yield Finding("warn", "Access", OPEN_TO_ALL)
-    elif Password.of(settings):
+    warnings = access_warnings(settings)
+    for words in warnings:
+        yield Finding("warn", "Access", words)
+    if warnings:
+        return
+    if Password.of(settings):
         yield Finding("ok", "Access", "a password is needed")
+    elif settings.basic_auth_file is not None:
+        told = f"`eacps serve` writes a password to {settings.basic_auth_file}, unless 0.1 made "
+        yield Finding("ok", "Access", f"{told}this installation")
     else:
         yield Finding("ok", "Access", "without a password, from this machine only")
 
@@ -372,6 +373,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         for worker in workers:
             if worker.note:
                 yield Finding("warn", "Workers", f"{worker.name} waits: {worker.note}")
+            if worker.draining:
+                yield Finding("warn", "Workers", f"{worker.name} is draining: it will exit")
+        versions = mixed_versions(workers)
+        if versions:
+            yield Finding("warn", "Workers", versions)
         for waiting in client.waiting():
             yield Finding("warn", "Workers", waiting_words(waiting))
         earlier = client.of_earlier_versions()

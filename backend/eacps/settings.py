@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         "Password for EACPS_BASIC_AUTH_USER.",
         validation_alias=AliasChoices("EACPS_BASIC_AUTH_PASS", "BASIC_AUTH_PASS"),
     )
+    basic_auth_file: Path | None = _label_studio_field(
+        None,
+        "File with `user:password`, used if neither is set. `eacps serve` writes a new password to "
+        "it if it is missing, except in an installation that 0.1 made. Empty: no file.",
+    )
     allow_no_password: bool = _label_studio_field(
         False,
         "`true`: serve without a password on an address that other machines can reach. Everybody "
@@ -561,6 +566,11 @@ class Settings(BaseSettings):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
 
+    @field_validator("basic_auth_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:
+        return value or None
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -661,7 +671,9 @@ def load_settings(**overrides: Any) -> Settings:
     _refuse_unknown_variables()
     given = {_field_of(name): value for name, value in overrides.items()}
     try:
-        return Settings(**given)
+        return _with_password_file(Settings(**given))
+    except SettingsError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         name = _variable_of(str(first["loc"][0]) if first["loc"] else "")
@@ -680,6 +692,29 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
     except Exception as error:
         raise SettingsError(f"Settings could not be read: {error}.") from None
+
+
+def _with_password_file(settings: Settings) -> Settings:
+    """The settings with the user and password of EACPS_BASIC_AUTH_FILE, if they are needed."""
+    path = settings.basic_auth_file
+    if path is None or settings.basic_auth_user or settings.basic_auth_pass.get_secret_value():
+        return settings
+    try:
+        user, _, word = path.read_text("utf-8").strip().partition(":")
+    except FileNotFoundError:
+        return settings
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"EACPS_BASIC_AUTH_FILE: {path} cannot be read: {error}.",
+            hint="Let this user read it, or set EACPS_BASIC_AUTH_USER and EACPS_BASIC_AUTH_PASS.",
+        ) from None
+    if not user or not word:
+        raise SettingsError(
+            f"EACPS_BASIC_AUTH_FILE: {path} has no line `user:password`.",
+            hint="Write one, or delete the file, so that `eacps serve` makes a new password.",
+        )
+    secret = {"basic_auth_user": user, "basic_auth_pass": SecretStr(word)}
+    return settings.model_copy(update=secret)
 
 
 def _variable_of(field: str) -> str:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,3 +171,27 @@ def test_unfinished_work_of_01_reaches_its_end_and_finished_work_stays(upgraded:
     after = upgraded.finished_batches()
     assert {name: after[name] for name in before} == before
     assert "Traceback" not in upgraded.log()
+
+
+def test_only_what_01_never_heard_of_is_found_afterwards(upgraded: Upgraded) -> None:
+    """Finished, failed and cancelled tasks of 0.1 get no second job, nor do older ones."""
+    site = upgraded.site
+    # The jobs are as old as the dump, and must be within the retention.
+    upgraded.variables["EACPS_RETENTION_DAYS"] = "36500"
+    site.projects[1] = {"id": 1, "label_config": "<View/>"}
+    hook = {"id": 1, "project": 1, "url": "http://127.0.0.1:9090/webhook", "is_active": True}
+    site.webhooks = [
+        {**hook, "send_for_all_actions": True, "created_at": "2026-10-01T11:00:00.000000Z"}
+    ]
+    for number in NUMBERS.values():
+        site.tasks[number]["updated_at"] = site.tasks[number]["created_at"]
+    for number, hour in ((20, 10), (21, 13)):
+        task = site.add_task(number, {"image": "data:,no image", "prompt": "add a hat"})
+        stamp = f"2026-10-01T{hour}:00:00.000000Z"
+        task |= {"created_at": stamp, "updated_at": stamp}
+    upgraded.start()
+    wait_until(lambda: "report_md" in site.tasks[21]["data"], upgraded.log)
+    asked = Counter(status.origin["task"] for status in upgraded.client.list(100))
+    assert asked == {**dict.fromkeys(NUMBERS.values(), 1), 21: 1}
+    assert upgraded.state("cancelled") == "cancelled"
+    assert upgraded.state("failed") == "failed"

@@ -10,6 +10,7 @@ from rich.markup import escape
 from eacps import __version__
 from eacps.cli.demo import demo
 from eacps.cli.doctor import doctor
+from eacps.cli.drain import drain
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
 from eacps.cli.labelstudio import connect, label_config, search_again
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(serve)
 app.command()(worker)
+app.command()(drain)
 app.command()(run)
 app.command()(collage)
 app.command()(faceswap)

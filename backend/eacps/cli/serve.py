@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eacps.cli.loading import load_for_process
 from eacps.cli.printing import out, print_notes
+from eacps.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from eacps.runner import Device, PictureIndex
-    from eacps.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -31,14 +34,23 @@ def serve(
     from eacps.doctor import refuse_to_start
     from eacps.jobs.processes import work_processes
     from eacps.jobs.supervisor import run_supervisor
-    from eacps.labelstudio.web.password import require_password, warn_of_no_password
+    from eacps.labelstudio.web.password import (
+        access_warnings,
+        end_exception,
+        generate_password,
+        require_password,
+    )
     from eacps.labelstudio.web.process import require_free_port, web_server
 
     settings = load_for_process("serve")
     refuse_to_start(settings, with_workers=not web_only)
+    if generate_password(settings):
+        settings = load_settings()
     require_password(settings)
     require_free_port(settings)
-    warn_of_no_password(settings)
+    for words in access_warnings(settings):
+        log.warning(words)
+    end_exception(settings)
     print_notes(settings)
     processes = [web_server(settings), *([] if web_only else work_processes(settings))]
     out.print(

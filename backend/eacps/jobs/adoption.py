@@ -8,6 +8,7 @@ change the steps of a workflow without losing work.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Set
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,26 +19,40 @@ from eacps.jobs import names
 from eacps.jobs.contract import Job
 from eacps.jobs.database import Records, exclusive_transaction, is_in_flight
 from eacps.jobs.enqueueing import open_client
+from eacps.jobs.versions import LiveVersions, is_earlier
 
 log = logging.getLogger(__name__)
 
 LEADERS = (names.EDIT_TASK, names.SEARCH, names.DELIVERY)
 
 
-def adopt(records: Records, stale_after: float) -> int:
+class Adoption:
+    """Restarts the unfinished work of earlier versions that have no running process."""
+
+    def __init__(self, records: Records, stale_after: float) -> None:
+        self._records = records
+        self._versions = LiveVersions(stale_after)
+
+    def __call__(self) -> int:
+        """Restart what is due; returns the number of jobs and deliveries."""
+        # Asked each time, because it watches the counters.
+        alive = self._versions.of_roles(self._records)
+        return adopt(self._records, alive)
+
+
+def adopt(records: Records, alive: Mapping[str, Set[str]]) -> int:
     """Restart the unfinished work of earlier versions, and return how many jobs and deliveries.
 
-    Work of a version that still has a running process is left alone.
+    Work of a version that has a live process for it is left alone; `alive` has the versions by
+    role.
     """
     if not _unfinished(records):
         return 0
-    alive = records.alive(stale_after)
     client = open_client(records)
     with exclusive_transaction(records.engine) as connection:
         unfinished: dict[str, list[str]] = {}
         for identity, name, version in _unfinished(records, connection):
-            role = "worker" if name == names.BATCH else "orchestrator"
-            if version not in alive.get(role, {}).get("versions", ()):
+            if version not in _who_needs(name, alive):
                 unfinished.setdefault(name, []).append(identity)
         # The jobs that need these searches and batches will request them again.
         disposable = [*unfinished.get(names.SEARCH, ()), *unfinished.get(names.BATCH, ())]
@@ -47,6 +62,14 @@ def adopt(records: Records, stale_after: float) -> int:
     if jobs or deliveries or disposable:
         log.info("restarted work of an earlier version: %d jobs, %d deliveries", jobs, deliveries)
     return jobs + deliveries
+
+
+def _who_needs(name: str, alive: Mapping[str, Set[str]]) -> Set[str]:
+    """The versions whose work of this kind is still needed."""
+    orchestrators = alive.get("orchestrator", frozenset[str]())
+    # A search that is still run by its orchestrator fails if its batches disappear.
+    workers = alive.get("worker", frozenset[str]())
+    return workers | orchestrators if name == names.BATCH else orchestrators
 
 
 def unfinished_jobs(records: Records) -> int:
@@ -69,11 +92,7 @@ def _unfinished(
     )
     rows = connection.execute(query).all()
     # Leave the work of newer versions, which this version may not understand.
-    return [(row[0], row[1], row[2]) for row in rows if _is_earlier(row[2])]
-
-
-def _is_earlier(version: str) -> bool:
-    return version.isdecimal() and int(version) < int(names.VERSION)
+    return [(row[0], row[1], row[2]) for row in rows if is_earlier(row[2])]
 
 
 def _restart(

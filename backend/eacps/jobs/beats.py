@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from eacps import __version__
 from eacps.jobs import names
 from eacps.jobs.database import Records, is_running
 from eacps.jobs.outages import outages
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ADOPT_SECONDS = 30.0
 """How often unfinished work of earlier versions is looked for, which reads the whole queue."""
+LAST_BEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def beat(me: ProcessIdentity, records: Records, note: str, *, alive: bool = True
                 beats=workers.c.beats + int(alive),
                 seen=moment,
                 version=names.VERSION,
+                release=__version__,
                 equipment=me.equipment,
                 note=note,
             )
@@ -126,6 +129,7 @@ def beat(me: ProcessIdentity, records: Records, note: str, *, alive: bool = True
                 started=moment,
                 seen=moment,
                 version=names.VERSION,
+                release=__version__,
                 equipment=me.equipment,
                 note=note,
             )
@@ -143,6 +147,7 @@ class Heartbeat(threading.Thread):
         recover: Callable[[list[str]], object] | None = None,
         adopt: Callable[[], object] | None = None,
         stray_work: StrayWork | None = None,
+        drain: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._me = me
@@ -152,6 +157,7 @@ class Heartbeat(threading.Thread):
         self._recover = recover
         self._adopt = adopt
         self._stray_work = stray_work
+        self._drain = drain
         self._stopped = threading.Event()
         self._adopt_at = float("-inf")
 
@@ -170,7 +176,9 @@ class Heartbeat(threading.Thread):
         if self._recover:
             self._reap(self._recover)
         if self._stray_work:
-            self._stray_work.check(self._own_pending())
+            self._stray_work.check(self._records.pending_of(self._me.name))
+        if self._is_to_drain():
+            self._drain()
         if self._adopt and moment >= self._adopt_at:
             self._adopt_at = moment + ADOPT_SECONDS
             self._adopt()
@@ -182,17 +190,18 @@ class Heartbeat(threading.Thread):
     def stop(self) -> None:
         """Stop, and remove this process from the list."""
         self._stopped.set()
+        if self.is_alive():
+            # A beat that is under way would put the process on the list again.
+            self.join(LAST_BEAT_SECONDS)
         workers = self._records.tables.workers
         with self._records.engine.begin() as connection:
             connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
 
-    def _own_pending(self) -> list[str]:
-        status = self._records.tables.status
-        query = sa.select(status.c.workflow_uuid).where(
-            is_running(status), status.c.executor_id == self._me.name
-        )
+    def _is_to_drain(self) -> bool:
+        workers = self._records.tables.workers
+        query = sa.select(workers.c.asked).where(workers.c.name == self._me.name)
         with self._records.engine.connect() as connection:
-            return list(connection.execute(query).scalars())
+            return connection.execute(query).scalar() == names.DRAIN
 
     def _reap(self, recover: Callable[[list[str]], object]) -> None:
         workers, status = self._records.tables.workers, self._records.tables.status

@@ -186,25 +186,40 @@ class JobClient:
                 row.started,
                 row.equipment or "",
                 row.note or "",
+                row.version or names.FIRST_VERSION,
+                row.release or names.FIRST_RELEASE,
+                row.asked == names.DRAIN,
             )
             for row in rows
         ]
         return [worker for worker in found if worker.age <= self._settings.stale_after_seconds]
 
     def waiting(self) -> Sequence[WaitingBatches]:
-        """Batches that no live worker can run, because none has loaded the models they need."""
+        """Batches that no live worker can run: because none has loaded the models they need, or
+        none of those is of their version."""
+        from eacps.jobs.versions import waiting_for_versions
+
         records, _ = self._open()
-        there = {worker.equipment for worker in self.workers() if worker.role == "worker"}
+        live = self.workers()
+        workers = [worker for worker in live if worker.role == "worker"]
+        there = {worker.equipment for worker in workers if worker.version == names.VERSION}
+        elsewhere = {worker.equipment for worker in workers} - there
         counts = {
             equipment: count
             for equipment, count in records.waiting_batches().items()
             if equipment not in there
         }
         words = records.equipment_words(counts)
-        return [
-            WaitingBatches(equipment, words.get(equipment, ""), count)
+        waiting = [
+            WaitingBatches(
+                equipment,
+                words.get(equipment, ""),
+                count,
+                "version" if equipment in elsewhere else "settings",
+            )
             for equipment, count in sorted(counts.items())
         ]
+        return [*waiting, *waiting_for_versions(records, live)]
 
     def delays(self) -> Delays:
         """How long jobs have been waiting, and how many wait to be tried again."""

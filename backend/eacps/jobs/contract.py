@@ -69,7 +69,8 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A live worker or orchestrator; `age` is the seconds since its last heartbeat."""
+    """A live worker or orchestrator; `age` is the seconds since its last heartbeat. Processes of
+    one `version` share their work; `release` is the program's version."""
 
     name: str
     role: str
@@ -79,16 +80,20 @@ class WorkerStatus:
     started: float
     equipment: str = ""
     note: str = ""
+    version: str = ""
+    release: str = ""
+    draining: bool = False
 
 
 @dataclass(frozen=True)
 class WaitingBatches:
-    """Batches that wait for a worker with other models than the live ones have loaded; `words`
-    describes them."""
+    """Batches that no live worker takes: because it has loaded other models than `words` describes,
+    or because it is of another version."""
 
     equipment: str
     words: str
     count: int
+    cause: Literal["settings", "version", "earlier version"] = "settings"
 
 
 @dataclass(frozen=True)
@@ -104,10 +109,40 @@ class Delays:
 def waiting_words(waiting: WaitingBatches) -> str:
     """A message that says which batches wait for which worker, and what to do."""
     batches = "1 batch waits" if waiting.count == 1 else f"{waiting.count} batches wait"
+    if waiting.cause == "earlier version":
+        return (
+            f"{batches} for a worker of an earlier version, and none is running. An orchestrator "
+            "of that version still has their searches: drain it (`eacps drain HOST`), and this "
+            "version continues them."
+        )
+    if waiting.cause == "version":
+        return (
+            f"{batches} for a worker of the version that runs their searches: the running workers "
+            "are of another. Upgrade them: `eacps drain HOST`, install, start."
+        )
     return (
         f"{batches} for a worker with other settings than the running ones: "
         f"{waiting.words or waiting.equipment}. Start one, or restart the jobs with the current "
         "settings: `eacps jobs restart --waiting`."
+    )
+
+
+def mixed_versions(workers: Iterable[WorkerStatus]) -> str:
+    """A message if processes of several versions are running, or an empty text."""
+    releases: dict[str, set[str]] = {}
+    hosts: dict[str, set[str]] = {}
+    for worker in workers:
+        releases.setdefault(worker.version, set()).add(worker.release)
+        hosts.setdefault(worker.version, set()).add(worker.name.rpartition("/")[0])
+    if len(releases) < 2:
+        return ""
+    running = "; ".join(
+        f"{', '.join(sorted(releases[version]))} on {', '.join(sorted(hosts[version]))}"
+        for version in sorted(releases)
+    )
+    return (
+        f"Several versions are running: {running}. Each finishes what it has begun. To complete "
+        "the upgrade: `eacps drain HOST`, install, start."
     )
 
 

@@ -21,7 +21,7 @@ from dbos import DBOS
 from eacps.errors import EacpsError
 from eacps.jobs import names, triggers
 from eacps.jobs.codec import encode, refuse_pickle
-from eacps.jobs.migration import add_missing_columns, run_migration
+from eacps.jobs.migration import add_missing_columns, note_maker, run_migration
 from eacps.log import masked
 from eacps.settings import Settings
 
@@ -76,6 +76,7 @@ def _migrate(url: sa.URL) -> None:
     DBOS.migrate(url_text(url))
     engine = open_engine(url)
     tables = Tables(engine)
+    note_maker(engine, tables.workers)
     tables.own.create_all(engine)
     add_missing_columns(engine, tables.workers)
     with exclusive_transaction(engine) as connection:
@@ -214,6 +215,10 @@ class Tables:
             sa.Column("equipment", sa.String(40)),
             # What the process waits for, such as a full disk.
             sa.Column("note", sa.String(200)),
+            # The release, such as 0.2.1; releases with the same `version` share their work.
+            sa.Column("release", sa.String(40)),
+            # DRAIN when the process is to finish what it does and exit.
+            sa.Column("asked", sa.String(20)),
         )
         self.equipment = sa.Table(
             "eacps_equipment",
@@ -494,19 +499,14 @@ class Records:
         with self.engine.connect() as connection:
             return Counter(connection.execute(query).scalars())
 
-    def alive(self, stale_after: float) -> dict[str, dict[str, set[str]]]:
-        """The versions and equipments of live processes, by role."""
-        table = self.tables.workers
-        query = sa.select(table.c.role, table.c.version, table.c.equipment).where(
-            table.c.seen >= time.time() - stale_after
+    def pending_of(self, process: str) -> list[str]:
+        """The workflows that this process runs, as they are stored."""
+        status = self.tables.status
+        query = sa.select(status.c.workflow_uuid).where(
+            is_running(status), status.c.executor_id == process
         )
-        found: dict[str, dict[str, set[str]]] = {}
         with self.engine.connect() as connection:
-            for role, version, equipment in connection.execute(query):
-                own = found.setdefault(role, {"versions": set(), "equipment": set()})
-                own["versions"].add(version or names.FIRST_VERSION)
-                own["equipment"].add(equipment or "")
-        return found
+            return list(connection.execute(query).scalars())
 
     def _query(self, output: bool) -> sa.Select[Any]:
         status, given, result = self.tables.status, self.tables.input, self.tables.output

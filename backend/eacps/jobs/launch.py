@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -34,14 +35,15 @@ from eacps.jobs.database import (
     url_text,
 )
 from eacps.jobs.outages import make_dbos_outlast_them, outage
-from eacps.jobs.queues import Limit, serve_queue, stop_dbos_polling, wake_when_done
-from eacps.jobs.supervisor import report_ready
+from eacps.jobs.queues import Limit, serve_queue, stop_dbos_polling, takes_work, wake_when_done
+from eacps.jobs.supervisor import DRAIN_SIGNAL, DRAINED_EXIT_CODE, report_ready
 from eacps.jobs.wakeups import Wakeups
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS = 15.0
+DRAIN_POLL_SECONDS = 0.5
 
 
 class SlotTakenError(EacpsError):
@@ -57,6 +59,15 @@ def process_name(settings: Settings, slot: str) -> str:
 
 class UnfinishedWork(BaseException):
     """Ends a run of a workflow without an outcome. StrayWork finds and requeues it."""
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """What a process that drains finishes before it exits: workflows whose names begin so, but at
+    most for this long. Everything else is requeued, which loses nothing."""
+
+    prefix: str
+    seconds: float = float("inf")
 
 
 @contextmanager
@@ -148,26 +159,40 @@ def run_until_stopped(
     recover: Callable[[list[str]], object] | None = None,
     adopt: Callable[[], object] | None = None,
     before_leaving: Callable[[], None] = lambda: None,
+    finishing: Finishing,
+    wakeups: Wakeups,
 ) -> NoReturn:
-    """Send heartbeats until SIGTERM or SIGINT, then requeue unfinished work and exit."""
-    stop = threading.Event()
+    """Send heartbeats until SIGTERM or SIGINT, then requeue unfinished work and exit. When asked to
+    drain, by a signal or in the list of workers, take no more work, finish what `finishing` says,
+    and exit."""
+    woken, stop, drain = threading.Event(), threading.Event(), threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         stop.set()
+        woken.set()
+
+    def begin_to_drain() -> None:
+        drain.set()
+        woken.set()
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
+        signal.signal(DRAIN_SIGNAL, lambda *_: begin_to_drain())
     stray_work = StrayWork(
         running=_get_dbos_instance()._active_workflows_set.activeList,
         requeue=partial(requeue_unfinished, records, me.name),
         after_seconds=settings.stale_after_seconds,
     )
-    heartbeat = Heartbeat(me, records, settings.stale_after_seconds, recover, adopt, stray_work)
+    heartbeat = Heartbeat(
+        me, records, settings.stale_after_seconds, recover, adopt, stray_work, begin_to_drain
+    )
     heartbeat.start()
     report_ready()
     log.info("ready")
-    stop.wait()
+    woken.wait()
+    if drain.is_set():
+        _finish(records, me.name, finishing, wakeups, stop)
     before_leaving()
     try:
         heartbeat.stop()
@@ -177,7 +202,25 @@ def run_until_stopped(
     tracing.stop()
     logging.shutdown()
     # Do not wait for threads, whose workflows have been requeued.
-    os._exit(0)
+    os._exit(DRAINED_EXIT_CODE if drain.is_set() else 0)
+
+
+def _finish(
+    records: Records, name: str, finishing: Finishing, wakeups: Wakeups, stop: threading.Event
+) -> None:
+    log.info("draining: no more work is taken")
+    wakeups.end_queues()
+    deadline = time.monotonic() + finishing.seconds
+    while time.monotonic() < deadline and not stop.wait(DRAIN_POLL_SECONDS):
+        try:
+            if not takes_work() and not _running(records, name, finishing.prefix):
+                return
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("draining waits for the jobs database: %s", outage(error) or error)
+
+
+def _running(records: Records, name: str, prefix: str) -> bool:
+    return any(workflow.startswith(prefix) for workflow in records.pending_of(name))
 
 
 def requeue_unfinished(records: Records, name: str, only: Collection[str] | None = None) -> int:

@@ -49,7 +49,8 @@ def main(command: Sequence[str]) -> int:
             return 1
         os.execvp(command[0], list(command))  # noqa: S606 - the supervisor's own command line
     child = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _: child.send_signal(received))
     while child.poll() is None:
         if parent and os.getppid() != parent:
             child.terminate()

@@ -11,9 +11,20 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from eacps import __version__
+
 LOCK = 7_262_114
 LOCK_SECONDS = 120.0
 ATTEMPTS = 5
+MADE_BY = "made_by"
+FIRST_MADE_BY = "0.1"
+"""Versions before 0.2 did not note which one made the database."""
+INSTALLATION = sa.Table(
+    "eacps_installation",
+    sa.MetaData(),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.String(200), nullable=False),
+)
 _RACES = ("already exists", "duplicate key", "tuple concurrently updated", "database is locked")
 
 
@@ -42,6 +53,18 @@ def add_missing_columns(engine: sa.Engine, table: sa.Table) -> None:
                 connection.exec_driver_sql(
                     f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
                 )
+
+
+def note_maker(engine: sa.Engine, oldest: sa.Table) -> None:
+    """Note which version made this database, unless it is known. Call this before `oldest`, the
+    table that every version has, is created."""
+    tables = sa.inspect(engine)
+    if tables.has_table(INSTALLATION.name):
+        return
+    maker = FIRST_MADE_BY if tables.has_table(oldest.name) else __version__
+    with engine.begin() as connection:
+        INSTALLATION.create(connection)
+        connection.execute(sa.insert(INSTALLATION).values(name=MADE_BY, value=maker))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ VERSION = "2"
 
 FIRST_VERSION = "1"
 """The version of 0.1, whose processes do not store theirs."""
+FIRST_RELEASE = "0.1"
 
 POLL_SECONDS = 0.2
 DEVICE_POLL_SECONDS = 0.05
@@ -37,6 +38,9 @@ DELIVERY_QUEUE = "delivery"
 KEY_EVENT = "key"
 NOTE_EVENT = "note"
 PROGRESS_EVENT = "progress"
+
+DRAIN = "drain"
+"""What a process is asked for in the list of workers."""
 
 QUEUED = ("ENQUEUED", "DELAYED")
 ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -33,7 +32,7 @@ from eacps.errors import (
     first_line,
 )
 from eacps.jobs import names
-from eacps.jobs.adoption import adopt
+from eacps.jobs.adoption import Adoption
 from eacps.jobs.batches import BatchDispatcher
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
@@ -41,6 +40,7 @@ from eacps.jobs.database import Records, exclusive_transaction
 from eacps.jobs.enqueueing import open_client
 from eacps.jobs.large_values import with_large_values
 from eacps.jobs.launch import (
+    Finishing,
     open_records,
     process_lock,
     process_name,
@@ -70,6 +70,8 @@ ASK_FOR_DEVICES_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60
 ONE_REQUEST_SECONDS = 7
 """Retry a request that fails only for this task for this long, since it blocks its queue."""
+DELIVERIES_SECONDS = 30.0
+"""How long a draining orchestrator waits for its deliveries, which may be paused for an hour."""
 SEARCH_ATTEMPTS = 3
 TRIED_AGAIN = "Delivery is tried again every hour, or at once by `eacps jobs retry`."
 
@@ -108,7 +110,10 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
             records,
             settings,
             recover=DBOS._recover_pending_workflows,
-            adopt=partial(adopt, records, settings.stale_after_seconds),
+            adopt=Adoption(records, settings.stale_after_seconds),
+            # Searches are continued elsewhere: what they have rendered is stored.
+            finishing=Finishing(names.delivery_workflow(""), DELIVERIES_SECONDS),
+            wakeups=wakeups,
         )
 
 

@@ -25,6 +25,7 @@ UNUSED_THREADS = ("queue_thread", "background_jobs_thread", "dynamic_scheduler_l
 """Threads that poll for queues, for delayed workflows and timeouts, and for schedules."""
 UNUSED_LISTENERS = ("run_notification_listener", "run_notifier")
 """Threads for messages, events and streams between workflows."""
+_THREAD = "queue-"
 
 
 def _nothing(*_arguments: object) -> None:
@@ -60,10 +61,15 @@ def serve_queue(name: str, limit: Limit, wakeups: Wakeups) -> None:
     threading.Thread(
         target=queue_worker_thread,
         args=(signal, _get_dbos_instance(), queue),
-        name=f"queue-{name}",
+        name=f"{_THREAD}{name}",
         daemon=True,
     ).start()
     wakeups.add_queue(name, signal)
+
+
+def takes_work() -> bool:
+    """Whether this process still claims workflows."""
+    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 def wake_when_done(wakeups: Wakeups) -> None:

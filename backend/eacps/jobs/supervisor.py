@@ -29,6 +29,10 @@ REFUSED_EXIT_CODE = 2
 FAILED_STARTS_BEFORE_GIVING_UP = 3
 READY_VARIABLE = "SUPERVISOR_READY_FILE"
 """The file that a process makes as soon as it is ready to work."""
+DRAINED_EXIT_CODE = 76
+"""A process that was asked to drain has finished its work, and is not restarted."""
+DRAIN_SIGNAL = signal.SIGUSR1
+"""Asks a process to drain. It ends one that is still loading its models, which has no work yet."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Process:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     reports_ready: bool = False
+    drains: bool = True
+    """Whether the process ends by itself when it is asked to drain."""
 
 
 def report_ready() -> None:
@@ -70,9 +76,13 @@ class SupervisedProcess:
         self._last_code: int | None = None
         self.refusals = 0
         self.failed_starts = 0
+        self.drained = False
+        self._asked_to_drain = False
 
     def check(self, moment: float) -> None:
         """Start the process if it is due, and detect whether it died."""
+        if self.drained:
+            return
         if self._child is None:
             if moment >= self._due:
                 self._start(moment)
@@ -81,6 +91,10 @@ class SupervisedProcess:
         if code is None:
             return
         self._child = None
+        if self._asked_to_drain or code in (DRAINED_EXIT_CODE, -DRAIN_SIGNAL):
+            self.drained = True
+            log.info("%s has drained", self.process.name)
+            return
         self._count(code)
         steady = self._was_ready and moment - self._started > STEADY_SECONDS
         self._pause = 0.5 if steady else min(LONGEST_PAUSE_SECONDS, max(0.5, 2 * self._pause))
@@ -121,6 +135,17 @@ class SupervisedProcess:
         except ProcessLookupError:
             return
 
+    def drain(self) -> None:
+        """Ask the process to drain, once; one that is not running is not started again."""
+        if not self.process.drains or self.drained or self._asked_to_drain:
+            return
+        self._asked_to_drain = True
+        if self._child is None:
+            self.drained = True
+        else:
+            # Not to its children, which do not know the signal.
+            self._child.send_signal(DRAIN_SIGNAL)
+
     def ended(self) -> bool:
         """Whether the process is not running."""
         return self._child is None or self._child.poll() is not None
@@ -147,38 +172,51 @@ def run_supervisor(
 ) -> None:
     """Keep processes running until SIGINT, SIGTERM or SIGHUP; a second signal kills them.
 
+    SIGUSR1 drains them. When one has drained, the others must; when all have, this function ends.
     With `give_up_after`, stops everything and raises RefusedError if a process exits with code 2
     that many times in a row, or cannot start for another reason.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     signals: list[int] = []
-    woken = threading.Event()
+    woken, draining = threading.Event(), threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
         woken.set()
 
+    def begin_to_drain(_number: int, _frame: FrameType | None) -> None:
+        draining.set()
+
     previous = {
         number: signal.signal(number, ask)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
+    previous[DRAIN_SIGNAL] = signal.signal(DRAIN_SIGNAL, begin_to_drain)
     folder = tempfile.TemporaryDirectory(prefix="eacps-", ignore_cleanup_errors=True)
     supervised = [
         SupervisedProcess(process, Path(folder.name, str(number)))
         for number, process in enumerate(processes)
     ]
     try:
-        while not signals:
+        while not signals and not _drained(supervised):
             for one in supervised:
                 one.check(time.monotonic())
                 if give_up_after is not None:
                     one.require_startable(give_up_after)
+            if draining.is_set() or any(one.drained for one in supervised):
+                for one in supervised:
+                    one.drain()
             woken.wait(POLL_SECONDS)
     finally:
         _stop(supervised, signals)
         folder.cleanup()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _drained(supervised: Sequence[SupervisedProcess]) -> bool:
+    working = [one for one in supervised if one.process.drains]
+    return bool(working) and all(one.drained for one in working)
 
 
 def _stop(supervised: Sequence[SupervisedProcess], signals: Sequence[int]) -> None:

@@ -41,22 +41,29 @@ class QueueSignal:
     def __init__(self, before_claim: Callable[[], None] = lambda: None) -> None:
         self._event = threading.Event()
         self._before_claim = before_claim
+        self._ended = False
+
+    def end(self) -> None:
+        """End the thread, after what it is claiming now."""
+        self._ended = True
+        self._event.set()
 
     def set(self) -> None:
         """Let the thread look for work."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether the thread should end: it ends with its process."""
-        return False
+        """Whether the thread should end."""
+        return self._ended
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for work; the polling interval that DBOS passes does not matter."""
         del timeout
         self._event.wait()
         self._event.clear()
-        self._before_claim()
-        return False
+        if not self._ended:
+            self._before_claim()
+        return self._ended
 
 
 class _Waiter:
@@ -94,6 +101,11 @@ class Wakeups(threading.Thread):
         """Set the signal when the queue may have work."""
         self._signals[queue] = signal
         signal.set()
+
+    def end_queues(self) -> None:
+        """Let this process claim no more work."""
+        for signal in self._signals.values():
+            signal.end()
 
     def wake_queue(self, queue: str) -> None:
         """The queue may have work, or this process room for it."""

@@ -24,6 +24,7 @@ from eacps.jobs.beats import ProcessIdentity, beat
 from eacps.jobs.contract import DeviceRunner
 from eacps.jobs.database import Records
 from eacps.jobs.launch import (
+    Finishing,
     open_records,
     process_lock,
     process_name,
@@ -75,7 +76,15 @@ def run_worker(
         # Only batches for these models; others wait for a matching worker.
         queues = {names.device_queue(settings.equipment): 1}
         start_dbos(settings, me.name, queues, threads=8, wakeups=wakeups)
-        run_until_stopped(me, records, settings, before_leaving=worker.close)
+        finishing = Finishing(names.batch_workflow("", "").rstrip(":"))
+        run_until_stopped(
+            me,
+            records,
+            settings,
+            before_leaving=worker.close,
+            finishing=finishing,
+            wakeups=wakeups,
+        )
 
 
 def _loaded(

@@ -18,6 +18,7 @@ from PIL import Image
 from eacps.errors import ScoringError, first_line
 from eacps.weights import verify_manifest
 
+_FIRST_CHOICES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _STAGES = 5
 _CACHE_SIZE = 2
 _HINT = (
@@ -91,7 +92,10 @@ class ClipTower:
 def clip_tower(name: str, device: str) -> ClipTower:
     """Load the open_clip model of EACPS_CLIP, once per device and never with random weights."""
     import open_clip
+    from transformers import dynamic_module_utils
 
+    # transformers would ask on the terminal whether to run a model's own code; now it refuses.
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     folder = Path(name).expanduser()
     if folder.is_dir():
         where, pretrained = _checked(folder), None
@@ -121,6 +125,14 @@ def _checked(folder: Path) -> str:
                 f"The folder of EACPS_CLIP, {str(folder)!r}, has no {kind} ({needed}).",
                 hint=_HINT,
             )
+    unsafe = sorted(file.name for kind in ("*.bin", "*.pth") for file in folder.glob(kind))
+    if unsafe and not any((folder / name).is_file() for name in _FIRST_CHOICES):
+        # open_clip prefers some of these names to other .safetensors files.
+        raise ScoringError(
+            f"The folder of EACPS_CLIP, {str(folder)!r}, has weights in a format that can execute "
+            f"code when loaded ({', '.join(unsafe)}).",
+            hint="Delete them, or name the .safetensors file open_clip_model.safetensors.",
+        )
     return f"local-dir:{folder}"
 
 

@@ -79,6 +79,14 @@ def test_weights_that_can_run_code_when_read(copied: Path, suffix: str) -> None:
     assert ".safetensors" in message
 
 
+@pytest.mark.parametrize("index", ['{"weight_map": {"a": "pickled.bin"}}', "{}", "[", "[]"])
+def test_an_index_that_names_other_files(copied: Path, index: str) -> None:
+    (copied / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(index)
+    message = refusal(copied)
+    assert "diffusion_pytorch_model.safetensors.index.json" in message
+    assert "pickled.bin" in message or "not readable" in message
+
+
 def test_a_pipeline_that_brings_its_own_code(copied: Path) -> None:
     index = json.loads((copied / "model_index.json").read_text())
     index["_class_name"] = ["pipeline", "MyPipeline"]

@@ -156,3 +156,21 @@ def test_a_store_that_cannot_be_opened_names_the_setting_and_the_remedy(
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(SettingsError, match=f"EACPS_ARTIFACTS_URL.*{words}"):
         open_store(Settings(_env_file=None, artifacts_url=url))
+
+
+def test_the_default_folder_is_for_this_user_only(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path / "data")
+    name = open_store(settings).put(b"a picture", "png")
+    folder = tmp_path / "data" / "artifacts"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert open_store(settings).get(name) == b"a picture"
+
+
+def test_a_folder_that_is_there_or_named_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "data" / "artifacts").mkdir(parents=True)
+    (tmp_path / "data" / "artifacts").chmod(0o750)
+    open_store(Settings(_env_file=None, data_dir=tmp_path / "data")).put(b"a picture", "png")
+    assert (tmp_path / "data" / "artifacts").stat().st_mode & 0o777 == 0o750
+    named = f"file://{tmp_path}/shared"
+    open_store(Settings(_env_file=None, artifacts_url=named)).put(b"a picture", "png")
+    assert (tmp_path / "shared").stat().st_mode & 0o077

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from eacps.domain import Failure, to_json
 from eacps.jobs import database, job_index, names, retention
-from eacps.jobs.adoption import adopt
+from eacps.jobs.adoption import Adoption
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.client import JobClient
 from eacps.jobs.codec import JsonSerializer, encode
@@ -224,7 +224,7 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
     watched.waiting_for("k")
     me = ProcessIdentity("me", "orchestrator", "")
     stray = StrayWork(list, lambda _: None, 60)
-    Heartbeat(me, watched, 60, lambda _: None, lambda: adopt(watched, 60), stray).check_work(0)
+    Heartbeat(me, watched, 60, lambda _: None, Adoption(watched, 60), stray).check_work(0)
     retention.prune(watched, 30)
     asked = [each for each in statements if each[0].lstrip().upper().startswith("SELECT")]
     assert len(asked) > 8

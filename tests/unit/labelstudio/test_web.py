@@ -243,6 +243,7 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
         "best": 0.8125, "note": attack, "failure": {"code": attack, "message": attack},
     }  # fmt: skip
     unknown = {**dict.fromkeys(task), "id": attack, "state": "running"}
+    worker = {"name": attack, "role": attack, "device": attack, "age": 2.4, "note": attack}
     page = status_page(
         {
             "model_version": attack,
@@ -251,9 +252,8 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
             "counts": {"queued": 0, "failed": 2},
             "running": [task, unknown],
             "failures": [task, unknown],
-            "workers": [
-                {"name": attack, "role": attack, "device": attack, "age": 2.4, "note": attack}
-            ],
+            "workers": [{**worker, "release": attack, "draining": True}],
+            "versions": attack,
             "waiting": [attack],
         }
     )

@@ -341,3 +341,27 @@ def test_another_package_can_add_a_scorer(
     for named, count in (((), 0), (("red",), 1)):
         opened = open_scorers(Settings(_env_file=None, scorers=named), "cpu", ["pf_dir"])
         assert sum("red" in scorer.ranges for scorer in opened) == count
+
+
+def test_a_clip_folder_with_code_of_its_own_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(Settings(_env_file=None).clip, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["auto_map"] = {"AutoTokenizer": ["own.OwnTokenizer", None]}
+    config["tokenizer_class"] = "OwnTokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('ran')")
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("it asked"))
+    assert "EACPS_CLIP" in refusal(clip=str(folder))
+
+
+def test_a_clip_folder_whose_first_choice_can_run_code(tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(Settings(_env_file=None).clip, folder)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
+    clip_tower(str(folder), "cpu")
+    other = folder.rename(tmp_path / "other")
+    (other / "open_clip_model.safetensors").rename(other / "weights.safetensors")
+    assert "open_clip_pytorch_model.bin" in refusal(clip=str(other))

@@ -157,6 +157,9 @@ def _refuse_pickles(folder: Path, config: Mapping[str, Any]) -> None:
     for name in _components(config):
         files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
         kinds = {file.suffix.lower() for file in files}
+        for file in files:
+            if file.name.endswith(".safetensors.index.json"):
+                _refuse_other_files(file)
         if kinds & _UNSAFE and ".safetensors" not in kinds:
             raise EditorError(
                 f"The component {name!r} of EACPS_EDITOR has weights only in formats that can "
@@ -164,6 +167,23 @@ def _refuse_pickles(folder: Path, config: Mapping[str, Any]) -> None:
                 hint="Use a copy with .safetensors weights. If you trust the model, load it once "
                 "elsewhere and call save_pretrained.",
             )
+
+
+def _refuse_other_files(index: Path) -> None:
+    """Refuse an index of .safetensors files that names other files, which would be loaded, too."""
+    try:
+        names = parsed_json(index.read_text("utf-8"))["weight_map"].values()
+        others = sorted({str(name) for name in names if not str(name).endswith(".safetensors")})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EditorError(
+            f"{index} of EACPS_EDITOR is not readable: {error}.", hint=_HINT
+        ) from None
+    if others:
+        raise EditorError(
+            f"{index} of EACPS_EDITOR names weights that are not .safetensors files "
+            f"({', '.join(others)[:200]}).",
+            hint="Use a copy with .safetensors weights.",
+        )
 
 
 def _components(config: Mapping[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,13 @@ from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
 from eacps.labelstudio.web.metrics import metrics_page, new_registry
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
 from eacps.labelstudio.web.observing import ObservedApp
-from eacps.labelstudio.web.password import OPEN_TO_ALL, Password, is_loopback
+from eacps.labelstudio.web.password import (
+    AS_BEFORE,
+    OPEN_TO_ALL,
+    Password,
+    has_exception,
+    is_loopback,
+)
 from eacps.labelstudio.web.readiness import Readiness
 from eacps.labelstudio.web.status import status_facts, status_page
 from eacps.labelstudio.webhook_secret import WEBHOOK_SECRET_HEADER, accepts_secret
@@ -229,9 +236,16 @@ def _store_url(store: ArtifactStore, redirects: str, name: str) -> str | None:
 def _require_password(app: Flask, settings: Settings) -> None:
     password = Password.of(settings)
 
+    @cache
+    def excepted() -> bool:
+        found = has_exception(settings)
+        if found:
+            log.warning("%s %s", OPEN_TO_ALL, AS_BEFORE)
+        return found
+
     def check() -> Response | None:
         if not password:
-            return None if settings.allow_no_password else _refuse_strangers()
+            return None if settings.allow_no_password else _refuse_strangers(excepted)
         # Label Studio's health check sends no password; image URLs carry their own signature.
         if request.endpoint in _OPEN_ENDPOINTS:
             return None
@@ -247,10 +261,10 @@ def _require_password(app: Flask, settings: Settings) -> None:
     app.before_request_funcs.setdefault(None, []).insert(0, check)
 
 
-def _refuse_strangers() -> Response | None:
+def _refuse_strangers(excepted: Callable[[], bool]) -> Response | None:
     """`eacps serve` does not start without a password on an open address, but other commands of
     gunicorn do, with addresses that we cannot know."""
-    if not request.remote_addr or is_loopback(request.remote_addr):
+    if not request.remote_addr or is_loopback(request.remote_addr) or excepted():
         return None
     log.warning("a request of another machine was refused: %s", OPEN_TO_ALL)
     message = "This backend has no password, so it answers only its own machine."

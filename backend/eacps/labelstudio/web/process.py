@@ -18,7 +18,7 @@ def web_server(settings: Settings) -> Process:
         "--config", "python:eacps.labelstudio.web.gunicorn_config",
         "eacps.labelstudio.web.wsgi:web_process()",
     ]  # fmt: skip
-    return Process("web", command)
+    return Process("web", command, drains=False)
 
 
 def require_free_port(settings: Settings) -> None:

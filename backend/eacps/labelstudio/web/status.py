@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from eacps.errors import EacpsError
 from eacps.faces.readiness import readiness
-from eacps.jobs.contract import STATES, JobState, waiting_words
+from eacps.jobs.contract import STATES, JobState, mixed_versions, waiting_words
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.settings import Settings
 
@@ -97,12 +97,14 @@ def _faces(settings: Settings) -> dict[str, str]:
 def _queue_facts(services: Services) -> dict[str, Any]:
     jobs = services.jobs
     counts = mapping(jobs.counts())
+    workers = jobs.workers()
     running = [job for state in _RUNNING for job in jobs.list(RECENT, state)]
     return {
         "counts": {state: counts.get(state, 0) for state in STATES},
         "running": [_job(job) for job in running],
         "failures": [_job(job) for job in jobs.list(RECENT, "failed")],
-        "workers": [_worker(worker) for worker in jobs.workers()],
+        "workers": [_worker(worker) for worker in workers],
+        "versions": mixed_versions(workers),
         "waiting": [waiting_words(waiting) for waiting in jobs.waiting()],
     }
 
@@ -131,6 +133,8 @@ def _worker(worker: WorkerStatus) -> dict[str, Any]:
         "device": worker.device,
         "age": round(worker.age, 1),
         "note": worker.note,
+        "release": worker.release,
+        "draining": worker.draining,
     }
 
 
