@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -92,6 +93,8 @@ def run(count: int, seed: int, say: Callable[[str], None] = lambda _: None) -> l
     share = count // 3
     tallies = []
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), **LIMITS) as server:
+        # The first one creates the tables.
+        requests.get(f"{server.url}/status.json", timeout=PATIENCE)
         tallies.append(_requests(server, share, seed))
         say(json.dumps(tallies[-1].row()))
         tallies.append(_bodies(server, share, seed))
@@ -202,6 +205,8 @@ _hooks: list[tuple[Settings, LabelStudioHooks]] = []
 
 
 def _open_hooks(folder: str) -> None:
+    # What Pillow thinks of them.
+    warnings.simplefilter("ignore")
     settings = Settings(_env_file=None, data_dir=Path(folder))
     _hooks.append((settings, LabelStudioHooks(settings)))
 

@@ -23,6 +23,10 @@ KINDS: Final[Mapping[str, int]] = {
     "kill": 66, "freeze": 8, "database": 8, "store": 5, "disk": 4, "label studio": 9,
 }  # fmt: skip
 SHORTEST_SECONDS = 0.1
+IN_A_ROW = (4, 12)
+LONGEST_REST_SECONDS = 60.0
+"""After some faults in a row, the next ones wait until work has gone on: what is killed while it
+starts proves little."""
 
 
 @dataclass
@@ -58,20 +62,30 @@ class Attack:
         self._pause = pause
         self._longest = longest
         self._next = 0.0
+        self._left = chance.randint(*IN_A_ROW)
+        self._rest_until = 0.0
+        self._progress = 0
         self._going_on: dict[str, _Outage] = {}
         self.events: list[Event] = []
 
-    def step(self) -> None:
+    def step(self, progress: int) -> None:
         """End what has lasted long enough, and begin what is due."""
         moment = time.monotonic()
         for name in [name for name, one in self._going_on.items() if moment >= one.ends]:
             self._end(name)
-        if moment >= self._next:
+        if progress > self._progress:
+            self._rest_until = 0.0
+        if moment >= max(self._next, self._rest_until):
             # Drawn first, so that the choice does not depend on what happens to be running.
             self._next = moment + self._chance.expovariate(1 / self._pause)
             seed = self._chance.random()
             (kind,) = self._chance.choices(list(KINDS), list(KINDS.values()))
             self._begin(kind, random.Random(seed))
+            self._left -= 1
+            if self._left == 0:
+                self._left = self._chance.randint(*IN_A_ROW)
+                self._rest_until = moment + LONGEST_REST_SECONDS
+                self._progress = progress
 
     def end(self) -> None:
         """Let everything recover."""
