@@ -50,11 +50,12 @@ def main() -> None:
     parser.add_argument("--only", choices=["answers", "idle", "takeover"], default=None)
     parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--kept", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--silence", type=float, default=120, help="seconds before the part idle")
     parser.add_argument("--repeat", type=int, default=10, help="kills in the part takeover")
     given = parser.parse_args()
     parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "answers": lambda: answers(given.database, given.kept),
-        "idle": lambda: idle(given.database),
+        "idle": lambda: idle(given.database, given.silence),
         "takeover": lambda: takeover(given.database, given.repeat),
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -290,19 +291,20 @@ def _renamed(row: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     return copied
 
 
-def idle(database: str, seconds: float = 60.0) -> Iterator[dict[str, Any]]:
+def idle(database: str, silence: float, seconds: float = 60.0) -> Iterator[dict[str, Any]]:
     """What the processes cost when nothing is to be done."""
     with running(database) as system:
         feeder = Feeder(system, random.Random(1))
         feeder.announce("ordinary")
         wait_until(lambda: not feeder.unfinished())
-        time.sleep(15)  # what is warmed up, caught up and forgotten after a task
+        time.sleep(silence)
         before, transactions = _cpu(system), _transactions(system)
         time.sleep(seconds)
         after, more = _cpu(system), _transactions(system)
         for name, used in after.items():
             yield {
                 "kind": "idle",
+                "seconds of silence": silence,
                 "process": name,
                 "percent of a core": round(100 * (used[0] - before[name][0]) / seconds, 2),
                 "resident MB": round(used[1]),
@@ -368,6 +370,9 @@ def _each(database: str, repeat: int) -> Iterator[System]:
 
 
 def _resumed_after(system: System, role: str) -> float:
+    while len(system.hosts) > 1:
+        # Another one would do the work meanwhile.
+        system.hosts.pop().stop()
     feeder = Feeder(system, random.Random(1))
     for _ in range(3):
         feeder.announce("ordinary")
