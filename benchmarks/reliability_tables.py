@@ -134,6 +134,7 @@ def hostile() -> str:
             row["server errors"],
             row["over 5 s"],
             row["slowest, s"],
+            row["load"],
             ", ".join(f"{name}: {count:,}" for name, count in _most(row["outcomes"])),
         ]
         for row in found
@@ -142,8 +143,8 @@ def hostile() -> str:
         f"**{sum(row[name] for row in found):,}**"
         for name in ("inputs", "crashes", "server errors", "over 5 s")
     )
-    lines.append(["**all**", *sums, "", ""])
-    names = ["inputs", "", "crashes", "5xx", "over 5 s", "slowest, s", "most frequent answers"]
+    lines.append(["**all**", *sums, "", "", ""])
+    names = ["", "inputs", "crashes", "5xx", "over 5 s", "slowest, s", "load", "most frequent"]
     return table(names, lines)
 
 

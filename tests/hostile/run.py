@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import sys
@@ -84,6 +85,7 @@ class Tally:
             "crashes": self.crashes,
             f"over {HANG_SECONDS:.0f} s": self.hangs,
             "slowest, s": round(self.slowest, 2),
+            "load": round(os.getloadavg()[0], 1),
             "bad": self.bad[:20],
         }
 
