@@ -24,7 +24,7 @@ KINDS: Final[Mapping[str, int]] = {
 }  # fmt: skip
 SHORTEST_SECONDS = 0.1
 IN_A_ROW = (4, 12)
-LONGEST_REST_SECONDS = 25.0
+LONGEST_REST_SECONDS = 20.0
 """After some faults in a row, the next ones wait until work has gone on: what is killed while it
 starts proves little."""
 
