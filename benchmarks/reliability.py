@@ -83,7 +83,7 @@ def machine() -> dict[str, Any]:
 @contextmanager
 def running(database: str) -> Iterator[System]:
     """The whole product, ready for work."""
-    system = System(database)
+    system = System(database, small_disks=False)
     try:
         start(system)
         yield system

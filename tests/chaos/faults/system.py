@@ -38,10 +38,12 @@ DISK = "96m"
 class Mount:
     """A small disk of its own, if this user may mount one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wanted: bool = True) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        self.mounted = self._mount("-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder))
+        self.mounted = wanted and self._mount(
+            "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)
+        )
 
     def set_read_only(self, value: bool) -> bool:
         """Whether that was possible: a file that is being written prevents it."""
@@ -146,15 +148,17 @@ def _command_line(process: psutil.Process) -> str:
 class System:
     """All of it, in a folder of its own."""
 
-    def __init__(self, database: str, *, render_seconds: float = 0.2) -> None:
+    def __init__(
+        self, database: str, *, render_seconds: float = 0.2, small_disks: bool = True
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="eacps-faults-"))
         self.notes = self.folder / "renders.jsonl"
         self.notes.touch()
         self.log = self.folder / "log"
         self.log.touch()
         self.postgres: Postgres | None = None
-        self.disk = Mount(self.folder / "disk")
-        self.store_disk = Mount(self.folder / "store-disk")
+        self.disk = Mount(self.folder / "disk", wanted=small_disks)
+        self.store_disk = Mount(self.folder / "store-disk", wanted=small_disks)
         self.store = self.folder / "store"
         self.store.mkdir()
         self.put_store_back()
