@@ -17,7 +17,7 @@ import psutil
 from tests.chaos.faults import checks
 from tests.chaos.faults.attack import Attack
 from tests.chaos.faults.feed import Feeder
-from tests.chaos.faults.system import System
+from tests.chaos.faults.system import MARKS, System
 
 RECOVERY_SECONDS = float(os.environ.get("EACPS_TEST_PATIENCE_SECONDS", "900"))
 TICK_SECONDS = 0.05
@@ -177,13 +177,13 @@ def _work(system: System, feeder: Feeder, count: int) -> None:
 
 def _sizes(system: System) -> Iterator[tuple[str, tuple[float, int]]]:
     for host in system.hosts:
-        for process in host.processes("everything"):
-            try:
-                words = " ".join(process.cmdline()[:6])
-                name = f"{host.name} {process.pid} {words[-40:]}"
-                yield name, (process.memory_info().rss / 1e6, process.num_fds())
-            except psutil.Error:
-                continue
+        for role in ("supervisor", *MARKS):
+            for process in host.processes(role):
+                try:
+                    name = f"{role} of the {host.name} host, process {process.pid}"
+                    yield name, (process.memory_info().rss / 1e6, process.num_fds())
+                except psutil.Error:
+                    continue
 
 
 def _problems(system: System, feeder: Feeder, growth: dict[str, dict[str, float]]) -> Iterator[str]:
