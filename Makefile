@@ -47,8 +47,12 @@ integration: $(DEV_READY) $(LABEL_STUDIO_READY)
 browser: $(DEV_READY) $(LABEL_STUDIO_READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/browser
 
-chaos: $(DEV_READY) $(LABEL_STUDIO_READY)
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/chaos
+chaos: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Kill, freeze and cut off everything (MINUTES=60, SEED=1: a long run)
+ifdef MINUTES
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+else
+	@HF_HUB_OFFLINE=1 $(if $(SEED),EACPS_TEST_SEED=$(SEED)) $(BIN)/pytest tests/chaos
+endif
 
 test: check  ## Run all tests: check, then Label Studio, browser and chaos tests
 	@$(MAKE) --no-print-directory $(LABEL_STUDIO_READY)

@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +45,9 @@ OPTIONS: Final = "EACPS_PLUGIN_OPTIONS"
 _IN_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<member>[A-Za-z_]\w*)")
 _IN_A_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<member>[A-Za-z_]\w*)")
 _HASH_LENGTH = 16
+_executing = threading.RLock()
+"""Held while a file is executed, so that no other thread sees half a module; a plug-in may load
+another one."""
 _seen_in_session: dict[int, tuple[int, object]] = {}
 
 
@@ -346,8 +350,11 @@ def _file_module(path: Path) -> ModuleType:
     content = path.read_bytes()
     what = sha256(str(path).encode() + content).hexdigest()
     name = f"eacps_plugin_{what[:_HASH_LENGTH]}_{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _executing:
+        return sys.modules[name] if name in sys.modules else _executed(name, path, content)
+
+
+def _executed(name: str, path: Path, content: bytes) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

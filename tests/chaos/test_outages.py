@@ -3,65 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.chaos.jobs_play import job
-from tests.chaos.stage import CANDIDATES, ROOT, SECOND_ROUND, Stage
+from tests.chaos.postgres import Postgres, has_postgres
+from tests.chaos.stage import CANDIDATES, SECOND_ROUND, Stage
 from tests.patience import wait_until
 
 MEGABYTE = 1_000_000
 
 
-class Postgres:
-    """A database server of our own, to be ill-treated."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = self._do("start")
-
-    def crash(self) -> None:
-        self._do("crash")
-
-    def resume(self) -> None:
-        self._do("resume")
-
-    def stop(self) -> None:
-        self._do("stop")
-
-    def set_read_only(self, value: bool) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute("SET default_transaction_read_only = off")
-            state = "on" if value else "off"
-            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {state}")
-            connection.execute("SELECT pg_reload_conf()")
-
-    def _do(self, action: str) -> str:
-        command = [str(ROOT / ".ci" / "postgres"), action, str(self.folder / "cluster")]
-        # The server keeps the pipe of what started it open, so nothing may be read to its end.
-        with tempfile.TemporaryFile("w+") as shown:
-            subprocess.run(command, check=True, stdout=shown, stderr=shown)
-            shown.seek(0)
-            return shown.read().strip()
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+    if not has_postgres():
         pytest.skip("no PostgreSQL server programs here: apt-get install postgresql")
-    # Not pytest's folder: the server's owner, who is not root, could not reach it.
-    folder = Path(tempfile.mkdtemp(prefix="eacps-postgres-"))
-    folder.chmod(0o755)
-    server = Postgres(folder)
+    server = Postgres()
     yield server
-    server.stop()
-    shutil.rmtree(folder)
+    server.remove()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def _spoil(value: Any, chance: random.Random) -> None:
     while isinstance(value, dict | list) and value:
         key = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
         if chance.random() < 0.4 or not isinstance(value[key], dict | list):
-            value[key] = chance.choice(VALUES)
+            # Copied, because it may be spoiled in turn.
+            value[key] = copy.deepcopy(chance.choice(VALUES))
             return
         value = value[key]

@@ -389,11 +389,15 @@ class Workflows:
     def _with_retries(self, name: str, attempt: Callable[[Any], Json], argument: Any) -> Json:
         answer = _step(name, _errors_as_values, name, attempt, argument)
         noted = False
-        spent = 0
-        for usual in pauses(self.settings.retention_days * DAY_SECONDS):
-            if not answer.get("down") or spent >= ONE_REQUEST_SECONDS:
+        for_all = pauses(self.settings.retention_days * DAY_SECONDS)
+        for_this = pauses(ONE_REQUEST_SECONDS)
+        while answer.get("down"):
+            if not answer.get("only_here"):
+                # When such an outage ends, a last failure may look as if it were of this request.
+                for_this = pauses(ONE_REQUEST_SECONDS)
+            usual = next(for_this if answer.get("only_here") else for_all, None)
+            if usual is None:
                 break
-            spent = spent + usual if answer.get("only_here") else 0
             pause = max(usual, math.ceil(answer.get("retry_after", 0)))
             DBOS.set_event(names.NOTE_EVENT, f"{answer['down']} Next try in {pause} s.")
             noted = True

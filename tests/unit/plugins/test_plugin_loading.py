@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,24 @@ def test_a_file_as_it_was_is_the_same_class_again() -> None:
     TOOLS.get(name)
     write(1)
     assert TOOLS.get(name) is first
+
+
+def test_a_file_that_several_threads_want_at_once_is_executed_once_and_whole() -> None:
+    Path("slow.py").write_text(
+        "import time\n"
+        "open('executed', 'a').write('once ')\n"
+        "time.sleep(0.3)\n"
+        "class Tool:\n    value = 1\n"
+    )
+    together = threading.Barrier(8)
+
+    def load(_: int) -> int:
+        together.wait()
+        return int(TOOLS.get("slow.py:Tool").value)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(load, range(8))) == {1}
+    assert Path("executed").read_text() == "once "
 
 
 def test_nothing_is_left_beside_a_plugins_file(monkeypatch: pytest.MonkeyPatch) -> None:
