@@ -35,6 +35,10 @@ CANCELLED = Failure("cancelled", "The job was cancelled. Retry it to continue.")
 UNEXPECTED = Failure("internal_error", "The job failed unexpectedly; see the orchestrator's log.")
 
 
+PORTION = 100
+"""Jobs that are stored in one transaction."""
+
+
 class NoSuchJobError(EacpsError):
     """No job with this id was submitted, or retention removed it."""
 
@@ -56,13 +60,24 @@ class JobClient:
         return self.submit_many([job]) == 1
 
     def submit_many(self, jobs: Sequence[Job]) -> int:
-        """Submit jobs in one transaction; returns how many are new."""
+        """Submit jobs in portions; returns how many are new."""
+        wanted = list({job.id: job for job in jobs}.values())
+        number = 0
+        for start in range(0, len(wanted), PORTION):
+            began = time.monotonic()
+            number += self._submit_portion(wanted[start : start + PORTION])
+            if start + PORTION < len(wanted):
+                # Searches, which write, too, would otherwise wait until the last job is stored.
+                time.sleep(time.monotonic() - began)
+        return number
+
+    def _submit_portion(self, jobs: Sequence[Job]) -> int:
         from eacps.jobs.database import exclusive_transaction
 
         records, dbos = self._open()
         wanted = {names.job_workflow(job.id): self._slim(job) for job in jobs}
         with exclusive_transaction(records.engine) as connection:
-            known = records.rows(wanted, connection, output=False)
+            known = records.status(*wanted, connection=connection)
             new = [job for name, job in wanted.items() if name not in known]
             for job in new:
                 dbos.enqueue_in_transaction(connection, _options(job), to_json(job))

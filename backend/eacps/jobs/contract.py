@@ -154,7 +154,7 @@ class JobQueue(Protocol):
         ...
 
     def submit_many(self, jobs: Sequence[Job]) -> int:
-        """Submit jobs in one transaction; returns how many are new."""
+        """Submit jobs in portions; returns how many are new. If this fails, some may be stored."""
         ...
 
     def status(self, job: str) -> JobStatus | None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from eacps.settings import Settings
 CHUNK = 500
 SUBMIT_LOCK = 7_262_113
 INDEX_LOCK = 7_262_115
+SEARCH_LOCKS = 2**33
 _ready: set[str] = set()
 
 
@@ -181,6 +183,11 @@ def require_writable(engine: sa.Engine) -> None:
             raise DatabaseError("The jobs database is read-only.", hint="Check EACPS_DATABASE_URL.")
 
 
+def search_lock(key: str) -> int:
+    """The lock of a search. Two searches may share one, which does no harm."""
+    return SEARCH_LOCKS + zlib.crc32(key.encode())
+
+
 class Tables:
     """DBOS' tables, with the columns that we use, and our own tables."""
 
@@ -308,16 +315,18 @@ class Records:
         self.engine = engine
         self.tables = Tables(engine)
 
-    def status(self, *ids: str) -> dict[str, str]:
+    def status(self, *ids: str, connection: sa.Connection | None = None) -> dict[str, str]:
         """The stored statuses of workflows; missing ones are left out."""
+        if connection is None:
+            with self.engine.connect() as opened:
+                return self.status(*ids, connection=opened)
         status = self.tables.status
         found: dict[str, str] = {}
         for chunk in chunks(ids):
             query = sa.select(status.c.workflow_uuid, status.c.status).where(
                 status.c.workflow_uuid.in_(chunk)
             )
-            with self.engine.connect() as connection:
-                found.update((row[0], row[1]) for row in connection.execute(query))
+            found.update((row[0], row[1]) for row in connection.execute(query))
         return found
 
     @cache  # noqa: B019 - one object for each process

@@ -36,7 +36,7 @@ from eacps.jobs.adoption import Adoption
 from eacps.jobs.batches import BatchDispatcher
 from eacps.jobs.beats import ProcessIdentity
 from eacps.jobs.contract import Job, TaskHooks
-from eacps.jobs.database import Records, exclusive_transaction
+from eacps.jobs.database import Records, exclusive_transaction, search_lock
 from eacps.jobs.enqueueing import open_client
 from eacps.jobs.large_values import with_large_values
 from eacps.jobs.launch import (
@@ -332,7 +332,8 @@ class Workflows:
         if row is not None and row.good:
             result = from_json(SearchResult, row.output["result"])
             lost = {name for name in shown(result) if not self._used_again(name)}
-        with exclusive_transaction(self.records.engine) as connection:
+        # A lock of this search, so that it does not wait for those who submit many jobs.
+        with exclusive_transaction(self.records.engine, search_lock(task.key)) as connection:
             self.records.delete_search(task.key, connection, lost=lost)
             options = names.options(names.SEARCH, names.SEARCH_QUEUE, name, priority)
             content = {"task": to_json(task), "priority": priority, "trace": tracing.carried()}
