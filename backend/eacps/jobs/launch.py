@@ -35,7 +35,14 @@ from eacps.jobs.database import (
     url_text,
 )
 from eacps.jobs.outages import make_dbos_outlast_them, outage
-from eacps.jobs.queues import Limit, serve_queue, stop_dbos_polling, takes_work, wake_when_done
+from eacps.jobs.queues import (
+    Limit,
+    count_claims,
+    serve_queue,
+    stop_dbos_polling,
+    takes_work,
+    wake_when_done,
+)
 from eacps.jobs.supervisor import DRAIN_SIGNAL, DRAINED_EXIT_CODE, report_ready
 from eacps.jobs.wakeups import Wakeups
 from eacps.settings import Settings
@@ -145,6 +152,7 @@ def start_dbos(
     DBOS(config=config)
     configure_dbos_logging()
     DBOS.launch()
+    count_claims()
     for queue, limit in queues.items():
         serve_queue(queue, limit, wakeups)
     wake_when_done(wakeups)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from dbos import DBOS, _dbos
+from dbos import DBOS, _dbos, _queue
 from dbos._dbos import _get_dbos_instance
 from dbos._queue import queue_worker_thread
 from dbos._sys_db import SystemDatabase
@@ -54,8 +54,10 @@ def serve_queue(name: str, limit: Limit, wakeups: Wakeups) -> None:
     queue.database_backed_queue = False
 
     def update_limit() -> None:
-        if callable(limit):
-            queue._worker_concurrency = limit()
+        most = limit() if callable(limit) else limit
+        if most is not None:
+            # DBOS subtracts those that have begun.
+            queue._worker_concurrency = max(0, most - claims.not_begun(name))
 
     signal = QueueSignal(update_limit)
     threading.Thread(
@@ -70,6 +72,59 @@ def serve_queue(name: str, limit: Limit, wakeups: Wakeups) -> None:
 def takes_work() -> bool:
     """Whether this process still claims workflows."""
     return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
+
+
+class Claims:
+    """Counts workflows that this process has claimed but not begun. DBOS counts one when its thread
+    begins; until then, a queue that is woken again would claim one too many, which then waits here
+    although another process is idle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: dict[str, str] = {}
+
+    def add(self, workflow: str, queue: str) -> None:
+        """A workflow was claimed."""
+        with self._lock:
+            self._queues[workflow] = queue
+
+    def remove(self, workflow: str) -> None:
+        """It has begun, or will not begin."""
+        with self._lock:
+            self._queues.pop(workflow, None)
+
+    def not_begun(self, queue: str) -> int:
+        """The number of claimed workflows of a queue that have not begun."""
+        with self._lock:
+            return sum(each == queue for each in self._queues.values())
+
+
+claims: Final = Claims()
+
+
+def count_claims() -> None:
+    """Let DBOS tell us what it claims."""
+    module: Any = _queue
+    execute = module.execute_dequeued_workflow
+    running: Any = _get_dbos_instance()._active_workflows_set
+    begin = running.add
+
+    def executed(dbos: Any, status: Any, owner: str) -> Any:
+        claims.add(status["workflow_uuid"], status["queue_name"])
+        try:
+            return execute(dbos, status, owner)
+        except BaseException:
+            claims.remove(status["workflow_uuid"])
+            raise
+
+    def begun(workflow: str, *bucket: str | None) -> Any:
+        try:
+            return begin(workflow, *bucket)
+        finally:
+            claims.remove(workflow)
+
+    running.add = begun
+    module.execute_dequeued_workflow = executed
 
 
 def wake_when_done(wakeups: Wakeups) -> None:

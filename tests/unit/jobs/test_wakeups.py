@@ -193,3 +193,14 @@ def test_dbos_still_has_the_listeners_that_are_replaced(name: str) -> None:
     source = Path(dbos._dbos.__file__).read_text()
     assert f"target=self._sys_db.{name}," in source
     assert hasattr(SystemDatabase, name)
+
+
+def test_what_is_claimed_counts_until_it_has_begun() -> None:
+    claims = queues.Claims()
+    claims.add("batch:1", "device:a")
+    claims.add("batch:2", "device:a")
+    claims.add("job:1", names.JOBS_QUEUE)
+    assert (claims.not_begun("device:a"), claims.not_begun(names.JOBS_QUEUE)) == (2, 1)
+    claims.remove("batch:1")
+    claims.remove("batch:1")
+    assert claims.not_begun("device:a") == 1
