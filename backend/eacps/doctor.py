@@ -34,6 +34,7 @@ from eacps.weights import verify_manifest
 State = Literal["ok", "warn", "fail"]
 LOW_DISK_GIB = 5
 _LOCAL = "file://"
+FEW_CONNECTIONS = 20
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -295,10 +296,18 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     client = JobClient(settings)
     counts = client.counts()
+    free = client.free_connections()
     client.close()
     kind = "SQLite" if url.startswith("sqlite") else "Postgres"
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     yield Finding("ok", "Database", f"{kind}: {summary or 'no jobs yet'}")
+    if free is not None and free < FEW_CONNECTIONS:
+        yield Finding(
+            "warn",
+            "Database",
+            f"PostgreSQL has only {free} connections left. A worker needs 3, an orchestrator and a "
+            "web process up to 20 each: raise its max_connections.",
+        )
 
 
 def _artifacts(settings: Settings) -> Iterator[Finding]:

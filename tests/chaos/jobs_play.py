@@ -26,6 +26,8 @@ from eacps.settings import Settings, load_settings
 
 NOTES = "PLAY_NOTES"
 """The folder of the logs, which no attack on the data reaches."""
+CHECKS = "PLAY_CHECK_SECONDS"
+"""How often the database is checked although nothing was notified."""
 PARAMS = {"k": 4, "m": 2, "k_local": 2}
 
 
@@ -142,6 +144,10 @@ def main(role: str, *arguments: str) -> None:
     """One process of the play."""
     settings = load_settings()
     log.configure("INFO", "text", role)
+    if CHECKS in os.environ:
+        from eacps.jobs import wakeups
+
+        wakeups.CHECK_SECONDS = float(os.environ[CHECKS])
     if role == "orchestrator":
         from eacps.jobs.orchestrator import run_orchestrator
 

@@ -248,6 +248,10 @@ class JobClient:
 
         require_writable(self._open()[0].engine)
 
+    def free_connections(self) -> int | None:
+        """How many more connections the database allows; None if it has no limit."""
+        return self._open()[0].free_connections()
+
     def of_earlier_versions(self) -> int:
         """The number of unfinished jobs of earlier versions."""
         from eacps.jobs.adoption import unfinished_jobs

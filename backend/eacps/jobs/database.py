@@ -501,6 +501,19 @@ class Records:
         with self.engine.connect() as connection:
             return {row.name: row.words for row in connection.execute(query)}
 
+    def free_connections(self) -> int | None:
+        """How many more connections PostgreSQL allows; None on SQLite."""
+        if self.engine.dialect.name == "sqlite":
+            return None
+        query = (
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+            " - (SELECT count(*) FROM pg_stat_activity WHERE"
+            " COALESCE(backend_type, 'client backend') = 'client backend')"
+        )
+        with self.engine.connect() as connection:
+            return int(connection.exec_driver_sql(query).scalar_one())
+
     def live_roles(self, stale_after: float) -> Counter[str]:
         """The number of live processes in each role."""
         table = self.tables.workers
