@@ -182,6 +182,10 @@ class JobClient:
         """The number of jobs in each state."""
         return self._index().counts()
 
+    def ended_since(self, moment: float) -> int:
+        """The number of jobs that ended since a moment, in seconds since the epoch."""
+        return self._index().ended_since(moment)
+
     def workers(self) -> Sequence[WorkerStatus]:
         """The live workers and orchestrators."""
         import sqlalchemy as sa

@@ -185,6 +185,10 @@ class JobQueue(Protocol):
         """The number of jobs in each state."""
         ...
 
+    def ended_since(self, moment: float) -> int:
+        """The number of jobs that ended since a moment, in seconds since the epoch."""
+        ...
+
     def workers(self) -> Sequence[WorkerStatus]:
         """The live workers and orchestrators."""
         ...

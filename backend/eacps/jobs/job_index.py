@@ -83,6 +83,16 @@ class JobIndex:
         with self._records.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    def ended_since(self, moment: float) -> int:
+        """The number of jobs that ended since a moment."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = sa.select(sa.func.count()).where(
+            jobs.c.state.in_(("done", "failed")), jobs.c.updated >= int(moment * 1000)
+        )
+        with self._records.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def ended_before(self, moment: float, limit: int) -> list[str]:
         """The ids of some jobs that ended before a moment."""
         self.refresh()

@@ -218,6 +218,7 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
     client.list(20)
     client.waiting()
     client.failed()
+    client.ended_since(time.time() - 60)
     JobIndex(watched).undelivered()
     queues = (names.JOBS_QUEUE, names.DELIVERY_QUEUE)
     statements.append((watched.queues_with_work(queues), ()))

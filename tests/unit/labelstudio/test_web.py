@@ -18,7 +18,7 @@ from eacps.domain import Failure
 from eacps.faces.download import MODELS
 from eacps.labelstudio.web import app, compat, predictor
 from eacps.labelstudio.web.app import MAX_MALFORMED_TASKS, create_app
-from eacps.labelstudio.web.status import status_page
+from eacps.labelstudio.web.status import backlog, status_page
 from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue, make_result, png
 
@@ -250,6 +250,7 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
             "label_studio": {"url": f"http://{attack}", "state": attack},
             "faces": {"engine": attack},
             "counts": {"queued": 0, "failed": 2},
+            "backlog": attack,
             "running": [task, unknown],
             "failures": [task, unknown],
             "workers": [{**worker, "release": attack, "draining": True}],
@@ -260,6 +261,26 @@ def test_every_part_of_the_status_page_shows_text_as_text() -> None:
     assert "<script" not in page
     for shown in ("best 0.812", "9 of 8", "width:100%", "0 of ?", "last heartbeat 2 s ago"):
         assert shown in page
+
+
+@pytest.mark.parametrize(
+    ("queued", "ended", "words"),
+    [
+        (20, 1200, "20 jobs wait. 1,200 ended within the last hour: at that speed, the last one "
+         "begins in about 1 minute."),
+        (600, 600, "begins in about 60 minutes."),
+        (4312, 600, "4,312 jobs wait. 600 ended within the last hour: at that speed, the last one "
+         "begins in about 7 hours."),
+        (40_000, 600, "begins in about 3 days."),
+        (50, 0, "50 jobs wait, and none ended within the last hour."),
+    ],
+)  # fmt: skip
+def test_a_long_queue_is_said_in_words(queued: int, ended: int, words: str) -> None:
+    assert words in backlog(queued, ended)
+
+
+def test_a_short_queue_needs_no_words() -> None:
+    assert backlog(19, 0) == ""
 
 
 def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:

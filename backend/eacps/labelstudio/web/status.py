@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 RECENT = 20
 REFRESH_SECONDS = 3
 LABEL_STUDIO_EVERY_SECONDS = 15.0
+HOUR = 3600.0
+LONG_QUEUE = 20
 _RUNNING: tuple[JobState, ...] = ("running", "delivering")
 
 
@@ -101,12 +103,34 @@ def _queue_facts(services: Services) -> dict[str, Any]:
     running = [job for state in _RUNNING for job in jobs.list(RECENT, state)]
     return {
         "counts": {state: counts.get(state, 0) for state in STATES},
+        "backlog": backlog(counts.get("queued", 0), jobs.ended_since(time.time() - HOUR)),
         "running": [_job(job) for job in running],
         "failures": [_job(job) for job in jobs.list(RECENT, "failed")],
         "workers": [_worker(worker) for worker in workers],
         "versions": mixed_versions(workers),
         "waiting": [waiting_words(waiting) for waiting in jobs.waiting()],
     }
+
+
+def backlog(queued: int, ended: int) -> str:
+    """A sentence about the jobs that wait, if there are many, from how many ended in an hour."""
+    if queued < LONG_QUEUE:
+        return ""
+    if not ended:
+        return f"{queued:,} jobs wait, and none ended within the last hour."
+    return (
+        f"{queued:,} jobs wait. {ended:,} ended within the last hour: at that speed, the last one "
+        f"begins in about {_duration(queued / ended)}. What somebody waits for in Label Studio "
+        "goes first."
+    )
+
+
+def _duration(hours: float) -> str:
+    for unit, length in (("day", 24.0), ("hour", 1.0)):
+        if hours >= 2 * length:
+            return f"{round(hours / length)} {unit}s"
+    minutes = max(1, round(60 * hours))
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def _job(status: JobStatus) -> dict[str, Any]:
