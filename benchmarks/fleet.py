@@ -36,12 +36,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PLAY = Path(__file__).with_name("fleet_processes.py")
 console = Console()
 Row = dict[str, Any]
+ARRIVING = 10_000
+ALONE_SECONDS = 15.0
 
 
 def main() -> None:
     """Run one part and append its results."""
+    # So that the processes are ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["overhead", "fleet", "idle"])
+    parser.add_argument("part", choices=["overhead", "fleet", "idle", "arrivals"])
     parser.add_argument("--out", type=Path, required=True, help="a JSON Lines file")
     parser.add_argument("--database", default="", help="a PostgreSQL server; else SQLite")
     parser.add_argument("--against", type=Path, help="another checkout to compare with")
@@ -55,6 +59,7 @@ def main() -> None:
         "overhead": overhead,
         "fleet": fleet,
         "idle": idle,
+        "arrivals": arrivals,
     }
     rows = [machine(1), *parts[given.part](given), {"kind": "load", "end": os.getloadavg()[0]}]
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -271,6 +276,34 @@ def _somebody_waits(fleet: Fleet, tasks: int, batches: int, seconds: float) -> f
     return time.monotonic() - start
 
 
+def arrivals(given: argparse.Namespace) -> list[Row]:
+    """Searches that end each second, alone and while ten thousand tasks arrive."""
+    with running(given.database, 1) as fleet:
+        fleet.run(make_jobs(5, 1, 0.0))
+        # These go first, so that the newcomers only cost what their arrival costs.
+        fleet.client.submit_many(make_jobs(3000, 1, 0.0, priority=BATCH_PRIORITY - 1))
+        time.sleep(5.0)
+        before, began = fleet.delivered(), time.monotonic()
+        time.sleep(ALONE_SECONDS)
+        alone = (fleet.delivered() - before) / (time.monotonic() - began)
+        before, began = fleet.delivered(), time.monotonic()
+        fleet.client.submit_many(make_jobs(ARRIVING, 1, 0.0))
+        seconds = time.monotonic() - began
+        meanwhile = (fleet.delivered() - before) / seconds
+    return [
+        {
+            "kind": "arrivals",
+            "database": "postgres" if given.database else "sqlite",
+            "arriving": ARRIVING,
+            "submit_seconds": round(seconds, 1),
+            "ended_per_second_alone": round(alone, 2),
+            "ended_per_second_meanwhile": round(meanwhile, 2),
+            "ratio": round(meanwhile / alone, 2),
+            "load": os.getloadavg()[0],
+        }
+    ]
+
+
 def idle(given: argparse.Namespace) -> list[Row]:
     """CPU and transactions of processes without work, and how soon a batch starts after that."""
     rows = []
@@ -281,6 +314,8 @@ def idle(given: argparse.Namespace) -> list[Row]:
         rows.append(
             {
                 "kind": "idle",
+                "database": "postgres" if given.database else "sqlite",
+                "load": os.getloadavg()[0],
                 "seconds": given.seconds,
                 "cpu_percent_per_process": round(
                     100 * (fleet.cpu_seconds() - cpu) / given.seconds / 2, 2

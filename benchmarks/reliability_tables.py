@@ -14,6 +14,7 @@ PAGE = DOCS / "reliability.md"
 FAULTS = "reliability-faults.jsonl"
 HOSTILE = "reliability-hostile.jsonl"
 FIGURES = "reliability.jsonl"
+FLEET = "reliability-fleet.jsonl"
 Row = Mapping[str, Any]
 WAITS = "from the start of an interrupted render to its next start, s"
 
@@ -185,6 +186,93 @@ def idle() -> str:
     return table(names, lines)
 
 
+def overhead() -> str:
+    """Seconds per task that are not rendering, of two versions in one run."""
+    found = rows(FLEET)
+    lines = []
+    for summary in (row for row in found if row["kind"] == "overhead summary"):
+        of_this = [
+            row
+            for row in found
+            if row["kind"] == "overhead" and row["batches"] == summary["batches"]
+        ]
+        load = max(row["load"] for row in of_this)
+        values = [summary["other"], summary["this"], summary["ratio"]]
+        lines.append([summary["batches"], *(f"{value:.3f}" for value in values), f"{load:.1f}"])
+    return table(["batches per task", "0.1, s", "now, s", "ratio", "worst load"], lines)
+
+
+def fleet() -> str:
+    """The simulated fleet."""
+    lines = [
+        [
+            row["workers"],
+            f"{row['tasks']:,}",
+            f"{row['batches']} of {row['batch_seconds']:g} s",
+            f"{row['ideal_seconds'] / 60:.1f}",
+            f"{row['seconds'] / 60:.1f}",
+            f"{row['of_ideal']:.3f}",
+            row["submit_seconds"],
+            row["interactive_seconds"],
+            row["cpu_cores"],
+            f"{row['load'][2]:.1f}",
+        ]
+        for row in rows(FLEET)
+        if row["kind"] == "fleet"
+    ]
+    return table(
+        ["workers", "tasks", "batches", "ideal, min", "took, min", "of ideal", "submitted in, s",
+         "somebody waited, s", "cores used", "load"],
+        lines,
+    )  # fmt: skip
+
+
+def arrivals() -> str:
+    """Searching while many tasks arrive."""
+    lines = [
+        [
+            row["database"],
+            f"{row['arriving']:,}",
+            row["submit_seconds"],
+            row["ended_per_second_alone"],
+            row["ended_per_second_meanwhile"],
+            row["ratio"],
+            f"{row['load']:.1f}",
+        ]
+        for row in rows(FLEET)
+        if row["kind"] == "arrivals"
+    ]
+    return table(
+        ["database", "tasks", "stored in, s", "searches/s before", "searches/s meanwhile",
+         "ratio", "load"],
+        lines,
+    )  # fmt: skip
+
+
+def first_batch() -> str:
+    """How soon a batch starts when nothing else is going on."""
+    found = rows(FLEET)
+    silences = [row for row in found if row["kind"] == "first batch after silence"]
+    idles = [row for row in found if row["kind"] == "idle"]
+    lines = [
+        [
+            each["database"],
+            len(row["delays"]),
+            row["p50"],
+            row["p95"],
+            row["worst"],
+            each["cpu_percent_per_process"],
+            each["transactions_per_second_and_process"] or "",
+        ]
+        for row, each in zip(silences, idles, strict=True)
+    ]
+    return table(
+        ["database", "batches", "p50, s", "p95, s", "worst, s", "% of a core when idle",
+         "transactions/s when idle"],
+        lines,
+    )  # fmt: skip
+
+
 def _spread(one: Row) -> list[float]:
     return [one["p50"], one["p95"], one["worst"]]
 
@@ -204,6 +292,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "hostile": hostile,
     "answers": answers,
     "idle": idle,
+    "overhead": overhead,
+    "fleet": fleet,
+    "arrivals": arrivals,
+    "first_batch": first_batch,
 }
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ class Workflows:
         )
         delivery = {"job": content, "key": key, "failure": failure}
         DBOS.enqueue_workflow_with_options(options, delivery)
+        self.wakeups.wake_queue(names.DELIVERY_QUEUE)
         return {"failure": failure}
 
     def search(self, content: Json) -> Json:
@@ -338,6 +339,7 @@ class Workflows:
             options = names.options(names.SEARCH, names.SEARCH_QUEUE, name, priority)
             content = {"task": to_json(task), "priority": priority, "trace": tracing.carried()}
             open_client(self.records).enqueue_in_transaction(connection, options, content)
+        self.wakeups.wake_queue(names.SEARCH_QUEUE)
 
     def _used_again(self, name: str) -> bool:
         """Whether a picture is intact; retention counts from now."""

@@ -128,12 +128,14 @@ def count_claims() -> None:
 
 
 def wake_when_done(wakeups: Wakeups) -> None:
-    """Let a queue look for more work whenever one of its workflows ends in this process."""
+    """Whenever a workflow ends in this process, wake who waits for it, and let its queue look for
+    more work."""
     running: Any = _get_dbos_instance()._active_workflows_set
     remove = running._remove
 
     def removed(workflow: str, bucket: tuple[str, str | None] | None) -> None:
         remove(workflow, bucket)
+        wakeups.ended(workflow)
         if bucket is not None:
             wakeups.wake_queue(bucket[0])
 

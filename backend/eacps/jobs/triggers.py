@@ -12,18 +12,19 @@ import sqlalchemy as sa
 
 from eacps.jobs import names
 
-CHANNEL = "eacps"
-QUEUE_PREFIX = "queue:"
-ENDED_PREFIX = "ended:"
+WORK_CHANNEL = "eacps_work"
+"""Names queues that have work."""
+ENDED_CHANNEL = "eacps_ended"
+"""Names workflows that have ended."""
 NAME = "eacps_changed_1"
 """When the SQL changes, increment the number and drop the triggers with the old one."""
 
 _ENDED = ", ".join(f"'{status}'" for status in names.ENDED)
 _JOBS = f"'{names.EDIT_TASK}', '{names.DELIVERY}'"
-_AWAITED = f"'{names.SEARCH}', '{names.BATCH}'"
 
-# Only what somebody waits for is sent, because PostgreSQL commits notifying transactions one
-# after the other. A notification has at most 8,000 bytes.
+# Only what another process waits for is sent: PostgreSQL commits notifying transactions one after
+# the other, and each notification costs every listening connection of the database a moment. What
+# the orchestrator enqueues for itself, it knows. A notification has at most 8,000 bytes.
 _POSTGRES = f"""
 CREATE OR REPLACE FUNCTION dbos.{NAME}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -38,10 +39,10 @@ BEGIN
       RETURN NULL;
     END IF;
   END IF;
-  IF NEW.status = 'ENQUEUED' AND NEW.queue_name IS NOT NULL THEN
-    PERFORM pg_notify('{CHANNEL}', left('{QUEUE_PREFIX}' || NEW.queue_name, 1000));
-  ELSIF NEW.status IN ({_ENDED}) AND (NEW.name IN ({_AWAITED}) OR NEW.status = 'CANCELLED') THEN
-    PERFORM pg_notify('{CHANNEL}', left('{ENDED_PREFIX}' || NEW.workflow_uuid, 1000));
+  IF NEW.status = 'ENQUEUED' AND NEW.name IN ('{names.EDIT_TASK}', '{names.BATCH}') THEN
+    PERFORM pg_notify('{WORK_CHANNEL}', left(NEW.queue_name, 1000));
+  ELSIF NEW.status = 'CANCELLED' OR (NEW.status IN ({_ENDED}) AND NEW.name = '{names.BATCH}') THEN
+    PERFORM pg_notify('{ENDED_CHANNEL}', left(NEW.workflow_uuid, 1000));
   END IF;
   IF NEW.name IN ({_JOBS}) THEN
     INSERT INTO {{schema}}.eacps_changed_jobs (workflow) VALUES (NEW.workflow_uuid);

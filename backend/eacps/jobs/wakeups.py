@@ -83,8 +83,10 @@ class Wakeups(threading.Thread):
     """Watches the jobs database and wakes whoever waits. It never ends, whatever happens to the
     database."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, *, waits: bool = True) -> None:
+        """`waits`: whether this process waits for the ends of workflows of other processes."""
         super().__init__(name="wakeups", daemon=True)
+        self._waits = waits
         self.records = records
         self._signals: dict[str, QueueSignal] = {}
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
@@ -168,7 +170,9 @@ class Wakeups(threading.Thread):
         try:
             connection: Any = pooled.dbapi_connection
             connection.autocommit = True
-            connection.execute(f"LISTEN {triggers.CHANNEL}")
+            connection.execute(f"LISTEN {triggers.WORK_CHANNEL}")
+            if self._waits:
+                connection.execute(f"LISTEN {triggers.ENDED_CHANNEL}")
             if self._is_notified(connection):
                 self._complained = False
                 self._read_notifications(connection)
@@ -179,7 +183,7 @@ class Wakeups(threading.Thread):
 
     def _is_notified(self, connection: Any) -> bool:
         """Whether notifications arrive: some connection poolers swallow them."""
-        connection.execute(f"NOTIFY {triggers.CHANNEL}, 'test'")
+        connection.execute(f"NOTIFY {triggers.WORK_CHANNEL}, 'test'")
         found = any(
             notice.payload == "test"
             for notice in connection.notifies(timeout=SELF_TEST_SECONDS, stop_after=1)
@@ -199,17 +203,17 @@ class Wakeups(threading.Thread):
             self.check()
             notices = connection.notifies(timeout=CHECK_SECONDS)
             for notice in notices:
-                self._notified(notice.payload)
+                self._notified(notice.channel, notice.payload)
                 if self._stopped.is_set():
                     notices.close()
             # Fails if the connection broke silently.
             connection.execute("SELECT 1")
 
-    def _notified(self, payload: str) -> None:
-        if payload.startswith(triggers.QUEUE_PREFIX):
-            self.wake_queue(payload.removeprefix(triggers.QUEUE_PREFIX))
-        elif payload.startswith(triggers.ENDED_PREFIX):
-            self._wake([payload.removeprefix(triggers.ENDED_PREFIX)])
+    def _notified(self, channel: str, payload: str) -> None:
+        if channel == triggers.WORK_CHANNEL:
+            self.wake_queue(payload)
+        else:
+            self.ended(payload)
 
     def _poll(self) -> None:
         deadline = time.monotonic() + RECONNECT_SECONDS
@@ -266,8 +270,8 @@ class Wakeups(threading.Thread):
         )
         return dict(self._cursor.execute(query, list(ids)).fetchall())
 
-    def _wake(self, ended: Iterable[str]) -> None:
+    def ended(self, workflow: str) -> None:
+        """A workflow has ended."""
         with self._lock:
-            for name in ended:
-                for waiter in self._waiters.get(name, ()):
-                    waiter.woken.set()
+            for waiter in self._waiters.get(workflow, ()):
+                waiter.woken.set()

@@ -64,7 +64,7 @@ def run_worker(
     watch_memory(device)
     with process_lock(settings, me.name):
         records = open_records(settings, connections=2)
-        wakeups = Wakeups(records)
+        wakeups = Wakeups(records, waits=False)
         started = time.monotonic()
         # Load first: a worker whose models fail to load must not claim batches.
         runner = _loaded(device_factory, records, me)

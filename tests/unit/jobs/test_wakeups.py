@@ -99,14 +99,32 @@ def test_a_queue_is_woken_when_something_is_queued(watching: Wakeups, client: Jo
     wait_until(lambda: signal.count > 1)
 
 
-def test_whoever_waits_for_an_end_is_woken_by_it(watching: Wakeups, records: Records) -> None:
+@pytest.mark.parametrize("status", ["SUCCESS", "CANCELLED", names.DEAD])
+def test_whoever_waits_for_a_batch_is_woken_by_its_end(
+    watching: Wakeups, records: Records, status: str
+) -> None:
+    table = records.tables.status
+    with records.engine.begin() as connection:
+        batch = sa.update(table).where(table.c.workflow_uuid == OTHER)
+        connection.execute(batch.values(name=names.BATCH))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(watching.wait_for_end, OTHER, OWN)
         wait_until(lambda: watching.waiting_for(OTHER))
         become(records, OTHER, "PENDING")
-        become(records, OTHER, "CANCELLED")
-        assert waiting.result(PATIENCE) == "CANCELLED"
+        become(records, OTHER, status)
+        assert waiting.result(PATIENCE) == status
     assert not watching.waiting_for(OTHER), "nothing is left behind"
+
+
+def test_the_end_of_a_workflow_of_this_process_needs_no_notification(
+    watching: Wakeups, records: Records
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(watching.wait_for_end, OTHER, OWN)
+        wait_until(lambda: watching.waiting_for(OTHER))
+        become(records, OTHER, "SUCCESS")
+        watching.ended(OTHER)
+        assert waiting.result(PATIENCE) == "SUCCESS"
 
 
 def test_whoever_is_cancelled_waits_no_longer(watching: Wakeups, records: Records) -> None:
