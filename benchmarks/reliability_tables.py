@@ -199,7 +199,7 @@ def overhead() -> str:
         load = max(row["load"] for row in of_this)
         values = [summary["other"], summary["this"], summary["ratio"]]
         lines.append([summary["batches"], *(f"{value:.3f}" for value in values), f"{load:.1f}"])
-    return table(["batches per task", "0.1, s", "now, s", "ratio", "worst load"], lines)
+    return table(["batches per task", "before, s", "now, s", "ratio", "worst load"], lines)
 
 
 def fleet() -> str:

@@ -68,7 +68,7 @@ class JobClient:
             number += self._submit_portion(wanted[start : start + PORTION])
             if start + PORTION < len(wanted):
                 # Searches, which write, too, would otherwise wait until the last job is stored.
-                time.sleep(time.monotonic() - began)
+                time.sleep(0.5 * (time.monotonic() - began))
         return number
 
     def _submit_portion(self, jobs: Sequence[Job]) -> int:
