@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dbos import EnqueueOptions
 
 APPLICATION = "eacps"
-VERSION = "2"
+VERSION = "3"
 """Increment when the steps of a workflow change; adoption.py restarts older work. 0.1 had 1."""
 
 FIRST_VERSION = "1"
