@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eacps import log
 from eacps.domain import Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.settings import load_settings
+
+STARTS = "starts.jsonl"
+"""When the batches of which tasks began."""
 
 
 class SleepingDevice:
@@ -25,6 +30,8 @@ class SleepingDevice:
     def run_batch(
         self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
     ) -> list[Candidate]:
+        with Path(os.environ["EACPS_DATA_DIR"], STARTS).open("a") as file:
+            file.write(json.dumps([json.loads(task.instruction)["task"], time.time()]) + "\n")
         end = time.monotonic() + json.loads(task.instruction)["seconds"]
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(1.0, left))
