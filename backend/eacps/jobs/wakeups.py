@@ -157,10 +157,12 @@ class Wakeups(threading.Thread):
             try:
                 watch()
             except Exception as error:
-                words = outage(error)
-                if not words:
+                # The listening connection is the driver's own, and so are its errors.
+                driver = self.records.engine.dialect.loaded_dbapi
+                expected = bool(outage(error)) or isinstance(error, driver.OperationalError)
+                if not expected:
                     log.exception("the jobs database cannot be watched")
-                time.sleep(0.5 if words else 5.0)
+                time.sleep(0.5 if expected else 5.0)
 
     # --- PostgreSQL
 

@@ -159,10 +159,15 @@ def test_a_lost_notification_is_made_up_for(
 
 
 def test_watching_goes_on_after_the_database_was_away(
-    client: JobClient, records: Records, monkeypatch: pytest.MonkeyPatch
+    client: JobClient,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     del client
-    failures = iter([sa.exc.OperationalError("", {}, OSError()), ValueError("odd")])
+    away = records.engine.dialect.loaded_dbapi.OperationalError("connection refused")
+    errors = [sa.exc.OperationalError("", {}, OSError()), away, ValueError("odd")]
+    failures = iter(errors)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     watching = Wakeups(records)
     good = watching.check
@@ -180,6 +185,7 @@ def test_watching_goes_on_after_the_database_was_away(
     watching.add_queue(names.JOBS_QUEUE, signal)
     wait_until(lambda: signal.count > 1)
     watching.stop()
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["odd"]
 
 
 def test_a_queue_is_served_by_dbos_own_thread() -> None:
