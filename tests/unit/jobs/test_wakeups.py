@@ -167,21 +167,20 @@ def test_watching_goes_on_after_the_database_was_away(
     del client
     away = records.engine.dialect.loaded_dbapi.OperationalError("connection refused")
     errors = [sa.exc.OperationalError("", {}, OSError()), away, ValueError("odd")]
-    failures = iter(errors)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     watching = Wakeups(records)
     good = watching.check
 
     def check() -> None:
-        for error in failures:
-            raise error
+        if errors:
+            raise errors.pop(0)
         good()
 
     monkeypatch.setattr(watching, "check", check)
     signal = CountingSignal()
     become(records, OWN, "PENDING")
     watching.start()
-    wait_until(lambda: next(failures, None) is None)
+    wait_until(lambda: not errors)
     watching.add_queue(names.JOBS_QUEUE, signal)
     wait_until(lambda: signal.count > 1)
     watching.stop()
