@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from eacps.labelstudio.tasks.regions import parse_config
 from eacps.settings import Settings
 
 RANKER = "rank"
@@ -22,6 +24,19 @@ def label_config(settings: Settings | None = None) -> str:
         return config
     return config.replace('"$image"', f'"${settings.image_field}"').replace(
         '"$prompt"', f'"${settings.instruction_field}"'
+    )
+
+
+def hides_unnamed_cards(config: Any) -> bool:
+    """Whether a screen shows no card that a ranking does not name: its ranker has a bucket by
+    default. Without one, the ranker shows such cards in a column of their own."""
+    root = parse_config(config)
+    rankers = [] if root is None else root.iter("Ranker")
+    return any(
+        bucket.get("default", "").lower() == "true"
+        for ranker in rankers
+        if ranker.get("name") == RANKER
+        for bucket in ranker.iter("Bucket")
     )
 
 

@@ -14,6 +14,7 @@ from eacps.domain import Failure, SearchResult, to_json
 from eacps.errors import EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY
 from eacps.labelstudio import cards
+from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.tasks.origins import Origin, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
@@ -42,6 +43,7 @@ class _Asked:
     task: Mapping[str, Any]
     origin: Origin
     job_id: str
+    label_config: Any = None
     answer: dict[str, Any] | None = None
 
 
@@ -143,7 +145,7 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
             hint="Send tasks as Label Studio exports them.",
         )
     origin = origin_of(task, settings, label_config=label_config, project=project, context=context)
-    return _Asked(task, origin, origin.job_id)
+    return _Asked(task, origin, origin.job_id, label_config)
 
 
 def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> None:
@@ -169,7 +171,8 @@ def _existing_prediction(entry: _Asked, client: JobQueue) -> dict[str, Any] | No
     data changes or a new search is requested."""
     if not has_result(entry.task, entry.origin):
         return None
-    found = cards.prediction(entry.task.get("data"))
+    hides = hides_unnamed_cards(entry.label_config)
+    found = cards.prediction(entry.task.get("data"), names_all=hides)
     if found is None:
         return None
     there = map(mapping, sequence(entry.task.get("predictions")))
@@ -265,10 +268,11 @@ def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) ->
         model_version=settings.model_version,
         references=[url_of(name) for name in result.task.references],
     )
+    id_of = cards.ids_in(None, result)
     candidates = [
         to_json(candidate)
         | {
-            "id": candidate.id,
+            "id": id_of(candidate.id),
             "lineage": candidate.trial.lineage,
             "image_url": url_of(candidate.image) if candidate.image else None,
             "thumbnail_url": url_of(candidate.thumbnail) if candidate.thumbnail else None,
