@@ -19,7 +19,17 @@ def label_config(settings: Settings | None = None) -> str:
 
     With settings, it uses their names of the task's data fields.
     """
-    config = Path(__file__).with_name("label_config.xml").read_text(encoding="utf-8")
+    return _config("label_config.xml", settings)
+
+
+def is_of_earlier_version(config: str, settings: Settings) -> bool:
+    """Whether this is the review label config that 0.1 and 0.2 installed. It may be replaced even
+    if it has annotations: all their tags and labels are still there."""
+    return same_config(config, _config("label_config_0.2.xml", settings))
+
+
+def _config(file: str, settings: Settings | None) -> str:
+    config = Path(__file__).with_name(file).read_text(encoding="utf-8")
     if settings is None:
         return config
     return config.replace('"$image"', f'"${settings.image_field}"').replace(

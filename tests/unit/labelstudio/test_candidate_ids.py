@@ -234,8 +234,8 @@ def test_a_result_of_an_earlier_version_is_not_delivered_a_second_time(task: Tas
     ]
     ranked = [each.id for each in result.usable]
     version = task.settings.model_version
-    meta = {"job": "j", "key": result.task.key, "model_version": version, "ranked": ranked}
-    meta |= {"rejected": ["c4"], "score": 0.8}
+    meta: dict[str, Any] = {"job": "j", "key": result.task.key, "ranked": ranked}
+    meta |= {"model_version": version, "rejected": ["c4"], "score": 0.8}
     task.site.tasks[7]["data"] |= {"candidates": of_02, "gallery": [], META: meta}
     before = task.data
     task.deliver(result)

@@ -3,17 +3,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from label_studio_sdk.label_interface import LabelInterface
 
 from eacps.domain import PRUNED, Candidate, Failure, Metric, Noise, SearchResult, Swap, Trial
 from eacps.labelstudio import cards
-from eacps.labelstudio.label_config import hides_unnamed_cards, label_config
+from eacps.labelstudio.label_config import (
+    hides_unnamed_cards,
+    is_of_earlier_version,
+    label_config,
+)
 from eacps.settings import Settings
 
 VERSION = "eacps-0123456789"
+EARLIER_CONFIG = Path(__file__).parents[3] / "backend/eacps/labelstudio/label_config_0.2.xml"
 
 
 def build(result: SearchResult) -> dict[str, Any]:
@@ -271,3 +278,33 @@ def test_the_label_config_shows_the_fields_that_settings_name() -> None:
     config = label_config(Settings(_env_file=None, image_field="photo", instruction_field="ask"))
     assert 'value="$photo"' in config
     assert 'value="$ask"' in config
+
+
+def test_label_studios_own_validator_takes_predictions(result: SearchResult) -> None:
+    fewer = replace(result, candidates=result.candidates[:1])
+    for data in (build(result), cards.merged(build(result), build(fewer))):
+        prediction = cards.prediction(data, VERSION)
+        assert LabelInterface(label_config()).validate_prediction(prediction, True) == []
+
+
+def test_the_screen_hides_no_card_that_a_saved_ranking_does_not_name() -> None:
+    settings = Settings(_env_file=None, image_field="photo", instruction_field="ask")
+    assert not hides_unnamed_cards(label_config(settings))
+    earlier = EARLIER_CONFIG.read_text()
+    assert hides_unnamed_cards(earlier)
+    assert is_of_earlier_version(earlier, Settings(_env_file=None))
+    assert not is_of_earlier_version(label_config(), Settings(_env_file=None))
+
+
+def test_everything_annotated_on_the_earlier_screen_is_on_this_one() -> None:
+    """Label Studio refuses a label config that lacks a tag or a label of an annotation."""
+    earlier = EARLIER_CONFIG.read_text()
+
+    def offered(config: str) -> set[tuple[str | None, ...]]:
+        return {
+            (tag.tag, tag.get("name"), tag.get("toName"), tag.get("value"))
+            for tag in ElementTree.fromstring(config).iter()
+            if tag.get("name") or tag.tag in ("Choice", "Label", "Bucket")
+        }
+
+    assert offered(earlier) <= offered(label_config())

@@ -14,6 +14,8 @@ from eacps.labelstudio.cards.records import UrlOf, records
 from eacps.labelstudio.tasks.origins import META
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 
+STATE = "eacps_state"
+"""The field with the state of a task in a word, a column by which the Data Manager can filter."""
 RANKING = "eacps-rank"
 """The id of our region in a prediction."""
 
@@ -42,6 +44,7 @@ def finished_fields(
             for candidate, card in zip(result.candidates, cards, strict=True)
         ],
         "report_md": report,
+        STATE: "ready",
         META: {
             "job": job_id,
             "key": result.task.key,
@@ -58,6 +61,7 @@ def failed_fields(
     """The fields of a failed task, which keeps its existing candidates."""
     return {
         "report_md": report,
+        STATE: f"failed: {failure.code}",
         META: {"job": job_id, "model_version": model_version, "failed": failure.code},
     }
 
