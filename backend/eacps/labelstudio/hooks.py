@@ -94,7 +94,9 @@ class LabelStudioHooks:
         stored = target.current
         if not cards.has_result_of_02(stored["data"], result):
             job_id = replace(asked, model_version=version).job_id
-            stored = self._write(target, result, job_id, version)
+            # The search may have been another task's, with another reason for the same route.
+            task = replace(result.task, route_reason=asked.route_reason)
+            stored = self._write(target, replace(result, task=task), job_id, version)
         project = target.client.project(int(stored["project"]))
         prediction = cards.prediction(
             stored["data"], version, names_all=hides_unnamed_cards(project.get("label_config"))

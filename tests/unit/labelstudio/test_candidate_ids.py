@@ -186,6 +186,15 @@ def test_two_searches_whose_hashes_begin_alike_have_different_ids(
     assert suffixes == {"abcdef", "abcdef2", "abcdef3"}
 
 
+def test_a_report_gives_its_own_tasks_reason_for_the_route(task: Task) -> None:
+    found = task.search(1)
+    task.site.tasks[7]["data"]["route"] = "edit"
+    task.deliver(found)
+    assert "local edit" in found.task.route_reason
+    assert "local edit" not in task.data["report_md"]
+    assert "label “edit” in the task" in task.data["report_md"]
+
+
 def stored(version: str, name: str) -> Any:
     return json.loads((STORED / version / "formats" / name).read_text(encoding="utf-8"))
 
