@@ -11,6 +11,8 @@ from eacps.settings import Settings
 RANKER = "rank"
 CANDIDATES = "cands"
 VERDICT = "verdict"
+VERDICTS = ("Accept best", "Another is better", "None acceptable")
+COMMENT = "comment"
 IMAGE = "img"
 
 

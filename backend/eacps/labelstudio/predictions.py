@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from eacps.labelstudio.cards.contract import RANKING
+from eacps.labelstudio.cards.contract import RANKING, names_in_ranking
 from eacps.labelstudio.client import MISSING, LabelStudioClient
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.tasks.regions import mapping, sequence
@@ -36,8 +36,11 @@ class Predictions:
     def _is_replaced(self, row: Any, wanted: Mapping[str, Any]) -> bool:
         if not isinstance(row, dict) or row["id"] in self._parents:
             return False
-        same_version = row.get("model_version") == wanted["model_version"]
-        return same_version or (_is_ours(row) and not self._annotated)
+        if self._annotated:
+            # By those of 0.2 and earlier, reviews.py tells which search an annotation was made on.
+            same_version = row.get("model_version") == wanted["model_version"]
+            return same_version and not names_in_ranking(row, of_02=True)
+        return row.get("model_version") == wanted["model_version"] or _is_ours(row)
 
     def _remove(self, prediction: int) -> None:
         try:

@@ -136,6 +136,20 @@ def test_a_prediction_that_an_annotation_was_made_from_is_kept(task: Task) -> No
     )
 
 
+def test_predictions_of_02_are_kept_because_annotations_are_read_by_them(task: Task) -> None:
+    def of_02(number: int) -> dict[str, Any]:
+        value = {"ranker": {"ranked": ["c1"], "rejected": [f"c{number}"]}}
+        region = {"id": "eacps-rank", "type": "ranker", "from_name": "rank", "value": value}
+        version = task.settings.model_version
+        return {"id": number, "task": 7, "model_version": version, "result": [region]}
+
+    task.site.predictions = [of_02(2), of_02(3)]
+    task.annotate()
+    task.site.tasks[7]["annotations"][0]["parent_prediction"] = 2
+    task.deliver(task.search(1))
+    assert [row["id"] for row in task.predictions] == [2, 3, 4]
+
+
 def test_the_same_result_delivered_again_changes_nothing(task: Task) -> None:
     results = [task.search(seed) for seed in (1, 2)]
     for result in results:

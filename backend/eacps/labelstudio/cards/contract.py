@@ -108,6 +108,23 @@ def prediction(
     }
 
 
+def is_ranking(region: Mapping[str, Any]) -> bool:
+    """Whether a region of a prediction or an annotation is a ranking of candidates."""
+    return region.get("type") == "ranker" and region.get("from_name") == label_config.RANKER
+
+
+def names_in_ranking(row: Mapping[str, Any], *, of_02: bool = False) -> list[str]:
+    """The cards that a prediction or an annotation ranks, optionally only those of 0.2 and earlier,
+    whose ids are their trials'."""
+    columns = [
+        mapping(mapping(region.get("value")).get("ranker"))
+        for region in map(mapping, sequence(row.get("result")))
+        if is_ranking(region)
+    ]
+    names = [name for each in columns for column in each.values() for name in sequence(column)]
+    return [name for name in names if isinstance(name, str) and not (of_02 and "-" in name)]
+
+
 def _results(
     ranked: Sequence[str], cards: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
