@@ -46,7 +46,12 @@ class LabelStudioServer(label_studio.LabelStudioServer):
             host="127.0.0.1",
             username=EMAIL,
             password=PASSWORD,
-            environment={"LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true", **environment},
+            environment={
+                "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+                # Off by default: predictions are then checked against the label config.
+                "fflag_feat_utc_210_prediction_validation_15082025": "true",
+                **environment,
+            },
         )
 
     def __enter__(self) -> LabelStudioServer:

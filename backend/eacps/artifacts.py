@@ -355,6 +355,11 @@ class UrlSigner:
         return hmac.compare_digest(signature.encode(), self.signature(name).encode())
 
 
+def names_in(content: Any) -> set[str]:
+    """The names of artifacts in JSON content, also in its URLs and HTML."""
+    return {match[0] for match in NAME.finditer(json.dumps(content))}
+
+
 def open_store(settings: Settings) -> ArtifactStore:
     """Open the artifact store of the settings."""
     url = settings.resolved_artifacts_url

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+FAULTS_OF_TASKS: Final = frozenset(
+    {
+        *("bad_task", "bad_text", "no_instruction", "bad_instruction", "instruction_too_long"),
+        *("no_image", "bad_address", "bad_image", "image_animated", "image_shape"),
+        *("image_too_large", "image_too_small", "bad_mask", "empty_mask", "bad_mapping"),
+        *("no_character", "no_face", "no_face_in_character", "no_face_in_mask"),
+        *("too_few_faces", "face_too_small", "profile_face"),
+    }
+)
+"""The codes of what is wrong with a task itself: it fails again as long as it is the same task and
+the settings are the same."""
+
 
 class EacpsError(Exception):
     """Base class of errors with a message for users; `hint` says what to do."""

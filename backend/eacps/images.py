@@ -98,7 +98,7 @@ def _open(content: bytes, limits: ImageLimits, what: str) -> Image.Image:
     if len(content) > limits.max_bytes:
         raise ImageError(
             f"The {what} file has {len(content):,} bytes; at most {limits.max_bytes:,} are read.",
-            hint="Use a smaller file or raise EACPS_MAX_IMAGE_BYTES.",
+            hint="Use a smaller file, or ask the administrator to raise EACPS_MAX_IMAGE_BYTES.",
             code="image_too_large",
         )
     try:
@@ -191,7 +191,7 @@ def _too_many_pixels(
     claimed = f"{size[0]}x{size[1]} pixels" if size else "far too many pixels"
     return ImageError(
         f"The {what} has {claimed}; at most {limits.max_pixels:,} pixels are read.",
-        hint="Use a smaller image or raise EACPS_MAX_IMAGE_PIXELS.",
+        hint="Use a smaller image, or ask the administrator to raise EACPS_MAX_IMAGE_PIXELS.",
         code="image_too_large",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from eacps.labelstudio.web.app import create_app
 from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, free_port, label_studio_command
 from tests.patience import PATIENCE
+from tests.stack import ROOT
 from tests.unit.labelstudio.support import Queue, png
 
 pytestmark = [
@@ -142,7 +144,9 @@ def test_the_data_manager_lists_edits_and_the_scores_of_the_current_settings(
     [row] = server.call("GET", f"/api/ml?project={project}")
     found = server.call("GET", f"/api/projects/{project}/")
     assert found["model_version"] == row["title"] == changed.model_version
-    [tab] = server.call("GET", f"/api/dm/views/?project={project}")
+    tabs = server.call("GET", f"/api/dm/views/?project={project}")
+    assert [tab["data"]["title"] for tab in tabs] == ["Review", "Ready"]
+    tab = tabs[0]
     pictures = {"tasks:data.gallery": "Image", "tasks:data.reference": "Image"}
     assert tab["data"]["columnsDisplayType"] == pictures
     assert "tasks:data.candidates" in tab["data"]["hiddenColumns"]["explore"]
@@ -178,6 +182,76 @@ def test_connect_keeps_the_config_of_a_project_with_annotations(
     assert "--force" in texts(connect(settings, project), "warn")
     assert server.call("GET", f"/api/projects/{project}/")["label_config"] == OTHER_CONFIG
     assert "installed" in texts(connect(settings, project, force=True), "changed")
+
+
+def test_connect_brings_an_annotated_project_of_an_earlier_version_to_this_screen(
+    server: LabelStudioServer, settings: Settings, queue: Queue
+) -> None:
+    earlier = (ROOT / "backend/eacps/labelstudio/label_config_0.2.xml").read_text()
+    project = server.create_project(earlier)
+    data = {"prompt": "x", "image": "y", "candidates": [{"id": "c1", "title": "C1"}]}
+    [task] = server.import_tasks(project, [{"data": data}])
+    value = {"ranker": {"ranked": ["c1"], "rejected": []}}
+    ranking = {"from_name": "rank", "to_name": "cands", "type": "ranker", "value": value}
+    result = {"result": [ranking]}
+    server.call("POST", f"/api/tasks/{task}/annotations/", json=result)
+    assert "installed" in texts(connect(settings, project), "changed")
+    assert server.call("GET", f"/api/projects/{project}/")["label_config"] == label_config(settings)
+
+
+def test_only_tasks_with_candidates_are_in_the_tab_ready(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    connect(settings, project)
+    done, origin = imported(server, settings, project)
+    failed, _ = imported(server, settings, project)
+    waiting, _ = imported(server, settings, project)
+    hooks = LabelStudioHooks(settings)
+    hooks.deliver(origin, searched(settings, origin))
+    asked = origin_of(server.task(failed), settings)
+    hooks.deliver_failure(to_json(asked), Failure("bad_image", "Use a still image."))
+    tabs = server.call("GET", f"/api/dm/views/?project={project}")
+    view = next(tab["id"] for tab in tabs if tab["data"]["title"] == "Ready")
+
+    def listed(**query: Any) -> list[int]:
+        rows = server.call("GET", f"/api/tasks?project={project}", params=query)["tasks"]
+        return [row["id"] for row in rows]
+
+    assert listed(view=view) == [done]
+    for state, task in (("ready", done), ("failed", failed)):
+        only = {"filter": "filter:tasks:data.eacps_state", "type": "String"}
+        only |= {"operator": "contains", "value": state}
+        filters = {"filters": {"conjunction": "and", "items": [only]}}
+        assert listed(query=json.dumps(filters)) == [task]
+    assert sorted(listed()) == sorted([done, failed, waiting])
+
+
+def test_a_saved_ranking_means_the_same_after_another_search(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    connect(settings, project)
+    task, origin = imported(server, settings, project)
+    hooks, result = LabelStudioHooks(settings), searched(settings, origin)
+    hooks.deliver(origin, result)
+    [prediction] = server.predictions(task)
+    body = {"result": prediction["result"], "parent_prediction": prediction["id"]}
+    server.call("POST", f"/api/tasks/{task}/annotations/", json=body)
+    saved = prediction["result"][0]["value"]["ranker"]["ranked"]
+    before = {card["id"]: card for card in server.data(task)["candidates"]}
+    plan = replace(result.task.plan, seed=99)
+    swapped = tuple(reversed(result.candidates))
+    hooks.deliver(origin, replace(result, task=replace(result.task, plan=plan), candidates=swapped))
+    after = {card["id"]: card for card in server.data(task)["candidates"]}
+    assert [after[name]["candidate"] for name in saved] == [
+        before[name]["candidate"] for name in saved
+    ]
+    [annotation] = server.call("GET", f"/api/tasks/{task}/annotations/")
+    assert annotation["parent_prediction"] == prediction["id"]
+    known = annotation["result"][0]["meta"]["candidates"]
+    assert {name: card["image"] for name, card in known.items()} == {
+        name: before[name]["candidate"]["image"] for name in saved
+    }
+    assert len(server.predictions(task)) == 2
 
 
 def test_connect_follows_a_backend_that_moved(
@@ -277,7 +351,8 @@ def test_a_delivered_task_has_its_images_cards_and_one_prediction(
     [prediction] = stored["predictions"]
     assert prediction["model_version"] == settings.model_version
     assert prediction["score"] == pytest.approx(0.9)
-    assert prediction["result"][0]["value"]["ranker"]["ranked"] == ["c1", "c2"]
+    ranked = prediction["result"][0]["value"]["ranker"]["ranked"]
+    assert [name.partition("-")[0] for name in ranked] == ["c1", "c2"]
 
 
 def test_images_are_uploaded_once_even_when_label_studio_forgets_them(
@@ -327,7 +402,8 @@ def test_a_prediction_stored_twice_is_cleaned_up_by_the_delivery(
     better = replace(result, candidates=tuple(reversed(result.candidates)))
     hooks.deliver(origin, better)
     [changed] = server.predictions(task)
-    assert changed["result"][0]["value"]["ranker"]["ranked"] == ["c2", "c1"]
+    ranked = changed["result"][0]["value"]["ranker"]["ranked"]
+    assert [name.partition("-")[0] for name in ranked] == ["c2", "c1"]
 
 
 def test_a_failure_is_a_sentence_on_the_task_and_no_prediction(

@@ -95,12 +95,13 @@ def test_a_card_calls_what_was_stopped_early_by_its_name(store: ArtifactStore) -
     result = run(store, HALVING, [SlowPainter()])
     data = cards.enrichment(result, lambda name: name, job_id="j", model_version="v")
     pruned = next(candidate for candidate in result.candidates if candidate.pruned)
-    item = next(item for item in data["candidates"] if item["id"] == pruned.id)
+    item = next(item for item in data["candidates"] if item["candidate"]["trial"] == pruned.id)
     assert "stopped early" in item["title"]
     assert "Preview" in item["html"]
     assert "Failed" not in item["html"]
     assert f"Stopped at step {pruned.trial.to_step} of {STEPS}" in item["html"]
-    assert pruned.id in data["eacps"]["rejected"]
+    assert item["candidate"]["state"] == "pruned"
+    assert item["id"] not in data["eacps"]["ranked"]
 
 
 def test_the_report_says_what_the_strategy_decided(store: ArtifactStore) -> None:

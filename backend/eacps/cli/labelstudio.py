@@ -1,7 +1,8 @@
-"""`eacps connect`, `eacps search-again` and `eacps label-config`."""
+"""`eacps connect`, `eacps search-again`, `eacps export` and `eacps label-config`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
@@ -82,6 +83,25 @@ def search_again(
     elif again.counts["queued"]:
         would = "would be" if dry_run else "is"
         print_finding("ok", f"the new model version {would} {again.model_version}")
+
+
+def export(
+    project: Annotated[int, typer.Argument(metavar="PROJECT", help="The project's number.")],
+) -> None:
+    """Print a project's reviews as JSON Lines, one per annotation.
+
+    Each has the verdict, the ranking, the comment, the candidates it names with picture, scores and
+    recipe, the best by human and by machine, and what does not fit together.
+
+    Example:
+
+        eacps export 7 > reviews.jsonl
+    """
+    from eacps.labelstudio.client import open_client
+    from eacps.labelstudio.reviews import export as reviews_of
+
+    for review in reviews_of(open_client(load_quietly()), project):
+        sys.stdout.write(json.dumps(review, ensure_ascii=False) + "\n")
 
 
 def label_config() -> None:

@@ -15,8 +15,8 @@ from eacps.errors import EacpsError
 from eacps.faces.readiness import CONSENT, readiness
 from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioError
-from eacps.labelstudio.label_config import label_config, same_config
-from eacps.labelstudio.review_tab import TAB, review_tab
+from eacps.labelstudio.label_config import is_of_earlier_version, label_config, same_config
+from eacps.labelstudio.review_tab import tabs_of
 from eacps.labelstudio.webhook_secret import secret_headers
 from eacps.settings import Settings
 
@@ -74,7 +74,7 @@ def connect(
         _configure(client, found, settings, force, report)
         _connect_backend(client, int(found["id"]), url, settings, report)
         _connect_webhook(client, int(found["id"]), url, settings, report)
-        _add_tab(client, int(found["id"]), settings, report)
+        _add_tabs(client, int(found["id"]), settings, report)
         if readiness(settings).engine:
             report.add("warn", f"Face swaps are available. {CONSENT}")
     except EacpsError as error:
@@ -182,11 +182,12 @@ def _configure(
         client.call("PATCH", path, json=changed)
         report.add("changed", "Predictions are now fetched and shown automatically.")
     wanted = label_config(settings)
-    if same_config(str(project.get("label_config") or ""), wanted):
+    existing = str(project.get("label_config") or "")
+    if same_config(existing, wanted):
         report.add("ok", "The review label config is in place.")
         return
     annotations = project.get("total_annotations_number") or 0
-    if annotations and not force:
+    if annotations and not force and not is_of_earlier_version(existing, settings):
         report.add(
             "warn",
             f"The label config was kept: {annotations} annotations were made with it. Without "
@@ -301,13 +302,15 @@ def _connect_webhook(
         report.add("ok", "The webhook that announces new tasks is in place.")
 
 
-def _add_tab(client: LabelStudioClient, project: int, settings: Settings, report: _Report) -> None:
+def _add_tabs(client: LabelStudioClient, project: int, settings: Settings, report: _Report) -> None:
     tabs = client.list_rows("/api/dm/views/", project=project)
-    if any((tab.get("data") or {}).get("title") == TAB for tab in tabs):
-        report.add("ok", f"The Data Manager has the tab “{TAB}”.")
-        return
-    client.call("POST", "/api/dm/views/", json={"project": project, "data": review_tab(settings)})
-    report.add("changed", f"The tab “{TAB}” was added to the Data Manager.")
+    there = {(tab.get("data") or {}).get("title") for tab in tabs}
+    for tab in tabs_of(settings):
+        if tab["title"] in there:
+            report.add("ok", f"The Data Manager has the tab “{tab['title']}”.")
+            continue
+        client.call("POST", "/api/dm/views/", json={"project": project, "data": tab})
+        report.add("changed", f"The tab “{tab['title']}” was added to the Data Manager.")
 
 
 def _remove_webhooks(client: LabelStudioClient, project: int, old_url: str) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 from PIL.Image import Image
 
 from eacps import images
-from eacps.artifacts import ArtifactStore, MissingArtifactError, UrlSigner, open_signer, open_store
+from eacps.artifacts import (
+    ArtifactStore,
+    MissingArtifactError,
+    UrlSigner,
+    names_in,
+    open_signer,
+    open_store,
+)
 from eacps.domain import EditTask, Failure, SearchResult
 from eacps.errors import TaskError
 from eacps.jobs.contract import Job, KnownOrigins
@@ -19,6 +26,7 @@ from eacps.jobs.large_values import abbreviated
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
+from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.shown import shown_by
@@ -81,27 +89,41 @@ class LabelStudioHooks:
 
     def _deliver(self, target: _Target, result: SearchResult) -> None:
         asked = self._completed(target.asked, target.current)
-        pictures = self._pictures(result)
-        urls = self._hosted(target, result, pictures)
         # The settings may have changed since the job was submitted.
         version = result.task.model_version or asked.model_version
+        stored = target.current
+        if not cards.has_result_of_02(stored["data"], result):
+            job_id = replace(asked, model_version=version).job_id
+            # The search may have been another task's, with another reason for the same route.
+            task = replace(result.task, route_reason=asked.route_reason)
+            stored = self._write(target, replace(result, task=task), job_id, version)
+        project = target.client.project(int(stored["project"]))
+        prediction = cards.prediction(
+            stored["data"], version, names_all=hides_unnamed_cards(project.get("label_config"))
+        )
+        if prediction is not None:
+            predictions = Predictions(target.client, target.task, stored.get("annotations"))
+            predictions.set(prediction, stored.get("predictions"))
+
+    def _write(
+        self, target: _Target, result: SearchResult, job_id: str, version: str
+    ) -> dict[str, Any]:
+        """Add a result's pictures and cards to the task; returns the task as stored."""
+        pictures = self._pictures(result)
+        urls = self._hosted(target, result, pictures)
         new = cards.enrichment(
             result,
             urls.__getitem__,
-            job_id=replace(asked, model_version=version).job_id,
+            job_id=job_id,
             model_version=version,
             references=[urls[name] for name in pictures],
+            data=target.current["data"],
         )
         data = cards.merged(target.current["data"], new)
         stored = target.client.update_data(target.task, data)
-        self._note_shown(target, urls)
-        prediction = cards.prediction(data, version)
-        if prediction is not None:
-            predictions = Predictions(target.client, target.task)
-            if not stored.get("annotations"):
-                # They refer to cards that were just replaced.
-                predictions.remove_earlier(version, stored.get("predictions"))
-            predictions.set(prediction, stored.get("predictions"))
+        # Earlier searches' cards show theirs, too.
+        self._note_shown(target, {*urls, *names_in(data["candidates"])})
+        return stored
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Store a failure's message in its task; a failed task gets no prediction."""

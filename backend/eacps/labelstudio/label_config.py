@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from eacps.labelstudio.tasks.regions import parse_config
 from eacps.settings import Settings
 
 RANKER = "rank"
 CANDIDATES = "cands"
 VERDICT = "verdict"
+VERDICTS = ("Accept best", "Another is better", "None acceptable")
+COMMENT = "comment"
 IMAGE = "img"
 
 
@@ -17,11 +21,34 @@ def label_config(settings: Settings | None = None) -> str:
 
     With settings, it uses their names of the task's data fields.
     """
-    config = Path(__file__).with_name("label_config.xml").read_text(encoding="utf-8")
+    return _config("label_config.xml", settings)
+
+
+def is_of_earlier_version(config: str, settings: Settings) -> bool:
+    """Whether this is the review label config that 0.1 and 0.2 installed. It may be replaced even
+    if it has annotations: all their tags and labels are still there."""
+    return same_config(config, _config("label_config_0.2.xml", settings))
+
+
+def _config(file: str, settings: Settings | None) -> str:
+    config = Path(__file__).with_name(file).read_text(encoding="utf-8")
     if settings is None:
         return config
     return config.replace('"$image"', f'"${settings.image_field}"').replace(
         '"$prompt"', f'"${settings.instruction_field}"'
+    )
+
+
+def hides_unnamed_cards(config: Any) -> bool:
+    """Whether a screen shows no card that a ranking does not name: its ranker has a bucket by
+    default. Without one, the ranker shows such cards in a column of their own."""
+    root = parse_config(config)
+    rankers = [] if root is None else root.iter("Ranker")
+    return any(
+        bucket.get("default", "").lower() == "true"
+        for ranker in rankers
+        if ranker.get("name") == RANKER
+        for bucket in ranker.iter("Bucket")
     )
 
 

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from eacps.labelstudio.cards.contract import RANKING
+from eacps.labelstudio.cards.contract import RANKING, names_in_ranking
 from eacps.labelstudio.client import MISSING, LabelStudioClient
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
+from eacps.labelstudio.tasks.regions import mapping, sequence
 
 
 class Predictions:
-    """Keeps at most one prediction per task and model version, and keeps it up to date."""
+    """Keeps our predictions of a task up to date: the newest, and those that annotations were made
+    from, because Label Studio forgets what an annotation was made from if that is deleted."""
 
-    def __init__(self, client: LabelStudioClient, task: int) -> None:
+    def __init__(self, client: LabelStudioClient, task: int, annotations: Any = None) -> None:
         self._client = client
         self._task = task
+        self._annotated = bool(annotations)
+        self._parents = {mapping(each).get("parent_prediction") for each in sequence(annotations)}
 
     def set(self, wanted: Mapping[str, Any], known: Any = None) -> None:
-        """Make `wanted` the only prediction of its model version."""
-        version = wanted["model_version"]
+        """Make `wanted` a prediction of the task, and remove those that it replaces."""
         rows = known if isinstance(known, list) else self._client.predictions(self._task)
-        existing = _of_version(rows, version)
-        if any(_same(row, wanted) for row in existing):
-            self._remove_others(existing, wanted)
-            return
-        self._client.create_prediction(self._task, wanted)
-        self._remove_others(_of_version(self._client.predictions(self._task), version), wanted)
-
-    def remove_earlier(self, version: str, known: Any = None) -> None:
-        """Remove our predictions from other settings."""
-        rows = known if isinstance(known, list) else self._client.predictions(self._task)
+        if not any(_same(row, wanted) for row in rows):
+            self._client.create_prediction(self._task, wanted)
+            rows = self._client.predictions(self._task)
+        kept = min(int(row["id"]) for row in rows if _same(row, wanted))
         for row in rows:
-            if isinstance(row, dict) and row.get("model_version") != version and _is_ours(row):
+            if self._is_replaced(row, wanted) and int(row["id"]) != kept:
                 self._remove(int(row["id"]))
 
-    def _remove_others(self, rows: list[dict[str, Any]], wanted: Mapping[str, Any]) -> None:
-        keep = min(int(row["id"]) for row in rows if _same(row, wanted))
-        for row in rows:
-            if int(row["id"]) != keep:
-                self._remove(int(row["id"]))
+    def _is_replaced(self, row: Any, wanted: Mapping[str, Any]) -> bool:
+        if not isinstance(row, dict) or row["id"] in self._parents:
+            return False
+        if self._annotated:
+            # By those of 0.2 and earlier, reviews.py tells which search an annotation was made on.
+            same_version = row.get("model_version") == wanted["model_version"]
+            return same_version and not names_in_ranking(row, of_02=True)
+        return row.get("model_version") == wanted["model_version"] or _is_ours(row)
 
     def _remove(self, prediction: int) -> None:
         try:
@@ -58,12 +58,12 @@ def _is_ours(row: Mapping[str, Any]) -> bool:
     )
 
 
-def _of_version(rows: Iterable[Any], version: str) -> list[dict[str, Any]]:
-    return [row for row in rows if isinstance(row, dict) and row.get("model_version") == version]
-
-
-def _same(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return _rankings(row.get("result")) == _rankings(wanted["result"])
+def _same(row: Any, wanted: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(row, dict)
+        and row.get("model_version") == wanted["model_version"]
+        and _rankings(row.get("result")) == _rankings(wanted["result"])
+    )
 
 
 def _rankings(result: Any) -> str:

@@ -1,13 +1,14 @@
-"""The Data Manager's tab for reviews: original, instruction, best edit, score."""
+"""The Data Manager's tabs: original, instruction, best edit, score; of all tasks, and of those that
+are ready to be reviewed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eacps.labelstudio.cards.contract import STATE
 from eacps.settings import Settings
 
-TAB = "Review"
 _TOO_LONG_FOR_A_LIST = ("data.candidates", "data.report_md", "data.eacps")
 _OF_LABEL_STUDIO = (
     "inner_id",
@@ -29,15 +30,25 @@ _OF_LABEL_STUDIO = (
 )
 
 
-def review_tab(settings: Settings) -> dict[str, Any]:
-    """The tab as Label Studio stores it. Users can show hidden columns again."""
+def tabs_of(settings: Settings) -> list[dict[str, Any]]:
+    """The tabs as Label Studio stores them. Users can show hidden columns again."""
+    ready = {
+        "filter": "filter:tasks:total_predictions",
+        "operator": "greater",
+        "type": "Number",
+        "value": 0,
+    }
+    return [_tab("Review", [], settings), _tab("Ready", [ready], settings)]
+
+
+def _tab(title: str, filters: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
     of_faces = [f"data.{settings.mask_field}", f"data.{settings.face_mapping_field}"]
     hidden = [*_TOO_LONG_FOR_A_LIST, *of_faces, *_OF_LABEL_STUDIO]
     shown = ["gallery", settings.instruction_field, settings.reference_field]
-    hidden_in_task_view = ["id", "predictions_score"]
+    hidden_in_task_view = ["id", "predictions_score", f"data.{STATE}"]
     hidden_in_task_view += [f"data.{name}" for name in (*shown, *settings.route_fields)]
     return {
-        "title": TAB,
+        "title": title,
         "type": "list",
         "target": "tasks",
         "hiddenColumns": {
@@ -55,7 +66,7 @@ def review_tab(settings: Settings) -> dict[str, Any]:
             f"tasks:data.{settings.instruction_field}": 360,
         },
         "gridWidth": 4,
-        "filters": {"conjunction": "and", "items": []},
+        "filters": {"conjunction": "and", "items": list(filters)},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ class FileHooks:
                 if candidate.image:
                     (fresh / f"{candidate.id}.png").write_bytes(self._store.get(candidate.image))
             shutil.copyfile(fresh / f"{result.best.id}.png", fresh / "best.png")
-        self._write(origin, {"best": result.best.id, **to_json(result)})
+        # The search may have been another task's, with another reason for the same route.
+        reason = read_origin(origin["origin"]).route_reason
+        own = replace(result, task=replace(result.task, route_reason=reason))
+        self._write(origin, {"best": result.best.id, **to_json(own)})
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Write `NAME.json` with the error, and remove earlier images."""

@@ -282,3 +282,11 @@ def test_the_output_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     results.output.require_free("bear", "bear.json")
     with pytest.raises(InTheWayError):
         results.output.require_free("cat")
+
+
+def test_a_report_gives_its_own_tasks_reason_for_the_route(results: Results) -> None:
+    own = replace(examples.origin(), route_reason="default: the task does not specify a route")
+    results.origin["origin"] = to_json(own)
+    results.deliver()
+    report = json.loads(results.content()["bear.json"])
+    assert report["task"]["route_reason"] == own.route_reason

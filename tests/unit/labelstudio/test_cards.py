@@ -3,23 +3,35 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from label_studio_sdk.label_interface import LabelInterface
 
 from eacps.domain import PRUNED, Candidate, Failure, Metric, Noise, SearchResult, Swap, Trial
 from eacps.labelstudio import cards
-from eacps.labelstudio.label_config import label_config
+from eacps.labelstudio.label_config import (
+    hides_unnamed_cards,
+    is_of_earlier_version,
+    label_config,
+)
 from eacps.settings import Settings
 
 VERSION = "eacps-0123456789"
+EARLIER_CONFIG = Path(__file__).parents[3] / "backend/eacps/labelstudio/label_config_0.2.xml"
 
 
 def build(result: SearchResult) -> dict[str, Any]:
     return cards.enrichment(
         result, lambda name: f"/data/{name}", job_id="job", model_version=VERSION
     )
+
+
+def names_of(data: dict[str, Any]) -> list[str]:
+    """The trials that the cards are of."""
+    return [card["id"].partition("-")[0] for card in data["candidates"]]
 
 
 def well_formed(html: str) -> ElementTree.Element:
@@ -30,7 +42,7 @@ def well_formed(html: str) -> ElementTree.Element:
 def test_the_gallery_is_ordered_best_first_and_leaves_failures_out(result: SearchResult) -> None:
     data = build(result)
     assert data["gallery"] == [f"/data/{index:040x}.png" for index in range(3)]
-    assert [card["id"] for card in data["candidates"]] == ["c1", "c2", "c3", "c4"]
+    assert names_of(data) == ["c1", "c2", "c3", "c4"]
 
 
 def test_a_card_shows_rank_potential_metrics_lineage_and_cost(result: SearchResult) -> None:
@@ -170,35 +182,51 @@ def test_odd_numbers_do_not_break_a_card(result: SearchResult) -> None:
     well_formed(data["candidates"][0]["html"])
 
 
-def test_the_prediction_ranks_every_card_and_scores_the_best(result: SearchResult) -> None:
-    prediction = cards.prediction(build(result), VERSION)
-    assert prediction == {
-        "model_version": VERSION,
-        "score": 0.8,
-        "result": [
-            {
-                "id": "eacps-rank",
-                "from_name": "rank",
-                "to_name": "cands",
-                "type": "ranker",
-                "value": {"ranker": {"ranked": ["c1", "c2", "c3"], "rejected": ["c4"]}},
-            }
-        ],
+def test_the_prediction_ranks_what_is_finished_and_scores_the_best(result: SearchResult) -> None:
+    data = build(result)
+    prediction = cards.prediction(data, VERSION) or {}
+    (region,) = prediction.pop("result")
+    meta = region.pop("meta")
+    ranked = data["eacps"]["ranked"]
+    assert prediction == {"model_version": VERSION, "score": 0.8}
+    assert region == {
+        "id": "eacps-rank",
+        "from_name": "rank",
+        "to_name": "cands",
+        "type": "ranker",
+        "value": {"ranker": {"ranked": ranked, "rejected": []}},
     }
+    assert len(ranked) == 3
+    assert meta["best"] == {"id": ranked[0], "image": data["gallery"][0]}
+    assert list(meta["candidates"]) == [card["id"] for card in data["candidates"]]
 
 
-def test_no_card_is_ever_removed(result: SearchResult) -> None:
-    before = cards.merged({"image": "x", "own": 1}, build(result))
-    fewer = build(replace(result, candidates=result.candidates[:1]))
-    after = cards.merged(before, fewer)
-    assert [card["id"] for card in after["candidates"]] == ["c1", "c2", "c3", "c4"]
-    assert after["candidates"][1]["title"].endswith("earlier search")
-    assert (after["image"], after["own"]) == ("x", 1)
-    prediction = cards.prediction(after, VERSION)
-    assert prediction is not None
-    assert prediction["result"][0]["value"]["ranker"]["rejected"] == ["c2", "c3", "c4"]
-    again = cards.merged(after, fewer)
-    assert again["candidates"][1]["title"].count("earlier search") == 1
+def test_a_screen_that_hides_unnamed_cards_gets_every_card_named(result: SearchResult) -> None:
+    data = cards.merged({"candidates": [{"id": "c1"}]}, build(result))
+    prediction = cards.prediction(data, VERSION, names_all=True) or {}
+    placed = prediction["result"][0]["value"]["ranker"]
+    failed = data["candidates"][3]["id"]
+    assert placed["rejected"] == [failed, "c1"]
+    for default, hides in (('default="true"', True), ("", False)):
+        config = f'<View><Ranker name="rank"><Bucket name="ranked" {default}/></Ranker></View>'
+        assert hides_unnamed_cards(config) is hides
+    assert not hides_unnamed_cards(None)
+
+
+def test_a_candidate_is_known_in_full_by_its_id(result: SearchResult) -> None:
+    data = build(result)
+    best, _, child, failed = (card["candidate"] for card in data["candidates"])
+    assert best["state"] == "finished"
+    assert (best["rank"], best["score"], best["potential"]) == (1, 0.8, 0.8)
+    assert best["metrics"] == {"pf": 0.3, "lpips": 0.2}
+    assert best["image"] == data["gallery"][0]
+    assert best["file"] == result.best.image
+    assert (best["seed"], best["nfe"], best["steps"], best["moves"]) == (7, 24, 12, [])
+    assert child["parent"] == data["candidates"][0]["id"]
+    assert child["moves"] == [{"angle": 0.4, "seed": 9}]
+    assert child["lineage"] == "child of c1 at angle 0.4"
+    assert (failed["state"], failed["rank"], failed["image"]) == ("failed", None, None)
+    assert failed["failure"]["message"] == "Out of memory."
 
 
 def test_a_failure_keeps_cards_but_gives_no_prediction(result: SearchResult) -> None:
@@ -250,3 +278,33 @@ def test_the_label_config_shows_the_fields_that_settings_name() -> None:
     config = label_config(Settings(_env_file=None, image_field="photo", instruction_field="ask"))
     assert 'value="$photo"' in config
     assert 'value="$ask"' in config
+
+
+def test_label_studios_own_validator_takes_predictions(result: SearchResult) -> None:
+    fewer = replace(result, candidates=result.candidates[:1])
+    for data in (build(result), cards.merged(build(result), build(fewer))):
+        prediction = cards.prediction(data, VERSION)
+        assert LabelInterface(label_config()).validate_prediction(prediction, True) == []
+
+
+def test_the_screen_hides_no_card_that_a_saved_ranking_does_not_name() -> None:
+    settings = Settings(_env_file=None, image_field="photo", instruction_field="ask")
+    assert not hides_unnamed_cards(label_config(settings))
+    earlier = EARLIER_CONFIG.read_text()
+    assert hides_unnamed_cards(earlier)
+    assert is_of_earlier_version(earlier, Settings(_env_file=None))
+    assert not is_of_earlier_version(label_config(), Settings(_env_file=None))
+
+
+def test_everything_annotated_on_the_earlier_screen_is_on_this_one() -> None:
+    """Label Studio refuses a label config that lacks a tag or a label of an annotation."""
+    earlier = EARLIER_CONFIG.read_text()
+
+    def offered(config: str) -> set[tuple[str | None, ...]]:
+        return {
+            (tag.tag, tag.get("name"), tag.get("toName"), tag.get("value"))
+            for tag in ElementTree.fromstring(config).iter()
+            if tag.get("name") or tag.tag in ("Choice", "Label", "Bucket")
+        }
+
+    assert offered(earlier) <= offered(label_config())

@@ -87,6 +87,24 @@ def test_a_bad_task_is_refused_with_a_code_and_a_hint(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("field", ["image", "mask", "reference"])
+@pytest.mark.parametrize("value", ["data:,x", "http://169.254.169.254/x", "ftp://x/y", 7])
+def test_an_error_names_the_field_of_the_image(plain: Settings, field: str, value: Any) -> None:
+    with pytest.raises(EacpsError) as caught:
+        LabelStudioHooks(plain).prepare(origin(plain, **{field: value}))
+    others = {"image", "mask", "reference"} - {field}
+    assert field in caught.value.message
+    assert not [name for name in others if f"`{name}`" in str(caught.value)]
+
+
+@pytest.mark.parametrize(("prompt", "kind"), [(42, "a number"), ([], "a list"), ({}, "an object")])
+def test_an_instruction_that_is_no_text_is_called_what_it_is(
+    plain: Settings, prompt: Any, kind: str
+) -> None:
+    with pytest.raises(TaskError, match=f"`prompt` contains {kind} instead of a text"):
+        LabelStudioHooks(plain).prepare(origin(plain, prompt=prompt))
+
+
 @pytest.mark.parametrize("broken", [{}, {"data": 3}, {"route": "fly"}])
 def test_a_job_that_cannot_be_read_is_a_task_error(plain: Settings, broken: Any) -> None:
     with pytest.raises(TaskError, match="cannot be read") as caught:

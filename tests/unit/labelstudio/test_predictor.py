@@ -93,7 +93,8 @@ def test_an_enriched_task_is_answered_from_its_data(
     settings: Settings, queue: Queue, result: SearchResult
 ) -> None:
     [answer] = ask(settings, queue, enriched(settings, result))
-    assert answer["result"][0]["value"]["ranker"]["ranked"] == ["c1", "c2", "c3"]
+    ranked = answer["result"][0]["value"]["ranker"]["ranked"]
+    assert [name.partition("-")[0] for name in ranked] == ["c1", "c2", "c3"]
     assert answer["model_version"] == settings.model_version
     assert not queue.entries
 
@@ -170,12 +171,38 @@ def test_other_settings_make_a_new_job(settings: Settings, queue: Queue) -> None
 
 def test_a_failed_task_is_tried_again_but_not_at_once(settings: Settings, queue: Queue) -> None:
     ask(settings, queue, TASK)
-    queue.end(Failure("bad_image", "Broken."), seconds_ago=1)
+    queue.end(Failure("fetch_failed", "Broken."), seconds_ago=1)
     assert ask(settings, queue, TASK) == [{}]
     assert not queue.retried
-    job = queue.end(Failure("bad_image", "Broken."), seconds_ago=31)
+    job = queue.end(Failure("fetch_failed", "Broken."), seconds_ago=31)
     assert ask(settings, queue, TASK) == [{}]
     assert queue.retried == [job]
+
+
+def test_a_task_that_is_itself_wrong_is_tried_again_the_next_day_or_when_it_changes(
+    settings: Settings, queue: Queue
+) -> None:
+    ask(settings, queue, TASK)
+    for code in ("no_instruction", "image_too_large", "no_face"):
+        queue.end(Failure(code, "Wrong."), seconds_ago=3600)
+        assert ask(settings, queue, TASK) == [{}]
+    assert not queue.retried
+    job = queue.end(Failure("no_face", "Wrong."), seconds_ago=90_000)
+    ask(settings, queue, TASK)
+    assert queue.retried == [job]
+    ask(settings, queue, {**TASK, "data": {**TASK["data"], "prompt": "something else"}})
+    assert len(queue.entries) == 2
+
+
+def test_a_plain_client_is_told_its_own_reason_for_a_route_and_not_another_tasks(
+    plain: Settings, queue: Queue, result: SearchResult
+) -> None:
+    task = {"data": {**TASK["data"], "route": "edit"}}
+    ask(plain, queue, task)
+    queue.end(result)
+    [answer] = ask(plain, queue, task)
+    assert answer["route_reason"] == "label “edit” in the task's field `route`"
+    assert "local edit" not in answer["data"]["report_md"]
 
 
 def test_a_task_that_lost_its_result_is_searched_again(

@@ -92,7 +92,7 @@ def test_the_reason_names_the_label_and_its_place() -> None:
 
 def test_the_first_source_that_names_a_route_wins() -> None:
     config = '<View><Choices name="r"><Choice value="Character" selected="true"/></Choices></View>'
-    swap, edit = [rectangle("face swap")], [rectangle("Edit here")]
+    swap, edit = [rectangle("face swap")], [rectangle("Local edit")]
     task: dict[str, Any] = {"data": {}}
     assert route(task, config)[0] == "character"
     task["predictions"] = [{"result": swap}]
@@ -104,6 +104,20 @@ def test_the_first_source_that_names_a_route_wins() -> None:
     assert route(task, config, {"result": swap})[0] == "character"
     task["data"]["type"] = ["nonsense", "face swap"]
     assert route(task, config)[0] == "face_swap"
+
+
+def test_a_chosen_route_wins_over_what_is_marked() -> None:
+    chosen = {"type": "choices", "value": {"choices": ["Face swap"]}}
+    marked = [rectangle("Local edit"), rectangle("Edit here")]
+    task = {"data": {}, "annotations": [{"id": 1, "result": [*marked, chosen]}]}
+    assert route(task) == ("face_swap", "label “Face swap” chosen in annotation 1")
+
+
+def test_the_label_of_a_mask_names_no_route() -> None:
+    config = '<View><Choices name="r"><Choice value="Character" selected="true"/></Choices></View>'
+    task = {"data": {}, "annotations": [{"id": 1, "result": [rectangle("Edit here")]}]}
+    assert route(task, config)[0] == "character"
+    assert route(task) == ("edit", DEFAULT_REASON)
 
 
 def test_a_skipped_annotation_says_nothing() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio.cards.contract import (
-    UrlOf,
     failed_fields,
     finished_fields,
     merged,
     prediction,
 )
 from eacps.labelstudio.cards.html import ROUTE_NAMES, card, failure_report, report, route_line
+from eacps.labelstudio.cards.naming import has_result_of_02, ids_in
+from eacps.labelstudio.cards.records import UrlOf
 from eacps.labelstudio.tasks.origins import META
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "enrichment",
     "failure_enrichment",
     "failure_report",
+    "has_result_of_02",
+    "ids_in",
     "merged",
     "prediction",
     "report",
@@ -37,10 +40,11 @@ def enrichment(
     job_id: str,
     model_version: str,
     references: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The fields that a finished search adds to its task's data.
 
-    `references` are URLs of the reference pictures.
+    `references` are URLs of the reference pictures, `data` is what the task holds already.
     """
     cards = [
         card(result, candidate, rank, _picture(candidate, url_of))
@@ -49,6 +53,7 @@ def enrichment(
     return finished_fields(
         result,
         url_of,
+        ids_in(data, result),
         report=report(result, references),
         cards=cards,
         job_id=job_id,

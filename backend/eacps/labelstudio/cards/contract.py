@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio import label_config
+from eacps.labelstudio.cards.naming import EARLIER, RECORD, IdOf, cards_of, pictures_of_02
 from eacps.labelstudio.cards.numbers import number
+from eacps.labelstudio.cards.records import UrlOf, records
 from eacps.labelstudio.tasks.origins import META
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 
-UrlOf = Callable[[str], str]
+STATE = "eacps_state"
+"""The field with the state of a task in a word, a column by which the Data Manager can filter."""
 RANKING = "eacps-rank"
 """The id of our region in a prediction."""
 
@@ -20,6 +23,7 @@ RANKING = "eacps-rank"
 def finished_fields(
     result: SearchResult,
     url_of: UrlOf,
+    id_of: IdOf,
     *,
     report: str,
     cards: Sequence[str],
@@ -27,20 +31,25 @@ def finished_fields(
     model_version: str,
 ) -> dict[str, Any]:
     """The fields of a finished search; `cards` is HTML for each candidate, in the same order."""
-    ranked = [candidate.id for candidate in result.usable]
+    of_card = records(result, url_of, id_of)
     return {
         "gallery": [url_of(c.image) for c in result.usable if c.image],
         "candidates": [
-            {"id": candidate.id, "title": _title(candidate), "html": card}
+            {
+                "id": id_of(candidate.id),
+                "title": _title(candidate),
+                "html": card,
+                RECORD: of_card[id_of(candidate.id)],
+            }
             for candidate, card in zip(result.candidates, cards, strict=True)
         ],
         "report_md": report,
+        STATE: "ready",
         META: {
             "job": job_id,
             "key": result.task.key,
             "model_version": model_version,
-            "ranked": ranked,
-            "rejected": [c.id for c in result.candidates if c.id not in ranked],
+            "ranked": [id_of(candidate.id) for candidate in result.usable],
             "score": round(result.share(result.best.potential), 4),
         },
     }
@@ -52,6 +61,7 @@ def failed_fields(
     """The fields of a failed task, which keeps its existing candidates."""
     return {
         "report_md": report,
+        STATE: f"failed: {failure.code}",
         META: {"job": job_id, "model_version": model_version, "failed": failure.code},
     }
 
@@ -62,37 +72,69 @@ def merged(data: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     if "candidates" not in new:
         return result
     present = {item["id"] for item in new["candidates"]}
+    pictures = pictures_of_02(data)
     kept = [
-        dict(item)
-        for item in map(mapping, sequence(data.get("candidates")))
-        if isinstance(item.get("id"), str) and item["id"] not in present
+        _outdated(item, pictures.get(item["id"]))
+        for item in cards_of(data)
+        if item["id"] not in present
     ]
-    if kept:
-        meta = dict(new[META])
-        meta["rejected"] = [*meta["rejected"], *(item["id"] for item in kept)]
-        result |= {"candidates": [*new["candidates"], *map(_outdated, kept)], META: meta}
-    return result
+    return result | {"candidates": [*new["candidates"], *kept]}
 
 
-def prediction(data: Any, model_version: str | None = None) -> dict[str, Any] | None:
+def prediction(
+    data: Any, model_version: str | None = None, *, names_all: bool = False
+) -> dict[str, Any] | None:
     """The prediction in a task's data, optionally only of one version; None if it is missing or
-    inconsistent."""
+    inconsistent.
+
+    `names_all`: place every card, for a screen that hides cards that a ranking does not name.
+    """
     content = mapping(data)
     meta = mapping(content.get(META))
     ranked, rejected = sequence(meta.get("ranked")), sequence(meta.get("rejected"))
     version = text(meta.get("model_version"))
     if not version or not ranked or model_version not in (None, version):
         return None
-    present = [mapping(item).get("id") for item in sequence(content.get("candidates"))]
-    names = [*ranked, *rejected]
-    if not all(isinstance(name, str) and name in present for name in names):
+    cards = {card["id"]: mapping(card.get(RECORD)) for card in cards_of(content)}
+    if not all(isinstance(name, str) and name in cards for name in [*ranked, *rejected]):
         # Label Studio shows a blank screen if a ranker refers to a missing card.
         return None
+    if names_all:
+        rejected = [*rejected, *(name for name in cards if name not in {*ranked, *rejected})]
     return {
         "model_version": version,
         "score": _score(meta.get("score")),
-        "result": [_ranker(ranked, rejected)],
+        "result": [_ranker(ranked, rejected) | _results(ranked, cards)],
     }
+
+
+def is_ranking(region: Mapping[str, Any]) -> bool:
+    """Whether a region of a prediction or an annotation is a ranking of candidates."""
+    return region.get("type") == "ranker" and region.get("from_name") == label_config.RANKER
+
+
+def names_in_ranking(row: Mapping[str, Any], *, of_02: bool = False) -> list[str]:
+    """The cards that a prediction or an annotation ranks, optionally only those of 0.2 and earlier,
+    whose ids are their trials'."""
+    columns = [
+        mapping(mapping(region.get("value")).get("ranker"))
+        for region in map(mapping, sequence(row.get("result")))
+        if is_ranking(region)
+    ]
+    names = [name for each in columns for column in each.values() for name in sequence(column)]
+    return [name for name in names if isinstance(name, str) and not (of_02 and "-" in name)]
+
+
+def _results(
+    ranked: Sequence[str], cards: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The newest search for programs; an annotation made from the prediction keeps it."""
+    search = cards[ranked[0]].get("search")
+    if search is None:
+        return {}
+    of_search = {name: card for name, card in cards.items() if card.get("search") == search}
+    best = {"id": ranked[0], "image": cards[ranked[0]].get("image")}
+    return {"meta": {"best": best, "candidates": of_search}}
 
 
 def _title(candidate: Candidate) -> str:
@@ -104,10 +146,13 @@ def _title(candidate: Candidate) -> str:
     return f"{name} · {number(candidate.potential)}"
 
 
-def _outdated(item: dict[str, Any]) -> dict[str, Any]:
+def _outdated(item: Mapping[str, Any], picture: str | None) -> dict[str, Any]:
+    """A card of an earlier search; `picture` is what 0.2 or earlier did not note on it."""
     title = text(item.get("title"))
-    suffix = " · earlier search"
-    return item | {"title": title if title.endswith(suffix) else title + suffix}
+    if EARLIER not in title:
+        _trial, _dash, search = item["id"].partition("-")
+        title = f"{title}{EARLIER} {search}".rstrip()
+    return {**item, "title": title} | ({RECORD: {"image": picture}} if picture else {})
 
 
 def _ranker(ranked: Sequence[str], rejected: Sequence[str]) -> dict[str, Any]:

@@ -272,7 +272,7 @@ class Fetcher:
                 raise LabelStudioDownError(message)
             hint = "The file may have been deleted: upload it again."
             raise self._client.server_error(reply.status, message, hint)
-        hint = "Check the URL in the task's image field."
+        hint = "Check the URL in the task."
         if self._is_own(address) and reply.status in (401, 403):
             hint = "Set LABEL_STUDIO_API_KEY to a token that may see the project."
         raise FetchError(f"{address.host} answered {reply.status} instead of the image.", hint=hint)
@@ -335,6 +335,6 @@ def _not_confirmed(message: str) -> FetchError:
 def _too_large(limit: int) -> FetchError:
     return FetchError(
         f"The image file has more than {limit:,} bytes.",
-        hint="Use a smaller file or raise EACPS_MAX_IMAGE_BYTES.",
+        hint="Use a smaller file, or ask the administrator to raise EACPS_MAX_IMAGE_BYTES.",
         code="image_too_large",
     )

@@ -70,7 +70,7 @@ def parse_address(url: str) -> Address:
         return _address(url, parts)
     except (ValueError, UnicodeError):
         raise FetchError(
-            "The image's address is not a valid URL.", hint="Correct the task's image field."
+            "The image's address is not a valid URL.", hint="Correct the URL in the task."
         ) from None
 
 
@@ -105,9 +105,7 @@ def resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise NoAnswerError(
-            f"Unknown host {host}.", hint="Check the address in the task's image field."
-        ) from None
+        raise NoAnswerError(f"Unknown host {host}.", hint="Check the URL in the task.") from None
     return [str(entry[4][0]) for entry in found]
 
 
@@ -215,7 +213,7 @@ def _limited(response: http.client.HTTPResponse, max_bytes: int) -> Iterator[byt
         if read > max_bytes:
             raise TooLargeError(
                 f"The image file has more than {max_bytes:,} bytes.",
-                hint="Use a smaller file or raise EACPS_MAX_IMAGE_BYTES.",
+                hint="Use a smaller file, or ask the administrator to raise EACPS_MAX_IMAGE_BYTES.",
                 code="image_too_large",
             )
         yield chunk
@@ -234,5 +232,5 @@ def _no_answer(address: Address, error: Exception, deadline: float) -> NoAnswerE
         )
     return NoAnswerError(
         f"The image could not be fetched from {address.host} ({type(error).__name__}).",
-        hint="Check the address in the task's image field.",
+        hint="Check the URL in the task.",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from eacps import images
 from eacps.domain import EditTask, FaceMapping
-from eacps.errors import FaceError, TaskError
+from eacps.errors import EacpsError, FaceError, TaskError
 from eacps.faces.choices import plan_of
 from eacps.images import TaskImages
 from eacps.labelstudio.tasks.fetch import Fetcher, require_allowed_reference
@@ -86,7 +87,13 @@ class TaskReader:
         instruction = asked.data.get(field)
         if instruction is None and asked.route == "face_swap":
             return FACE_SWAP_INSTRUCTION
-        if not isinstance(instruction, str) or not instruction.strip():
+        if instruction is not None and not isinstance(instruction, str):
+            raise TaskError(
+                f"The task's field `{field}` contains {_kind(instruction)} instead of a text.",
+                hint=f"Write what to change into `{field}`, in quotes.",
+                code="no_instruction",
+            )
+        if instruction is None or not instruction.strip():
             raise TaskError(
                 f"The task's field `{field}` contains no instruction.",
                 hint=f"Write what to change into `{field}`.",
@@ -101,8 +108,9 @@ class TaskReader:
         return instruction.strip()
 
     def _image(self, asked: Origin, field: str) -> Image.Image:
-        content = self._fetcher.fetch(asked.data.get(field), field=field, task=asked.task)
-        return images.decode(content, self._limits, what=field)
+        with _naming(field):
+            content = self._fetcher.fetch(asked.data.get(field), field=field, task=asked.task)
+            return images.decode(content, self._limits, what=field)
 
     def _references(self, asked: Origin) -> list[Image.Image]:
         field = self._settings.reference_field
@@ -125,8 +133,9 @@ class TaskReader:
     def _reference(self, address: Any, asked: Origin) -> Image.Image:
         field = self._settings.reference_field
         require_allowed_reference(address, self._settings)
-        content = self._fetcher.fetch(address, field=field, task=asked.task)
-        return images.decode(content, self._limits, what=field)
+        with _naming(field):
+            content = self._fetcher.fetch(address, field=field, task=asked.task)
+            return images.decode(content, self._limits, what=field)
 
     def _mapping(self, asked: Origin) -> FaceMapping:
         field = self._settings.face_mapping_field
@@ -149,8 +158,9 @@ class TaskReader:
 
     def _mask(self, address: Any, asked: Origin, size: tuple[int, int]) -> Image.Image:
         field = self._settings.mask_field
-        content = self._fetcher.fetch(address, field=field, task=asked.task)
-        mask = images.decode_mask(content, self._limits)
+        with _naming(field):
+            content = self._fetcher.fetch(address, field=field, task=asked.task)
+            mask = images.decode_mask(content, self._limits)
         if mask.point(lambda value: 255 * (value >= 128)).getbbox() is None:
             raise TaskError(
                 "The mask is black everywhere, so nothing may be edited.",
@@ -158,6 +168,23 @@ class TaskReader:
                 code="empty_mask",
             )
         return mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Name the field in every error, because a task may have several images."""
+    try:
+        yield
+    except EacpsError as error:
+        if field not in error.message:
+            error.message = f"The task's field `{field}`: {error.message}"
+        raise
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return {int: "a number", float: "a number", list: "a list"}.get(type(value), "an object")
 
 
 def _as_list(given: Any) -> list[Any]:

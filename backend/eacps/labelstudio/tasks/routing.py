@@ -15,6 +15,8 @@ from eacps.settings import Settings
 
 MAX_LABEL_CHARACTERS = 200
 DEFAULT_REASON = "default: the task does not specify a route"
+_MARK = "edit here"
+"""The review screen's label of masks, which may be drawn for any route."""
 _META_FIELDS = ("label", "labels", "tag", "tags", "choices")
 _ARTICLES = {"ellipse": "an ellipse", "rectangle": "a rectangle", "polygon": "a polygon"}
 
@@ -56,7 +58,7 @@ def choose_route(task: Any, label_config: Any, context: Any, settings: Settings)
 
 def route_of_label(label: str, settings: Settings) -> Route | None:
     """The route of a label; the longest matching pattern wins."""
-    normal = " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
+    normal = _normal(label)
     matching = [
         (len(pattern), pattern, route)
         for pattern, route in settings.route_labels.items()
@@ -65,6 +67,10 @@ def route_of_label(label: str, settings: Settings) -> Route | None:
     if matching:
         return max(matching)[2]
     return next((route for route in ROUTES if route == normal), None)
+
+
+def _normal(label: str) -> str:
+    return " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
 
 
 def _data_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
@@ -82,14 +88,17 @@ def _meta_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
 
 
 def _region_clues(task: Mapping[str, Any], context: Any) -> Iterator[_Clue]:
-    for region in (
-        *regions.context_regions(context),
-        *regions.draft_regions(task),
-        *regions.annotation_regions(task),
-        *regions.prediction_regions(task),
+    for source in (
+        regions.context_regions(context),
+        regions.draft_regions(task),
+        regions.annotation_regions(task),
+        regions.prediction_regions(task),
     ):
-        for label in region.labels:
-            yield _Clue(label, _place(region))
+        # A choice names the route, while a label may only say what is marked.
+        for region in sorted(source, key=lambda region: region.kind != "choices"):
+            for label in region.labels:
+                if region.kind == "choices" or _normal(label) != _MARK:
+                    yield _Clue(label, _place(region))
 
 
 def _config_clues(label_config: Any) -> Iterator[_Clue]:

@@ -6,14 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eacps.artifacts import open_signer
 from eacps.domain import Failure, SearchResult, to_json
-from eacps.errors import EacpsError, TaskError
+from eacps.errors import FAULTS_OF_TASKS, EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY
 from eacps.labelstudio import cards
+from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.tasks.origins import Origin, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
@@ -28,6 +29,8 @@ PART = 1000
 WAITING_AT_ONCE = 8
 """So many requests may wait for results. Others are answered at once, so that threads are left."""
 JUST_DELIVERED_SECONDS = 5.0
+RETRY_FAULTS_SECONDS = 86_400.0
+"""Label Studio asks for failed tasks whenever a list of tasks is opened."""
 MAX_REPEATS = 20
 
 
@@ -42,6 +45,7 @@ class _Asked:
     task: Mapping[str, Any]
     origin: Origin
     job_id: str
+    label_config: Any = None
     answer: dict[str, Any] | None = None
 
 
@@ -143,7 +147,7 @@ def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Se
             hint="Send tasks as Label Studio exports them.",
         )
     origin = origin_of(task, settings, label_config=label_config, project=project, context=context)
-    return _Asked(task, origin, origin.job_id)
+    return _Asked(task, origin, origin.job_id, label_config)
 
 
 def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> None:
@@ -169,7 +173,8 @@ def _existing_prediction(entry: _Asked, client: JobQueue) -> dict[str, Any] | No
     data changes or a new search is requested."""
     if not has_result(entry.task, entry.origin):
         return None
-    found = cards.prediction(entry.task.get("data"))
+    hides = hides_unnamed_cards(entry.label_config)
+    found = cards.prediction(entry.task.get("data"), names_all=hides)
     if found is None:
         return None
     there = map(mapping, sequence(entry.task.get("predictions")))
@@ -210,8 +215,9 @@ def _restart_if_lost(
         if status is None:
             client.submit(_job(entry, priority))
             return
-        if status.state == "failed" and _age(status) >= settings.retry_failed_after_seconds:
-            client.retry(entry.job_id)
+        if status.state == "failed":
+            if _age(status) >= _pause_after(status, settings):
+                client.retry(entry.job_id)
             return
         lost = status.state == "done" and not _being_delivered(status)
         if not (lost and entry.origin.delivered):
@@ -219,6 +225,14 @@ def _restart_if_lost(
         # The result was delivered, but the task no longer has it: search and deliver again.
         entry.job_id = f"{entry.origin.job_id}-{repeat}"
         status = client.status(entry.job_id)
+
+
+def _pause_after(status: JobStatus, settings: Settings) -> float:
+    """After how many seconds a failed task is worth another attempt, if somebody asks for it."""
+    its_own_fault = status.failure is not None and status.failure.code in FAULTS_OF_TASKS
+    pause = settings.retry_failed_after_seconds
+    # Not never: a picture may have been cut off on its way, or replaced since.
+    return max(pause, RETRY_FAULTS_SECONDS) if its_own_fault else pause
 
 
 def _wait(waiting: Sequence[_Asked], started: float, settings: Settings, client: JobQueue) -> None:
@@ -252,7 +266,8 @@ def _full_answer(
         return _unfinished(entry, client.status(entry.job_id))
     if isinstance(outcome, Failure):
         return _error(outcome.code, outcome.message, job=entry.job_id)
-    return full_prediction(outcome, settings, job_id=entry.job_id)
+    task = replace(outcome.task, route_reason=entry.origin.route_reason)
+    return full_prediction(replace(outcome, task=task), settings, job_id=entry.job_id)
 
 
 def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
@@ -265,10 +280,11 @@ def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) ->
         model_version=settings.model_version,
         references=[url_of(name) for name in result.task.references],
     )
+    id_of = cards.ids_in(None, result)
     candidates = [
         to_json(candidate)
         | {
-            "id": candidate.id,
+            "id": id_of(candidate.id),
             "lineage": candidate.trial.lineage,
             "image_url": url_of(candidate.image) if candidate.image else None,
             "thumbnail_url": url_of(candidate.thumbnail) if candidate.thumbnail else None,

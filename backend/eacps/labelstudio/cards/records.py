@@ -1,0 +1,67 @@
+"""A candidate as data, on its card and in predictions: all that an export needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from eacps.domain import Candidate, SearchResult, to_json
+from eacps.labelstudio.cards.naming import IdOf, search_of
+
+UrlOf = Callable[[str], str]
+
+
+def records(result: SearchResult, url_of: UrlOf, id_of: IdOf) -> dict[str, dict[str, Any]]:
+    """Every candidate of a search by the id of its card, best first."""
+    search = search_of(result)
+    return {
+        id_of(candidate.id): {
+            "search": search,
+            "key": result.task.key,
+            "model_version": result.task.model_version,
+            **_what_it_is(result, candidate, rank),
+            "image": url_of(candidate.image) if candidate.image else None,
+            "file": candidate.image,
+            **_how_it_was_made(result, candidate, id_of),
+        }
+        for rank, candidate in enumerate(result.candidates, start=1)
+    }
+
+
+def _what_it_is(result: SearchResult, candidate: Candidate, rank: int) -> dict[str, Any]:
+    failure = candidate.failure
+    state = "pruned" if candidate.pruned else "failed" if failure else "finished"
+    return {
+        "trial": candidate.id,
+        "state": state,
+        "rank": rank if candidate.outcome.usable else None,
+        "score": round(result.share(candidate.potential), 4) if state != "failed" else None,
+        "potential": _finite(candidate.potential),
+        "metrics": {metric.name: _finite(metric.value) for metric in candidate.metrics},
+        **({"failure": to_json(failure)} if failure else {}),
+        **({"why": candidate.why} if candidate.why else {}),
+    }
+
+
+def _how_it_was_made(result: SearchResult, candidate: Candidate, id_of: IdOf) -> dict[str, Any]:
+    trial = candidate.trial
+    swap = {"swap": to_json(trial.swap)} if trial.swap else {}
+    suffix = {"instruction_suffix": trial.instruction_suffix} if trial.instruction_suffix else {}
+    return {
+        "seed": trial.noise.seed,
+        "moves": [to_json(move) for move in trial.noise.moves],
+        "steps": result.task.plan.steps,
+        "stopped_at": trial.to_step if candidate.pruned else None,
+        "parent": id_of(trial.parent) if trial.parent else None,
+        "lineage": trial.lineage,
+        **suffix,
+        **swap,
+        "nfe": candidate.nfe,
+        "seconds": round(candidate.seconds, 3),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    # Label Studio refuses data with NaN.
+    return value if value is not None and isfinite(value) else None

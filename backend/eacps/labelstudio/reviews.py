@@ -1,0 +1,139 @@
+"""Reads annotations: which candidates are ranked, what they are, and what does not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from eacps.labelstudio import label_config
+from eacps.labelstudio.cards.contract import is_ranking, names_in_ranking
+from eacps.labelstudio.cards.naming import RECORD, cards_of
+from eacps.labelstudio.client import LabelStudioClient
+from eacps.labelstudio.tasks.regions import mapping, sequence, text
+
+ACCEPT, ANOTHER, NONE = label_config.VERDICTS
+UNKNOWN: Final = (
+    "The pictures of this ranking are unknown: version 0.2 or earlier may have replaced them by "
+    "those of another search."
+)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def export(client: LabelStudioClient, project: int) -> Iterator[dict[str, Any]]:
+    """All reviews of a project."""
+    rows = client.list_rows(f"/api/projects/{project}/export", exportType="JSON")
+    for row in rows:
+        # The export has no complete predictions.
+        yield from reviews(client.task(int(row["id"])))
+
+
+def reviews(task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One review per annotation that was not skipped."""
+    for annotation in map(mapping, sequence(task.get("annotations"))):
+        if not annotation.get("was_cancelled"):
+            yield _review(task, annotation)
+
+
+def _review(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str, Any]:
+    regions = [mapping(region) for region in sequence(annotation.get("result"))]
+    ranking = next(filter(is_ranking, regions), {})
+    columns = mapping(mapping(ranking.get("value")).get("ranker"))
+    ranked, rejected = (
+        [name for name in sequence(columns.get(column)) if isinstance(name, str)]
+        for column in ("ranked", "rejected")
+    )
+    candidates = _candidates(task, annotation, ranking, [*ranked, *rejected])
+    verdict = "".join(_values(regions, label_config.VERDICT, "choices")[:1])
+    best_by_machine = _best_by_machine(task, ranking, candidates, [*ranked, *rejected])
+    problems = [UNKNOWN] if candidates is None else []
+    if candidates is not None:
+        problems += _problems(verdict, ranked, best_by_machine, candidates)
+    return {
+        "task": task.get("id"),
+        "annotation": annotation.get("id"),
+        "by": annotation.get("completed_by"),
+        "updated_at": annotation.get("updated_at"),
+        "verdict": verdict or None,
+        "comment": "\n".join(_values(regions, label_config.COMMENT, "text")) or None,
+        "ranked": ranked,
+        "rejected": rejected,
+        "best_by_human": None if verdict == NONE else next(iter(ranked), None),
+        "best_by_machine": best_by_machine,
+        "candidates": candidates,
+        "problems": problems,
+    }
+
+
+def _candidates(
+    task: Mapping[str, Any],
+    annotation: Mapping[str, Any],
+    ranking: Mapping[str, Any],
+    names: Sequence[str],
+) -> dict[str, Any] | None:
+    """What the ranking names; None if that is no longer known."""
+    cards = {card["id"]: mapping(card.get(RECORD)) for card in cards_of(task.get("data"))}
+    known = cards | dict(mapping(mapping(ranking.get("meta")).get("candidates")))
+    of_02 = [name for name in names if "search" not in mapping(known.get(name))]
+    if of_02 and not _is_of_newest_02(annotation, sequence(task.get("predictions"))):
+        return None
+    return {name: dict(mapping(known.get(name))) for name in names}
+
+
+def _is_of_newest_02(annotation: Mapping[str, Any], predictions: Sequence[Any]) -> bool:
+    """Whether an annotation was made on the last cards that 0.2 or earlier wrote, which are still
+    there: each of its searches replaced those of the one before."""
+    of_02 = [row for row in map(mapping, predictions) if names_in_ranking(row, of_02=True)]
+    if not of_02:
+        return False
+    newest = max(of_02, key=lambda row: (_moment(row.get("created_at")), row.get("id")))
+    if annotation.get("parent_prediction") == newest.get("id"):
+        return True
+    return _moment(annotation.get("created_at")) >= _moment(newest.get("created_at"))
+
+
+def _best_by_machine(
+    task: Mapping[str, Any],
+    ranking: Mapping[str, Any],
+    candidates: Mapping[str, Any] | None,
+    names: Sequence[str],
+) -> str | None:
+    best = text(mapping(mapping(ranking.get("meta")).get("best")).get("id"))
+    if best or candidates is None:
+        return best or None
+    firsts = [name for name, each in candidates.items() if each.get("rank") == 1]
+    if firsts:
+        return firsts[0] if len(firsts) == 1 else None
+    # Cards of 0.2 and earlier stand in the order of their ranks.
+    return next((card["id"] for card in cards_of(task.get("data")) if card["id"] in names), None)
+
+
+def _problems(
+    verdict: str, ranked: Sequence[str], best: str | None, candidates: Mapping[str, Any]
+) -> Iterator[str]:
+    if not verdict:
+        yield "There is no verdict."
+    first = next(iter(ranked), None)
+    if verdict == ACCEPT and best and first != best:
+        yield f"The verdict is “{ACCEPT}”, but {best} is not on top of the ranking."
+    if verdict == ANOTHER and first and first == best:
+        yield f"The verdict is “{ANOTHER}”, but {best} is still on top of the ranking."
+    if verdict == NONE and ranked:
+        yield f"The verdict is “{NONE}”, but {len(ranked)} candidates are ranked as acceptable."
+    for name in ranked:
+        state = candidates[name].get("state", "finished")
+        if state != "finished":
+            yield f"{name} is ranked, but it is not finished: its picture is a preview."
+
+
+def _values(regions: Sequence[Mapping[str, Any]], name: str, key: str) -> list[str]:
+    found = [region for region in regions if region.get("from_name") == name]
+    values = [sequence(mapping(region.get("value")).get(key)) for region in found]
+    return [value for each in values for value in each if isinstance(value, str)]
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(text(value))
+    except ValueError:
+        return _LONG_AGO
