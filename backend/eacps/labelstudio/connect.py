@@ -262,9 +262,11 @@ def _explain(
     lowered = error.message.lower()
     if "can't connect to ml backend" in lowered or "health check failed" in lowered:
         raise LabelStudioError(_UNREACHABLE.format(url=url), code="backend_unreachable") from None
-    if "can't resolve hostname" in lowered:
+    host = urlsplit(url).hostname or ""
+    # For an IPv6 address, some versions and settings of Label Studio answer only "500".
+    if "can't resolve hostname" in lowered or ":" in host:
         raise LabelStudioError(
-            f"Label Studio finds no IPv4 address for {urlsplit(url).hostname}.",
+            f"Label Studio finds no IPv4 address for {host}.",
             hint="It reaches no IPv6 addresses: set EACPS_PUBLIC_URL to a name or address that "
             "leads to this backend by IPv4, and EACPS_HOST to that address.",
             code="backend_unreachable",
