@@ -196,8 +196,20 @@ def test_connect_brings_an_annotated_project_of_an_earlier_version_to_this_scree
     result = {"result": [ranking]}
     server.call("POST", f"/api/tasks/{task}/annotations/", json=result)
     assert "installed" in texts(connect(settings, project), "changed")
-    installed = server.call("GET", f"/api/projects/{project}/")["label_config"]
-    assert installed.strip() == label_config(settings).strip()
+    found = server.call("GET", f"/api/projects/{project}/")["label_config"]
+    assert same_config(found, label_config(settings))
+
+
+def test_label_studio_checks_predictions_and_takes_ours(
+    server: LabelStudioServer, settings: Settings, project: int
+) -> None:
+    task, origin = imported(server, settings, project)
+    LabelStudioHooks(settings).deliver(origin, searched(settings, origin))
+    [prediction] = server.predictions(task)
+    assert prediction["result"][0]["meta"]["best"]["image"]
+    region = {**prediction["result"][0], "to_name": "nothing"}
+    with pytest.raises(Exception, match="'nothing' not found"):
+        server.call("POST", "/api/predictions/", json={"task": task, "result": [region]})
 
 
 def test_only_tasks_with_candidates_are_in_the_tab_ready(
