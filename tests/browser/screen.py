@@ -99,10 +99,9 @@ def saved(server: LabelStudioServer, task: int) -> dict[str, Any]:
 
 
 def ranker(holder: dict[str, Any]) -> dict[str, list[str]]:
-    """The order that an annotation or a prediction holds."""
+    """The order that an annotation or a prediction holds, without what nobody ranked."""
     (value,) = [r["value"]["ranker"] for r in holder["result"] if r["type"] == "ranker"]
-    found: dict[str, list[str]] = value
-    return found
+    return {bucket: names for bucket, names in value.items() if bucket != "_"}
 
 
 def wait_for_pictures(page: Page, selector: str) -> int:
