@@ -308,7 +308,7 @@ def test_an_export_is_swapped_task_by_task_and_a_failing_one_does_not_end_the_ot
     shown = eacps("faceswap", "--tasks", "tasks.json", "--out", "swapped")
     assert shown.code == 1
     assert "✓ task-2.png" in shown.out
-    assert "✗ task-3: There is no file" in shown.out
+    assert "✗ task-3: The task's field `image`: There is no file" in shown.out
     found = report()
     assert found["task-1"]["error"]["code"] == "no_face"
     assert found["task-5"]["id"] == 5
