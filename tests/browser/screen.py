@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
 from tests.label_studio_server import LabelStudioServer
 from tests.stack import Backend, wait_until
@@ -37,10 +37,8 @@ def box(locator: Locator) -> FloatRect:
 def drag(page: Page, card: Locator, target: Locator) -> None:
     """Drag with the mouse; returns when the card lies where it was dropped."""
     name = card.get_attribute("data-rbd-draggable-id")
-    start, end = box(card.locator("h5")), box(target)
-    page.mouse.move(start["x"] + 20, start["y"] + 8)
-    page.mouse.down()
-    page.mouse.move(start["x"] + 26, start["y"] + 14)
+    wait_until(lambda: _grabbed(page, card))
+    end = box(target)
     page.mouse.move(end["x"] + 40, end["y"] + 12, steps=25)
     # The screen follows one frame behind and forgets what it has not followed when the mouse is up.
     page.wait_for_function(
@@ -58,6 +56,22 @@ def drag(page: Page, card: Locator, target: Locator) -> None:
             .style.position !== 'fixed'""",
         arg=name,
     )
+
+
+def _grabbed(page: Page, card: Locator) -> bool:
+    """Whether the mouse holds the card, which may have moved away while pictures were loaded."""
+    start = box(card.locator("h5"))
+    page.mouse.move(start["x"] + 20, start["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(start["x"] + 26, start["y"] + 14)
+    try:
+        page.wait_for_function(
+            "card => card.style.position === 'fixed'", arg=card.element_handle(), timeout=5000
+        )
+    except Error:
+        page.mouse.up()
+        return False
+    return True
 
 
 def expect_order(page: Page, names: list[str], bucket: str = "ranked") -> None:

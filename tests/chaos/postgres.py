@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -44,8 +45,9 @@ class Postgres:
         self._do("stop")
 
     def remove(self) -> None:
-        """Stop it for good."""
-        self.stop()
+        """Stop it for good, also after a test left it crashed."""
+        with contextlib.suppress(RuntimeError):
+            self.stop()
         shutil.rmtree(self.folder)
 
     def set_read_only(self, value: bool) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from eacps import __version__
 from eacps.jobs import names
 from eacps.jobs.database import Records, is_running
-from eacps.jobs.outages import outages
+from eacps.jobs.outages import outage, outages
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,17 @@ def beat(me: ProcessIdentity, records: Records, note: str, *, alive: bool = True
         )
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a heartbeat reads: the counters of all processes, who has unfinished work, this
+    process' unfinished workflows, and whether it was asked to take no more."""
+
+    beats: Mapping[str, int]
+    owners: set[str]
+    own: Collection[str]
+    drain: bool
+
+
 class Heartbeat(threading.Thread):
     """Sends heartbeats until stopped; optionally recovers dead processes and adopts older work."""
 
@@ -168,16 +179,27 @@ class Heartbeat(threading.Thread):
                 self.beat()
                 self.check_work(time.monotonic())
             except sa.exc.SQLAlchemyError as error:
-                log.warning("heartbeat failed: %s", error)
+                # Also where nobody waits otherwise: DBOS outlasts most outages by itself.
+                words = outage(error)
+                if words:
+                    outages.begin(words)
+                else:
+                    log.warning("heartbeat failed: %s", error)
+            else:
+                outages.end()
             self._stopped.wait(self._interval)
+        outages.end()
 
     def check_work(self, moment: float) -> None:
         """Requeue what nobody works on any more."""
+        found = self._look()
         if self._recover:
-            self._reap(self._recover)
+            for owner in self._reaper.dead(found.beats, found.owners):
+                log.warning("%s is dead; its work is requeued", owner)
+                self._recover([owner])
         if self._stray_work:
-            self._stray_work.check(self._records.pending_of(self._me.name))
-        if self._is_to_drain():
+            self._stray_work.check(found.own)
+        if found.drain:
             self._drain()
         if self._adopt and moment >= self._adopt_at:
             self._adopt_at = moment + ADOPT_SECONDS
@@ -197,19 +219,16 @@ class Heartbeat(threading.Thread):
         with self._records.engine.begin() as connection:
             connection.execute(sa.delete(workers).where(workers.c.name == self._me.name))
 
-    def _is_to_drain(self) -> bool:
-        workers = self._records.tables.workers
-        query = sa.select(workers.c.asked).where(workers.c.name == self._me.name)
-        with self._records.engine.connect() as connection:
-            return connection.execute(query).scalar() == names.DRAIN
-
-    def _reap(self, recover: Callable[[list[str]], object]) -> None:
+    def _look(self) -> _Found:
+        """Read everything in one transaction: an idle fleet asks little of its database."""
         workers, status = self._records.tables.workers, self._records.tables.status
+        running = sa.select(status.c.executor_id).where(is_running(status)).distinct()
         with self._records.engine.connect() as connection:
-            rows = connection.execute(sa.select(workers.c.name, workers.c.beats))
-            beats = {row.name: row.beats for row in rows}
-            pending = sa.select(status.c.executor_id).where(is_running(status))
-            owners = set(connection.execute(pending.distinct()).scalars()) - {None}
-        for owner in self._reaper.dead(beats, owners):
-            log.warning("%s is dead; its work is requeued", owner)
-            recover([owner])
+            rows = connection.execute(
+                sa.select(workers.c.name, workers.c.beats, workers.c.asked)
+            ).all()
+            owners = set(connection.execute(running).scalars()) - {None}
+            own = self._records.pending_of(self._me.name, connection)
+        asked = next((row.asked for row in rows if row.name == self._me.name), None)
+        beats = {row.name: row.beats for row in rows}
+        return _Found(beats, owners, own, drain=asked == names.DRAIN)

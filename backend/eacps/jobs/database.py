@@ -521,14 +521,16 @@ class Records:
         with self.engine.connect() as connection:
             return Counter(connection.execute(query).scalars())
 
-    def pending_of(self, process: str) -> list[str]:
+    def pending_of(self, process: str, connection: sa.Connection | None = None) -> list[str]:
         """The workflows that this process runs, as they are stored."""
+        if connection is None:
+            with self.engine.connect() as opened:
+                return self.pending_of(process, opened)
         status = self.tables.status
         query = sa.select(status.c.workflow_uuid).where(
             is_running(status), status.c.executor_id == process
         )
-        with self.engine.connect() as connection:
-            return list(connection.execute(query).scalars())
+        return list(connection.execute(query).scalars())
 
     def _query(self, output: bool) -> sa.Select[Any]:
         status, given, result = self.tables.status, self.tables.input, self.tables.output

@@ -206,7 +206,7 @@ def run_until_stopped(
         heartbeat.stop()
         requeue_unfinished(records, me.name)
     except sa.exc.SQLAlchemyError as error:
-        log.warning("unfinished work could not be requeued: %s", error)
+        log.warning("unfinished work could not be requeued: %s", outage(error) or error)
     tracing.stop()
     logging.shutdown()
     # Do not wait for threads, whose workflows have been requeued.

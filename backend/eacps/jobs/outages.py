@@ -111,6 +111,8 @@ class Outages:
     def begin(self, words: str) -> None:
         """The calling thread waits for this."""
         with self._lock:
+            if words not in self._waiting.values():
+                log.warning("waiting: %s", words)
             if not self._waiting:
                 self._began = time.monotonic()
                 metrics.OUTAGES.inc()
@@ -123,7 +125,9 @@ class Outages:
             if self._waiting.pop(threading.get_ident(), None) is not None:
                 self._last_end = time.monotonic()
                 if not self._waiting:
-                    metrics.OUTAGE_SECONDS.inc(self._last_end - self._began)
+                    seconds = self._last_end - self._began
+                    log.info("going on, after %.0f s of waiting", seconds)
+                    metrics.OUTAGE_SECONDS.inc(seconds)
                     metrics.WAITING.set(0)
 
 
@@ -146,8 +150,6 @@ def outlasting(
                     words = outage(error)
                     if not words:
                         raise
-                    if words != outages.now():
-                        log.warning("waiting: %s", words)
                     outages.begin(words)
                 sleep(pause)
             raise AssertionError("pauses never end")
