@@ -43,6 +43,10 @@ STRATEGIES: Final = Registry[StrategyClass](
     problem=_problem,
 )
 
+STEERED: Final = ("more", "children", "finish")
+"""What the review panel plans. These begin with candidates of earlier searches, so EACPS_STRATEGY
+cannot name them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -98,7 +102,7 @@ def create(plan: SearchPlan) -> Strategy:
             f"The seed of the search is {short(plan.seed)}, which is not a 64-bit whole number.",
             hint="Set EACPS_SEED, or the task's own seed, to a number such as 0.",
         )
-    return STRATEGIES.get(plan.strategy)(
+    return _class(plan.strategy)(
         params, seed=plan.seed, batch_size=plan.batch_size, steps=plan.steps
     )
 
@@ -106,13 +110,21 @@ def create(plan: SearchPlan) -> Strategy:
 def _params(plan: SearchPlan) -> Params:
     if not isinstance(plan.strategy, str):
         raise SettingsError(f"There is no strategy {short(plan.strategy)}.", hint=_names())
-    kind = STRATEGIES.get(plan.strategy).Params
+    kind = _class(plan.strategy).Params
     what, setting = f"The parameters of strategy '{plan.strategy}'", "EACPS_STRATEGY_PARAMS"
     params: Params = checked(kind, plan.params, what=what, setting=setting)
     if params.budget > MAX_TRIALS:
         problem = f"They ask for {params.budget} trials; the maximum is {MAX_TRIALS}."
         raise refusal(kind, problem, what, setting)
     return params
+
+
+def _class(name: str) -> StrategyClass:
+    if name not in STEERED:
+        return STRATEGIES.get(name)
+    from eacps.search.strategies import steered
+
+    return steered.STRATEGIES[name]
 
 
 def _names() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 SEED_BITS = 31
 
@@ -20,23 +21,25 @@ def derived_seed(root: int, index: int) -> int:
 class Seeds:
     """The seeds of one search: the same root gives the same seeds, and no seed is given twice.
 
+    Seeds that others have `used` are not given at all.
+
     >>> seeds = Seeds(root=7)
     >>> first = seeds.fresh()
     >>> seeds.after(first) - first, seeds.after(first) - first
     (1, 2)
     """
 
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, root: int, used: Iterable[int] = ()) -> None:
+        self.root = root
         self._index = 0
         # Maps a taken seed to a later one that may be free. `after` follows these links and
         # shortens them, so that it does not visit a long run of taken seeds one by one each time.
-        self._skip: dict[int, int] = {}
+        self._skip: dict[int, int] = {seed: seed + 1 for seed in used}
 
     def fresh(self) -> int:
         """A new seed, unrelated to all others."""
         while True:
-            seed = derived_seed(self._root, self._index)
+            seed = derived_seed(self.root, self._index)
             self._index += 1
             if seed not in self._skip:
                 return self._take(seed)
