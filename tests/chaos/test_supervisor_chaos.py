@@ -11,6 +11,7 @@ from tests.chaos.stage import is_alive
 from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+SIGNALS = 300_000
 PROGRAM = """
 import os, pathlib, sys, time
 pathlib.Path(sys.argv[1], f"{time.time()}").write_text(str(os.getpid()))
@@ -62,3 +63,29 @@ def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor.kill()
     supervisor.communicate(timeout=PATIENCE)
     wait_until(lambda: not any(is_alive(pid) for pid in pids(tmp_path, "long")))
+
+
+NOT_DRAINED = """
+import sys
+from pathlib import Path
+from eacps.jobs.supervisor import Process, run_supervisor
+from eacps.settings import Settings
+
+folder = Path(sys.argv[1])
+program = "import pathlib, sys, time; pathlib.Path(sys.argv[1], 'began').touch(); time.sleep(600)"
+command = [sys.executable, "-c", program, str(folder)]
+run_supervisor(Settings(data_dir=folder), [Process("long", command, drains=False)])
+"""
+
+
+def test_signals_in_quick_succession_do_not_block_each_other(tmp_path: Path) -> None:
+    """A handler that takes a lock waits for ever if it interrupts a holder of that lock."""
+    supervisor = subprocess.Popen([sys.executable, "-c", NOT_DRAINED, str(tmp_path)], cwd=ROOT)
+    try:
+        wait_until((tmp_path / "began").exists)
+        for _ in range(SIGNALS):
+            supervisor.send_signal(signal.SIGUSR1)
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(PATIENCE) == 0
+    finally:
+        supervisor.kill()

@@ -11,11 +11,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import Any, NoReturn
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, NoReturn
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS = 15.0
 DRAIN_POLL_SECONDS = 0.5
+Requests = SimpleQueue[Literal["stop", "drain"]]
 
 
 class SlotTakenError(EacpsError):
@@ -173,34 +174,33 @@ def run_until_stopped(
     """Send heartbeats until SIGTERM or SIGINT, then requeue unfinished work and exit. When asked to
     drain, by a signal or in the list of workers, take no more work, finish what `finishing` says,
     and exit."""
-    woken, stop, drain = threading.Event(), threading.Event(), threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        woken.set()
-
-    def begin_to_drain() -> None:
-        drain.set()
-        woken.set()
+    # Not an Event: a second signal would wait for the lock that the first one's handler holds.
+    requests: Requests = SimpleQueue()
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, ask)
-        signal.signal(signal.SIGINT, ask)
-        signal.signal(DRAIN_SIGNAL, lambda *_: begin_to_drain())
+        signal.signal(signal.SIGTERM, lambda *_: requests.put("stop"))
+        signal.signal(signal.SIGINT, lambda *_: requests.put("stop"))
+        signal.signal(DRAIN_SIGNAL, lambda *_: requests.put("drain"))
     stray_work = StrayWork(
         running=_get_dbos_instance()._active_workflows_set.activeList,
         requeue=partial(requeue_unfinished, records, me.name),
         after_seconds=settings.stale_after_seconds,
     )
     heartbeat = Heartbeat(
-        me, records, settings.stale_after_seconds, recover, adopt, stray_work, begin_to_drain
+        me,
+        records,
+        settings.stale_after_seconds,
+        recover,
+        adopt,
+        stray_work,
+        lambda: requests.put("drain"),
     )
     heartbeat.start()
     report_ready()
     log.info("ready")
-    woken.wait()
-    if drain.is_set():
-        _finish(records, me.name, finishing, wakeups, stop)
+    drains = requests.get() == "drain"
+    if drains:
+        _finish(records, me.name, finishing, wakeups, requests)
     before_leaving()
     try:
         heartbeat.stop()
@@ -210,21 +210,30 @@ def run_until_stopped(
     tracing.stop()
     logging.shutdown()
     # Do not wait for threads, whose workflows have been requeued.
-    os._exit(DRAINED_EXIT_CODE if drain.is_set() else 0)
+    os._exit(DRAINED_EXIT_CODE if drains else 0)
 
 
 def _finish(
-    records: Records, name: str, finishing: Finishing, wakeups: Wakeups, stop: threading.Event
+    records: Records, name: str, finishing: Finishing, wakeups: Wakeups, requests: Requests
 ) -> None:
     log.info("draining: no more work is taken")
     wakeups.end_queues()
     deadline = time.monotonic() + finishing.seconds
-    while time.monotonic() < deadline and not stop.wait(DRAIN_POLL_SECONDS):
+    while time.monotonic() < deadline and not _is_stopped(requests):
         try:
             if not takes_work() and not _running(records, name, finishing.prefix):
                 return
         except sa.exc.SQLAlchemyError as error:
             log.warning("draining waits for the jobs database: %s", outage(error) or error)
+
+
+def _is_stopped(requests: Requests) -> bool:
+    """Wait a little for a request to stop at once; others change nothing any more."""
+    with suppress(Empty):
+        while requests.get(timeout=DRAIN_POLL_SECONDS) != "stop":
+            continue
+        return True
+    return False
 
 
 def _running(records: Records, name: str, prefix: str) -> bool:

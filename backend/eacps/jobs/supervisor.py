@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,15 +176,15 @@ def run_supervisor(
     that many times in a row, or cannot start for another reason.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    # No locks: a handler that waits for one that its own thread holds waits for ever.
     signals: list[int] = []
-    woken, draining = threading.Event(), threading.Event()
+    asked_to_drain: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
-        woken.set()
 
-    def begin_to_drain(_number: int, _frame: FrameType | None) -> None:
-        draining.set()
+    def begin_to_drain(number: int, _frame: FrameType | None) -> None:
+        asked_to_drain.append(number)
 
     previous = {
         number: signal.signal(number, ask)
@@ -203,10 +202,10 @@ def run_supervisor(
                 one.check(time.monotonic())
                 if give_up_after is not None:
                     one.require_startable(give_up_after)
-            if draining.is_set() or any(one.drained for one in supervised):
+            if asked_to_drain or any(one.drained for one in supervised):
                 for one in supervised:
                     one.drain()
-            woken.wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     finally:
         _stop(supervised, signals)
         folder.cleanup()
