@@ -104,6 +104,7 @@ class RecordedLabelStudio:
             (r"GET /api/projects/", self._projects),
             (r"GET /api/projects/(\d+)/?", self._project),
             (r"GET /api/projects/(\d+)/tasks/", self._tasks),
+            (r"GET /api/tasks", self._listed),
             (r"GET /api/webhooks/", lambda **_: (200, self.webhooks)),
             (r"GET /api/ml", self._backends),
             (r"PATCH /api/tasks/(\d+)/", self._task),
@@ -133,6 +134,13 @@ class RecordedLabelStudio:
             for task in _page(tasks, query, self.page_limit)
         ]
         return (200, rows) if rows else refusal(404, "Not found.")
+
+    def _listed(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
+        """The Data Manager's listing of one task of a project."""
+        [wanted] = json.loads(query["query"][0])["filters"]["items"]
+        task = self.tasks.get(wanted["value"])
+        found = task is not None and task["project"] == int(query["project"][0])
+        return 200, {"total": int(found), "tasks": [task] if found else []}
 
     def _backends(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         project = int(query["project"][0])

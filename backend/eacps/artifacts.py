@@ -389,8 +389,13 @@ def _make_private(folder: Path) -> None:
 
 def open_signer(settings: Settings) -> UrlSigner:
     """The URL signer; creates and stores a secret if EACPS_URL_SECRET is empty."""
+    return UrlSigner(url_secret(settings), settings.resolved_public_url)
+
+
+def url_secret(settings: Settings) -> bytes:
+    """The secret that signs URLs; creates and stores one if EACPS_URL_SECRET is empty."""
     secret = settings.url_secret.get_secret_value().encode()
-    return UrlSigner(secret or _stored_secret(settings.data_dir), settings.resolved_public_url)
+    return secret or _stored_secret(settings.data_dir)
 
 
 def _stored_secret(data_dir: Path) -> bytes:

@@ -26,6 +26,8 @@ _SECRET = re.compile(
     # In a URL only what an @ follows is a password; it may be a port.
     r"|(://[^/\s:@]*:)[^\s'\"]+(?=@)"
 )
+_CAPABILITY = re.compile(r"[0-9]+\.[0-9]+\.[0-9]{13,}\.[A-Za-z0-9_-]{20,}")
+"""What opens a task's panel; it stands in addresses."""
 
 
 @contextmanager
@@ -54,6 +56,7 @@ def current_ids() -> Mapping[str, str]:
 
 def masked(text: str) -> str:
     """The text without tokens, passwords and signatures."""
+    text = _CAPABILITY.sub("***", text)
     return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 

@@ -66,6 +66,7 @@ _scoring_field = partial(_field, "Scoring")
 _face_field = partial(_field, "Faces")
 _plugin_field = partial(_field, "Plug-ins")
 _machine_field = partial(_field, "Machines")
+_panel_field = partial(_field, "Panel")
 _web_field = partial(_field, "Web")
 
 
@@ -464,6 +465,27 @@ class Settings(BaseSettings):
         "Address that EACPS_METRICS_PORT binds. These pages need no password.",
     )
 
+    panel: Literal["on", "view", "off"] = _panel_field(
+        "on",
+        "The live panel in every task: on: people compare and steer; view: they only compare; off: "
+        "there is none.",
+    )
+    browser_url: str = _panel_field(
+        "",
+        "This backend's address as seen from browsers, with a proxy's path if there is one. Empty: "
+        "EACPS_PUBLIC_URL.",
+    )
+    label_studio_browser_url: str = _panel_field(
+        "",
+        "Label Studio's address as seen from browsers: only its pages may contain the panel. "
+        "Empty: LABEL_STUDIO_URL.",
+    )
+    panel_secrets: SecretStr = _panel_field(
+        SecretStr(""),
+        "Secrets, comma separated, with which addresses of panels are signed. The first one signs, "
+        "all are accepted. Empty: one made from the secret of image URLs.",
+    )
+
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
     port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
     public_url: str = _web_field(
@@ -596,7 +618,7 @@ class Settings(BaseSettings):
         """An IPv6 address may be written as in a URL."""
         return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
-    @field_validator("label_studio_url", "public_url")
+    @field_validator("label_studio_url", "public_url", "browser_url", "label_studio_browser_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
@@ -617,6 +639,11 @@ class Settings(BaseSettings):
     def resolved_public_url(self) -> str:
         """The address of this backend, after applying the default."""
         return self.public_url or f"http://{self.bind_address}"
+
+    @property
+    def resolved_browser_url(self) -> str:
+        """The address of this backend for browsers, after applying the default."""
+        return self.browser_url or self.resolved_public_url
 
     @property
     def bind_address(self) -> str:

@@ -14,6 +14,7 @@ from eacps.cli.drain import drain
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
 from eacps.cli.labelstudio import connect, export, label_config, search_again
+from eacps.cli.panel import panel_app
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run
 from eacps.cli.serve import serve, worker
@@ -55,6 +56,7 @@ app.command()(export)
 app.command()(label_config)
 app.command()(settings)
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(panel_app, name="panel")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from eacps.jobs.contract import (
     Job,
     JobState,
     JobStatus,
+    Search,
     WaitingBatches,
     WorkerStatus,
 )
@@ -73,6 +74,7 @@ class JobClient:
 
     def _submit_portion(self, jobs: Sequence[Job]) -> int:
         from eacps.jobs.database import exclusive_transaction
+        from eacps.jobs.subjects import note_subjects
 
         records, dbos = self._open()
         wanted = {names.job_workflow(job.id): self._slim(job) for job in jobs}
@@ -81,6 +83,7 @@ class JobClient:
             new = [job for name, job in wanted.items() if name not in known]
             for job in new:
                 dbos.enqueue_in_transaction(connection, _options(job), to_json(job))
+            note_subjects(records, new, connection)
         return len(new)
 
     def status(self, job: str) -> JobStatus | None:
@@ -284,6 +287,39 @@ class JobClient:
             records.delete([name, names.delivery_workflow(job)], connection)
             dbos.enqueue_in_transaction(connection, _options(again), to_json(again))
         return True
+
+    def about(self, subject: str, limit: int = 50) -> Sequence[JobStatus]:
+        """The jobs about a subject, newest first."""
+        from eacps.jobs.subjects import jobs_about
+
+        wanted = jobs_about(self._open()[0], subject, limit)
+        found = self.statuses(wanted)
+        return [found[job] for job in wanted if job in found]
+
+    def ahead(self, status: JobStatus) -> int | None:
+        """How many others wait in front of a job, or in front of its search; None if it does not
+        wait."""
+        from eacps.jobs.subjects import ahead
+
+        return ahead(self._open()[0], status)
+
+    def search(self, key: str) -> Search | None:
+        """What is stored of the search with this key."""
+        from eacps.jobs.subjects import search_of
+
+        return search_of(self._open()[0], key)
+
+    def revoke(self, scope: str) -> float:
+        """Note that a scope is revoked now; returns the moment."""
+        from eacps.jobs.revocations import revoke
+
+        return revoke(self._open()[0], scope)
+
+    def revoked(self, scopes: Iterable[str]) -> Mapping[str, float]:
+        """When each of these scopes was revoked last; others are left out."""
+        from eacps.jobs.revocations import revoked
+
+        return revoked(self._open()[0], scopes)
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

@@ -19,6 +19,7 @@ STATES: tuple[JobState, ...] = (
     "failed",
     "cancelled",
 )
+MOST_AHEAD = 1000
 INTERACTIVE_PRIORITY = 1
 BATCH_PRIORITY = 10
 
@@ -36,7 +37,8 @@ class Job:
     """A unit of work. `id` deduplicates jobs; `origin` is JSON that only the hooks interpret.
 
     `losses` counts how often its pictures were lost before they could be delivered. `large` are
-    the values that are not in its row (large_values.py).
+    the values that are not in its row (large_values.py). `subject` is what it is about, such as a
+    task: `JobQueue.about` lists jobs by it.
     `trace` holds ids for logs and spans, which are no part of what is asked for.
     """
 
@@ -47,6 +49,9 @@ class Job:
     large: tuple[LargeValue, ...] = ()
     trace: Annotated[Mapping[str, str], Field(exclude_if=lambda trace: not trace)] = field(
         default_factory=dict, compare=False
+    )
+    subject: Annotated[str, Field(exclude_if=lambda subject: not subject)] = field(
+        default="", compare=False
     )
 
 
@@ -65,6 +70,16 @@ class JobStatus:
     updated: float = 0.0
     key: str | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is stored of a search: what it was asked for, and its result when it has ended. Until
+    then, `candidates` are those that exist already, in the order in which they were made."""
+
+    task: EditTask
+    result: SearchResult | None = None
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,28 @@ class JobQueue(Protocol):
 
     def check(self) -> None:
         """Raise an exception if no job can be submitted now."""
+        ...
+
+    def about(self, subject: str, limit: int = ...) -> Sequence[JobStatus]:
+        """The jobs about a subject, newest first."""
+        ...
+
+    def ahead(self, status: JobStatus) -> int | None:
+        """How many others wait in front of a job, or in front of its search; None if it does not
+        wait. At most MOST_AHEAD are counted."""
+        ...
+
+    def search(self, key: str) -> Search | None:
+        """What is stored of the search with this key."""
+        ...
+
+    def revoke(self, scope: str) -> float:
+        """From now on, `revoked` names this moment for the scope; returns it."""
+        ...
+
+    def revoked(self, scopes: Iterable[str]) -> Mapping[str, float]:
+        """When each of these scopes was revoked last, in seconds since the epoch; others are left
+        out."""
         ...
 
 

@@ -200,7 +200,7 @@ class Tables:
         self.status = table(
             "workflow_status", "workflow_uuid", "status", "name", "executor_id", "created_at",
             "updated_at", "completed_at", "output", "inputs", "owner_xid", "started_at_epoch_ms",
-            "recovery_attempts", "application_version", "queue_name",
+            "recovery_attempts", "application_version", "queue_name", "priority",
         )  # fmt: skip
         self.input = table("workflow_input", "workflow_uuid", "inputs")
         self.output = table("workflow_output", "workflow_uuid", "output")
@@ -259,6 +259,19 @@ class Tables:
             self.own,
             sa.Column("state", sa.String(20), primary_key=True),
             sa.Column("number", sa.BigInteger, nullable=False),
+        )
+        self.subjects = sa.Table(
+            "eacps_job_subjects",
+            self.own,
+            sa.Column("subject", sa.String(200), primary_key=True),
+            sa.Column("job", sa.String(80), primary_key=True, index=True),
+            sa.Column("created", sa.Float, nullable=False),
+        )
+        self.revocations = sa.Table(
+            "eacps_revocations",
+            self.own,
+            sa.Column("scope", sa.String(200), primary_key=True),
+            sa.Column("moment", sa.Float, nullable=False),
         )
         self.pictures = sa.Table(
             "eacps_pictures",

@@ -13,6 +13,7 @@ from eacps.jobs import names
 from eacps.jobs.database import CHUNK, Records, exclusive_transaction, now
 from eacps.jobs.job_index import JobIndex
 from eacps.jobs.pictures import delete_pictures
+from eacps.jobs.subjects import forget_subjects
 
 DAY_SECONDS = 86_400.0
 
@@ -29,6 +30,7 @@ def prune(records: Records, days: float) -> int:
             gone = [job for job in jobs if names.delivery_workflow(job) not in unfinished]
             records.delete(map(names.job_workflow, gone), connection)
             records.delete(map(names.delivery_workflow, gone), connection)
+            forget_subjects(records, gone, connection)
         number += len(gone)
         if not gone:
             break

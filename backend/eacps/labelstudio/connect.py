@@ -15,7 +15,13 @@ from eacps.errors import EacpsError
 from eacps.faces.readiness import CONSENT, readiness
 from eacps.labelstudio.client import SSRF, LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioError
-from eacps.labelstudio.label_config import is_of_earlier_version, label_config, same_config
+from eacps.labelstudio.label_config import (
+    differs_in_panel_only,
+    is_of_earlier_version,
+    label_config,
+    same_config,
+)
+from eacps.labelstudio.panel import addresses
 from eacps.labelstudio.review_tab import tabs_of
 from eacps.labelstudio.webhook_secret import secret_headers
 from eacps.settings import Settings
@@ -71,10 +77,13 @@ def connect(
         client = open_client(settings)
         report.add("ok", f"Label Studio at {client.url} accepts the token of {client.whoami()}.")
         found = _project(client, project, create, settings, report)
-        _configure(client, found, settings, force, report)
+        _configure(client, found, label_config(settings, url), settings, force, report)
         _connect_backend(client, int(found["id"]), url, settings, report)
         _connect_webhook(client, int(found["id"]), url, settings, report)
         _add_tabs(client, int(found["id"]), settings, report)
+        if settings.panel != "off":
+            for problem in addresses.problems(settings, url):
+                report.add("warn", problem)
         if readiness(settings).engine:
             report.add("warn", f"Face swaps are available. {CONSENT}")
     except EacpsError as error:
@@ -172,6 +181,7 @@ def _project(
 def _configure(
     client: LabelStudioClient,
     project: Mapping[str, Any],
+    wanted: str,
     settings: Settings,
     force: bool,
     report: _Report,
@@ -181,13 +191,13 @@ def _configure(
     if changed:
         client.call("PATCH", path, json=changed)
         report.add("changed", "Predictions are now fetched and shown automatically.")
-    wanted = label_config(settings)
     existing = str(project.get("label_config") or "")
     if same_config(existing, wanted):
         report.add("ok", "The review label config is in place.")
         return
     annotations = project.get("total_annotations_number") or 0
-    if annotations and not force and not is_of_earlier_version(existing, settings):
+    ours = is_of_earlier_version(existing, settings) or differs_in_panel_only(existing, wanted)
+    if annotations and not force and not ours:
         report.add(
             "warn",
             f"The label config was kept: {annotations} annotations were made with it. Without "

@@ -28,6 +28,7 @@ from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.overlooked import Overlooked
+from eacps.labelstudio.panel.grants import Grants
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.fetch import Fetcher
@@ -66,10 +67,12 @@ class LabelStudioHooks:
         self._client = open_client(settings) if settings.label_studio_url else None
         self._overlooked = Overlooked(settings, self._client) if self._client else None
         self._reader = TaskReader(settings, Fetcher(settings, self._client))
+        self._grants = Grants(settings, self._client)
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
         """Fetch and check a task's images; raises TaskError."""
         asked = self._completed(read_origin(origin))
+        self._grants.give_quietly(asked)
         if field := broken_field(asked):
             raise TaskError(
                 f"The text of the task's field `{field}` contains half a character.",
@@ -120,7 +123,7 @@ class LabelStudioHooks:
             data=target.current["data"],
         )
         data = cards.merged(target.current["data"], new)
-        stored = target.client.update_data(target.task, data)
+        stored = target.client.update_data(target.task, self._grants.added(target.current, data))
         # Earlier searches' cards show theirs, too.
         self._note_shown(target, {*urls, *names_in(data["candidates"])})
         return stored
@@ -140,7 +143,8 @@ class LabelStudioHooks:
             if has_result(target.current, asked):
                 log.warning("task %s keeps its existing result", target.task)
                 return
-            target.client.update_data(target.task, cards.merged(target.current["data"], new))
+            data = cards.merged(target.current["data"], new)
+            target.client.update_data(target.task, self._grants.added(target.current, data))
 
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         """Jobs for the tasks of connected projects that were never announced."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
+from eacps.labelstudio.panel.addresses import panel_address
 from eacps.labelstudio.tasks.regions import parse_config
 from eacps.settings import Settings
 
@@ -14,14 +17,22 @@ VERDICT = "verdict"
 VERDICTS = ("Accept best", "Another is better", "None acceptable")
 COMMENT = "comment"
 IMAGE = "img"
+_ADDRESS = "PANEL_ADDRESS"
+_PANEL = re.compile(r'\s*<View className="panel">.*?</View>', re.DOTALL)
 
 
-def label_config(settings: Settings | None = None) -> str:
+def label_config(settings: Settings | None = None, backend_url: str = "") -> str:
     """The review label config, which `eacps connect` installs.
 
-    With settings, it uses their names of the task's data fields.
+    With settings, it uses their names of the task's data fields, and contains the panel at its
+    address for browsers, which may follow from the backend's.
     """
-    return _config("label_config.xml", settings)
+    config = _config("label_config.xml", settings)
+    if settings is None or settings.panel == "off" or not settings.label_studio_url:
+        return _PANEL.sub("", config)
+    # Single quotes around it, and a config is XML.
+    address = escape(panel_address(settings, backend_url), {"'": "%27", '"': "%22"})
+    return config.replace(_ADDRESS, address)
 
 
 def is_of_earlier_version(config: str, settings: Settings) -> bool:
@@ -55,6 +66,12 @@ def hides_unnamed_cards(config: Any) -> bool:
 def same_config(one: str, other: str) -> bool:
     """Whether two label configs are equal except for white space between tags."""
     return _normal(one) == _normal(other)
+
+
+def differs_in_panel_only(one: str, other: str) -> bool:
+    """Whether two label configs are equal except for the panel: with it, without it, or elsewhere.
+    A label config may be replaced by such a one even if it has annotations."""
+    return same_config(_PANEL.sub("", one), _PANEL.sub("", other))
 
 
 def _normal(config: str) -> str:

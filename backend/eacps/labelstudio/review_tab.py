@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eacps.labelstudio.cards.contract import STATE
+from eacps.labelstudio.cards.contract import PANEL, STATE
 from eacps.settings import Settings
 
-_TOO_LONG_FOR_A_LIST = ("data.candidates", "data.report_md", "data.eacps")
+_TOO_LONG_FOR_A_LIST = ("data.candidates", "data.report_md", "data.eacps", f"data.{PANEL}")
 _OF_LABEL_STUDIO = (
     "inner_id",
     "completed_at",

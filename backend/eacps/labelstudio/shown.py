@@ -13,7 +13,8 @@ _OWNER: Final = re.compile(r"([0-9a-f]+)-task-(\d+)")
 
 
 def shown_by(label_studio: str, task: int) -> str:
-    """The owner of the images that a task shows, for ArtifactStore.keep_for."""
+    """A task as the owner of the images that it shows (ArtifactStore.keep_for), and as the subject
+    of its jobs."""
     return f"{digest(label_studio)}-task-{task}"
 
 

@@ -31,6 +31,7 @@ from eacps.jobs.contract import (
     Job,
     JobState,
     JobStatus,
+    Search,
     WaitingBatches,
     WorkerStatus,
 )
@@ -47,6 +48,9 @@ class Queue:
         self.outcomes: dict[str, SearchResult | Failure] = {}
         self.retried: list[str] = []
         self.restarted: list[str] = []
+        self.subjects: dict[str, str] = {}
+        self.searches: dict[str, Search] = {}
+        self.revocations: dict[str, float] = {}
 
     def submit(self, job: Job) -> bool:
         return self.submit_many([job]) == 1
@@ -57,6 +61,7 @@ class Queue:
             json.dumps(job.origin)
             now = time.time()
             self.priorities[job.id] = job.priority
+            self.subjects[job.id] = job.subject
             self.entries[job.id] = JobStatus(
                 job.id, "queued", 3, 8, 0.5, origin=job.origin, created=now, updated=now
             )
@@ -112,6 +117,23 @@ class Queue:
 
     def check(self) -> None:
         return None
+
+    def about(self, subject: str, limit: int = 50) -> Sequence[JobStatus]:
+        newest = reversed(self.entries.values())
+        return [entry for entry in newest if self.subjects.get(entry.id) == subject][:limit]
+
+    def ahead(self, status: JobStatus) -> int | None:
+        return 2 if status.state == "queued" else None
+
+    def search(self, key: str) -> Search | None:
+        return self.searches.get(key)
+
+    def revoke(self, scope: str) -> float:
+        self.revocations[scope] = time.time()
+        return self.revocations[scope]
+
+    def revoked(self, scopes: Iterable[str]) -> Mapping[str, float]:
+        return {each: self.revocations[each] for each in scopes if each in self.revocations}
 
     def workers(self) -> Sequence[WorkerStatus]:
         return [

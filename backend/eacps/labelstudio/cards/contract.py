@@ -16,6 +16,8 @@ from eacps.labelstudio.tasks.regions import mapping, sequence, text
 
 STATE = "eacps_state"
 """The field with the state of a task in a word, a column by which the Data Manager can filter."""
+PANEL = "panel"
+"""The field with the capability that opens the task's panel."""
 RANKING = "eacps-rank"
 """The id of our region in a prediction."""
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,11 +32,18 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "eacps
 
 
 @dataclass(frozen=True)
-class _Confirmed:
+class Confirmed:
     """What Label Studio says about a task."""
 
     project: int | None
     values: frozenset[str]
+
+
+def confirmed(row: Mapping[str, Any], more: Iterable[str] = ()) -> Confirmed:
+    """What a task's row says: its project, and the addresses in its data."""
+    project = row.get("project")
+    values = frozenset(_texts(row.get("data"))) | {address.strip() for address in more}
+    return Confirmed(project if isinstance(project, int) else None, values)
 
 
 class Fetcher:
@@ -58,7 +65,7 @@ class Fetcher:
         self._resolve = resolve
         own = settings.label_studio_url
         self._own = network.parse_address(own) if own else None
-        self._known: dict[int, tuple[float, _Confirmed]] = {}
+        self._known: dict[int, tuple[float, Confirmed]] = {}
 
     def fetch(self, reference: Any, *, field: str = "image", task: int | None = None) -> bytes:
         """The content of a URL, a Label Studio path or a data: URI; raises FetchError."""
@@ -136,18 +143,13 @@ class Fetcher:
         if other and int(other[1]) != task:
             raise _not_confirmed(f"The image belongs to task {other[1]}.")
 
-    def _confirmed(self, task: int) -> _Confirmed:
+    def _confirmed(self, task: int) -> Confirmed:
         now = time.monotonic()
         known = self._known.get(task)
         if known and now < known[0] + CONFIRMED_SECONDS:
             return known[1]
         assert self._client is not None
-        row = self._client.task(task)
-        project = row.get("project")
-        found = _Confirmed(
-            project if isinstance(project, int) else None,
-            frozenset(_texts(row.get("data"))),
-        )
+        found = confirmed(self._client.task(task))
         self._known = {
             number: entry
             for number, entry in self._known.items()

@@ -14,6 +14,7 @@ from eacps import log, tracing
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
 from eacps.jobs.contract import Job
+from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.masks import mask_regions
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.labelstudio.tasks.routing import choose_route
@@ -100,8 +101,15 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
 def new_job(origin: Origin, priority: int, identity: str = "") -> Job:
     """A job for an origin. Logs and spans of all processes name the request that asked for it."""
     request = log.current_ids().get("request") or log.new_request()
+    subject = shown_by(origin.label_studio, origin.task) if origin.task is not None else ""
     with log.ids(request=request, project=origin.project, task=origin.task):
-        return Job(identity or origin.job_id, to_json(origin), priority, trace=tracing.carried())
+        return Job(
+            identity or origin.job_id,
+            to_json(origin),
+            priority,
+            trace=tracing.carried(),
+            subject=subject,
+        )
 
 
 def has_result(task: Mapping[str, Any], asked: Origin) -> bool:

@@ -21,6 +21,7 @@ from eacps.artifacts import (
     open_store,
 )
 from eacps.errors import EacpsError
+from eacps.labelstudio.panel import views as panel
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.labelstudio.web import compat, predictor
 from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
@@ -75,12 +76,13 @@ def create_app(
     app.extensions[EXTENSION] = services
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     _require_password(app, settings)
-    app.after_request(_with_security_headers)
+    app.after_request(lambda response: _with_security_headers(response, settings))
     _return_errors_as_json(app)
     app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
     app.add_url_rule("/ready", "ready", _ready_view(services))
     app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
     app.add_url_rule("/status.json", "status_json", lambda: jsonify(status_facts(services)))
+    panel.register(app, services)
     app.wsgi_app = ObservedApp(app)  # type: ignore[method-assign]
     return app
 
@@ -246,8 +248,9 @@ def _require_password(app: Flask, settings: Settings) -> None:
     def check() -> Response | None:
         if not password:
             return None if settings.allow_no_password else _refuse_strangers(excepted)
-        # Label Studio's health check sends no password; image URLs carry their own signature.
-        if request.endpoint in _OPEN_ENDPOINTS:
+        # Label Studio's health check sends no password; image URLs carry their own signature, and
+        # panels a capability.
+        if request.endpoint in _OPEN_ENDPOINTS or request.blueprint == panel.BLUEPRINT:
             return None
         if password.accepts(request.headers.get("Authorization", "")):
             return None
@@ -271,7 +274,10 @@ def _refuse_strangers(excepted: Callable[[], bool]) -> Response | None:
     return _json_error(403, "no_password", message)
 
 
-def _with_security_headers(response: Response) -> Response:
+def _with_security_headers(response: Response, settings: Settings) -> Response:
+    if request.blueprint == panel.BLUEPRINT:
+        response.headers.update(panel.headers(settings))
+        return response
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     if response.mimetype == "text/html":

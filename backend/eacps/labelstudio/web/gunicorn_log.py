@@ -18,6 +18,7 @@ access_log = logging.getLogger("eacps.access")
 
 _POLLED: Final = ("/", "/health", "/ready", "/metrics", "/status", "/status.json")
 _ARTIFACTS: Final = "/artifacts/"
+_PANELS: Final = "/panel"
 _LONGEST_PATH: Final = 200
 
 
@@ -38,6 +39,14 @@ class GunicornLogger(Logger):  # type: ignore[misc]
             log.configure(process="web")
         else:
             log.configure(settings.log_level, settings.log_format, process="web")
+
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> dict[str, Any]:
+        """The values for a line in gunicorn's own access log, without what opens a panel."""
+        found: dict[str, Any] = super().atoms(resp, req, environ, request_time)
+        return {
+            name: log.masked(value) if isinstance(value, str) else value
+            for name, value in found.items()
+        }
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:
         """A line for a request that was answered."""
@@ -63,13 +72,16 @@ class GunicornLogger(Logger):  # type: ignore[misc]
 
 def _is_routine(fields: dict[str, Any]) -> bool:
     """Whether it is a successful look by a probe, a scraper or an open page."""
-    polled = fields["path"] in _POLLED or fields["path"].startswith(_ARTIFACTS)
+    path = fields["path"]
+    polled = path in _POLLED or path.startswith((_ARTIFACTS, _PANELS))
     return bool(polled and fields["method"] in ("GET", "HEAD") and fields["status"] < 400)
 
 
 def shown_path(path: str) -> str:
-    """A path for a log line: in one line, and without the signature that opens an image."""
+    """A path for a log line: in one line, and without what opens an image or a panel."""
     if path.startswith(_ARTIFACTS):
         _, _, name = path.removeprefix(_ARTIFACTS).partition("/")
         path = f"{_ARTIFACTS}***/{name}"
+    # Also where it stands in a mistyped path, or behind a proxy's prefix.
+    path = log.masked(path)
     return quote(path.encode("latin-1", "replace"), safe="/*:@")[:_LONGEST_PATH]

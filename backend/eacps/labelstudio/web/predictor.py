@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,9 @@ from eacps.domain import Failure, SearchResult, to_json
 from eacps.errors import FAULTS_OF_TASKS, EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY
 from eacps.labelstudio import cards
+from eacps.labelstudio.client import open_client
 from eacps.labelstudio.label_config import hides_unnamed_cards
+from eacps.labelstudio.panel.grants import Grants, needs_one
 from eacps.labelstudio.tasks.origins import Origin, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.settings import Settings
@@ -36,6 +39,7 @@ MAX_REPEATS = 20
 
 _T = TypeVar("_T")
 _waiting = threading.BoundedSemaphore(WAITING_AT_ONCE)
+_givers = futures.ThreadPoolExecutor(2, thread_name_prefix="panel")
 
 
 @dataclass
@@ -156,16 +160,33 @@ def _answer_all(asked: list[_Asked], settings: Settings, client: JobQueue) -> No
         if entry.origin.delivered:
             entry.answer = _existing_prediction(entry, client)
     waiting = [entry for entry in asked if entry.answer is None]
+    given = _give_panel(waiting, settings)
     priority = INTERACTIVE_PRIORITY if len(waiting) == 1 else BATCH_PRIORITY
     for part in _parts(waiting):
         _enqueue(part, priority, settings, client)
     if _waiting.acquire(blocking=False):
         try:
             _wait(waiting, started, settings, client)
+            if given is not None:
+                # Label Studio reloads the task after our answer, and then shows the panel.
+                left = started + settings.predict_wait_seconds - time.monotonic()
+                futures.wait([given], max(0.0, left))
         finally:
             _waiting.release()
     else:
         _wait(waiting, float("-inf"), settings, client)
+
+
+def _give_panel(waiting: Sequence[_Asked], settings: Settings) -> futures.Future[None] | None:
+    """Let somebody who has opened a task that waits see its panel."""
+    if len(waiting) != 1 or not waiting[0].origin.delivered:
+        return None
+    [entry] = waiting
+    if not needs_one(entry.task.get("data"), settings):
+        return None
+    grants = Grants(settings, open_client(settings))
+    # Elsewhere, because a Label Studio that does one thing at a time would answer only after us.
+    return _givers.submit(grants.give_quietly, entry.origin)
 
 
 def _existing_prediction(entry: _Asked, client: JobQueue) -> dict[str, Any] | None:
