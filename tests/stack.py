@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 class Backend:
     """Web, orchestrator and one CPU worker under their supervisor."""
 
-    def __init__(self, server: LabelStudioServer | None = None, **environment: str) -> None:
+    def __init__(
+        self, server: LabelStudioServer | None = None, python: str = "", **environment: str
+    ) -> None:
+        self._python = python or sys.executable
         self.folder = Path(tempfile.mkdtemp(prefix="eacps-backend-"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -69,7 +72,7 @@ class Backend:
         """Start (again) on the same port and data; returns when it is ready for work."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "eacps", "serve"],
+                [self._python, "-m", "eacps", "serve"],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -140,7 +143,7 @@ class Backend:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One `eacps` command with this backend's settings."""
         finished = subprocess.run(
-            [sys.executable, "-m", "eacps", *arguments],
+            [self._python, "-m", "eacps", *arguments],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if check and finished.returncode:

@@ -1,4 +1,7 @@
-"""label-studio-ml 2.x is not on the package index: a double with its constructor and views."""
+"""label-studio-ml 2.x is not on the package index: a double of its base class and app.
+
+`tests/integration/test_label_studio_ml_2.py` runs against the real one where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,76 @@ import pytest
 from eacps.settings import Settings
 from tests.unit.labelstudio.support import Queue
 
+CACHE = """
+import os
+import sqlite3
+
+class SqliteCache:
+    def __init__(self, path):
+        os.makedirs(path, exist_ok=True)
+        self.name = os.path.join(path, "cache.db")
+        self.run("CREATE TABLE IF NOT EXISTS cache (project_id TEXT, key TEXT, value TEXT)")
+
+    def run(self, *statement):
+        with sqlite3.connect(self.name) as connection:
+            return connection.execute(*statement)
+
+    def __getitem__(self, keys):
+        statement = "SELECT value FROM cache WHERE project_id = ? AND key = ?"
+        found = self.run(statement, keys).fetchone()
+        return found and found[0]
+
+    def __setitem__(self, keys, value):
+        if not isinstance(value, str):
+            raise ValueError("Value must be a string")
+        self.run("INSERT INTO cache VALUES (?, ?, ?)", (*keys, value))
+"""
 MODEL = """
-class LabelStudioMLBase:
+import json
+import os
+from abc import ABC
+from xml.etree import ElementTree
+
+from semver import Version
+
+from .cache import SqliteCache
+
+CACHE = SqliteCache(os.getenv("MODEL_DIR", "."))
+
+class LabelStudioMLBase(ABC):
     def __init__(self, project_id=None, label_config=None):
         self.project_id = project_id or ""
         if label_config is not None:
             self.use_label_config(label_config)
+        if not self.model_version:
+            self.set("model_version", "0.0.1")
         self.setup()
+
+    def get(self, key):
+        return CACHE[self.project_id, key]
+
+    def set(self, key, value):
+        CACHE[self.project_id, key] = value
 
     @property
     def label_config(self):
-        return ""
+        return self.get("label_config")
 
     @property
     def parsed_label_config(self):
-        return {}
+        return json.loads(self.get("parsed_label_config"))
 
     @property
     def extra_params(self):
-        return {}
+        return json.loads(self.get("extra_params") or "{}")
+
+    @property
+    def model_version(self):
+        return Version.parse(self.get("model_version") or "0.0.1")
 
     def use_label_config(self, label_config):
-        raise ValueError("a strict parser did not like this config")
+        ElementTree.fromstring(label_config)
+        self.set("label_config", label_config)
 
     def setup(self):
         pass
@@ -61,7 +112,8 @@ def _predict():
     data = request.json
     params = data.get("params") or {}
     context = params.pop("context", {})
-    model = MODEL_CLASS(project_id=data["project"], label_config=data["label_config"])
+    project = str(data.get("project")).split(".", 1)[0]
+    model = MODEL_CLASS(project_id=project, label_config=data.get("label_config"))
     return jsonify({"results": model.predict(data["tasks"], context=context, **params)})
 
 @_server.route("/setup", methods=["POST"])
@@ -84,7 +136,7 @@ def health():
 def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package = tmp_path / "label_studio_ml"
     package.mkdir()
-    for name, source in {"__init__": "", "model": MODEL, "api": API}.items():
+    for name, source in {"__init__": "", "cache": CACHE, "model": MODEL, "api": API}.items():
         (package / f"{name}.py").write_text(source)
     ours = (
         "eacps.labelstudio.web.app",
@@ -100,6 +152,18 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for name in [n for n in sys.modules if n.startswith(prefixes)]:
         del sys.modules[name]
     sys.modules.update(hidden)
+
+
+@pytest.mark.usefixtures("version_2")
+def test_its_cache_is_not_made_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    model = importlib.import_module("model")
+    assert not list(folder.iterdir())
+    assert model.EacpsModel(project_id="3", label_config="<not xml").predict([]) == []
 
 
 @pytest.mark.usefixtures("version_2")

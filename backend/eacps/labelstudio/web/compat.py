@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -52,6 +54,24 @@ def without_torch() -> Iterator[None]:
         sys.modules.update(hidden)
 
 
+@contextmanager
+def without_cache() -> Iterator[None]:
+    """Let label-studio-ml 2.x open its cache in a folder that is deleted after the block.
+
+    Its import creates a database in the working folder, which may not be writable. Nothing that we
+    use of it reads or writes that database.
+    """
+    if "MODEL_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="eacps-label-studio-ml-") as folder:
+        os.environ["MODEL_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MODEL_DIR"]
+
+
 def is_installed() -> bool:
     """Whether label-studio-ml is installed."""
     return importlib.util.find_spec("label_studio_ml") is not None
@@ -61,7 +81,7 @@ def model_base() -> type[Any]:
     """label-studio-ml's LabelStudioMLBase, imported without torch, or `object` without it."""
     if not is_installed():
         return object
-    with without_torch():
+    with without_torch(), without_cache():
         base: type[Any] = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
     return base
 
@@ -101,7 +121,7 @@ def _own_app(views: dict[str, View]) -> Flask:
 
 def _fresh_api() -> ModuleType:
     # The app is a global of that module, so reload it for a second app in one process.
-    with without_torch():
+    with without_torch(), without_cache():
         loaded = "label_studio_ml.api" in sys.modules
         api = importlib.import_module("label_studio_ml.api")
         return importlib.reload(api) if loaded else api

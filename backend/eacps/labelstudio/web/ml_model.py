@@ -78,8 +78,8 @@ class BackendModel(compat.model_base()):  # type: ignore[misc]
     """Answers predict from the task's data or from the queue, on label-studio-ml 1.0.9 and 2.x."""
 
     def __init__(self, project_id: Any = None, label_config: Any = None, **_extra: Any) -> None:
-        # Do not call the base class, which parses the config and raises on unknown ones. Private
-        # names, because 2.x has read-only properties.
+        # Do not call the base class: it parses the config and raises on unknown ones, and 2.x
+        # writes it to a cache. Private names, because 2.x has read-only properties.
         self._project = project_id
         self._config = label_config
         self.setup()
