@@ -112,6 +112,8 @@ class Failure:
     message: str
 
 
+LEAST_CONVINCING_SHARE = 0.1
+"""If even the best candidate has less than this share of its potential's range, people are told."""
 PRUNED = "pruned"
 """The code of a candidate that was stopped early in favour of others, which is no error."""
 
@@ -266,6 +268,11 @@ class SearchResult:
         if not rest or first.potential is None or rest[0].potential is None:
             return None
         return first.potential - rest[0].potential
+
+    @property
+    def is_convincing(self) -> bool:
+        """Whether the best candidate is worth calling good."""
+        return self.share(self.best.potential) >= LEAST_CONVINCING_SHARE
 
     def share(self, potential: float | None) -> float:
         """A potential scaled to 0..1, for Label Studio's score column."""

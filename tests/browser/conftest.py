@@ -5,10 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect, sync_playwright
+from pydantic import SecretStr
 
+from eacps.labelstudio.label_config import label_config
+from eacps.settings import Settings
+from tests.browser.reviewed import Reviewed
 from tests.label_studio_server import EMAIL, PASSWORD, LabelStudioServer
 from tests.patience import PATIENCE
 
@@ -101,3 +106,17 @@ def open_task(page: Page, server: LabelStudioServer) -> Callable[[int, int], Pag
         return page
 
     return opened
+
+
+@pytest.fixture
+def reviewed(server: LabelStudioServer, tmp_path: Path) -> Reviewed:
+    """A project with the review screen and one task."""
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        label_studio_url=server.url,
+        label_studio_api_key=SecretStr(server.token),
+    )
+    made = Reviewed(server, settings, server.create_project(label_config()))
+    made.add()
+    return made

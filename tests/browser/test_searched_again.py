@@ -2,78 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-from PIL import Image
 from playwright.sync_api import Page, expect
-from pydantic import SecretStr
 
-from eacps.artifacts import open_store
-from eacps.domain import PRUNED, Candidate, Failure, Noise, SearchResult, Trial, to_json
-from eacps.images import encode_png, thumbnail
 from eacps.labelstudio.client import open_client
-from eacps.labelstudio.hooks import LabelStudioHooks
-from eacps.labelstudio.label_config import label_config
 from eacps.labelstudio.reviews import export
-from eacps.labelstudio.tasks.origins import META, origin_of
-from eacps.settings import Settings
+from eacps.labelstudio.tasks.origins import META
 from tests.browser.conftest import Complaints
+from tests.browser.reviewed import Reviewed
 from tests.browser.screen import OpenTask, cards, drag, expect_order, ranker, save, saved
-from tests.label_studio_server import LabelStudioServer
 
 NOT_RANKED = '[data-rbd-droppable-id="_"] .htx-ranker-item'
-
-
-@dataclass
-class Reviewed:
-    """A task in a project with the review screen, to which results are delivered."""
-
-    server: LabelStudioServer
-    settings: Settings
-    project: int
-    task: int
-
-    def search(self, seed: int) -> list[str]:
-        """Deliver two finished candidates and a preview; returns their cards, best first."""
-        asked = origin_of(self.server.task(self.task), self.settings, label_config=label_config())
-        hooks, origin = LabelStudioHooks(self.settings), to_json(asked)
-        task = hooks.prepare(origin)
-        ended = tuple(self._candidate(seed, number) for number in range(3))
-        task = replace(task, plan=replace(task.plan, seed=seed))
-        hooks.deliver(origin, SearchResult(task, ended, nfe=24, seconds=2.0, editor="tiny"))
-        data = self.server.data(self.task)
-        return [card["id"] for card in data["candidates"]][:3]
-
-    def _candidate(self, seed: int, number: int) -> Candidate:
-        store = open_store(self.settings)
-        image = Image.new("RGB", (256, 192), (80 * number, 60 * seed, 90))
-        pruned = Failure(PRUNED, "Stopped at step 4 of 12: others looked better.")
-        return Candidate(
-            Trial(f"c{number + 1}", Noise(seed + number)),
-            image=store.put(encode_png(image), "png"),
-            thumbnail=store.put(thumbnail(image), "jpg"),
-            potential=0.9 - number / 10,
-            nfe=12,
-            failure=pruned if number == 2 else None,
-        )
-
-
-@pytest.fixture
-def reviewed(server: LabelStudioServer, tmp_path: Path) -> Reviewed:
-    settings = Settings(
-        _env_file=None,
-        data_dir=tmp_path,
-        label_studio_url=server.url,
-        label_studio_api_key=SecretStr(server.token),
-    )
-    project = server.create_project(label_config())
-    content = encode_png(Image.new("RGB", (256, 192), "navy"))
-    image = server.upload(project, "a.png", content)
-    [task] = server.import_tasks(project, [{"data": {"image": image, "prompt": "add a scarf"}}])
-    return Reviewed(server, settings, project, task)
 
 
 def expect_not_ranked(page: Page, names: list[str]) -> None:

@@ -96,7 +96,7 @@ def test_a_card_calls_what_was_stopped_early_by_its_name(store: ArtifactStore) -
     data = cards.enrichment(result, lambda name: name, job_id="j", model_version="v")
     pruned = next(candidate for candidate in result.candidates if candidate.pruned)
     item = next(item for item in data["candidates"] if item["candidate"]["trial"] == pruned.id)
-    assert "stopped early" in item["title"]
+    assert "not finished" in item["title"]
     assert "Preview" in item["html"]
     assert "Failed" not in item["html"]
     assert f"Stopped at step {pruned.trial.to_step} of {STEPS}" in item["html"]

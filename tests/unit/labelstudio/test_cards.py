@@ -17,6 +17,7 @@ from eacps.labelstudio.label_config import (
     is_of_earlier_version,
     label_config,
 )
+from eacps.labelstudio.tasks.routing import choose_route
 from eacps.settings import Settings
 
 VERSION = "eacps-0123456789"
@@ -66,17 +67,53 @@ def test_a_card_shows_rank_potential_metrics_lineage_and_cost(result: SearchResu
     assert "Out of memory." in failed["html"]
 
 
-def test_the_report_says_route_and_why_strategy_cost_and_margin(result: SearchResult) -> None:
-    report = build(result)["report_md"]
-    shown = "".join(well_formed(report).itertext())
+def lines(report: str) -> tuple[str, str]:
+    """What is shown at once, and what is folded away."""
+    root = well_formed(report)
+    [folded] = root.iter("details")
+    told = "".join(folded.itertext())
+    return "".join(root.itertext()).replace(told, ""), told
+
+
+def test_the_report_is_one_plain_line_and_all_else_is_folded_away(result: SearchResult) -> None:
+    report = build(replace(result, decisions=("Step 5: c4 of 8 previews went on.",)))["report_md"]
+    shown, folded = lines(report)
+    assert shown == "Edit · 4 candidates in 3.200 s · best C1 0.800, 0.100 ahead of C2"
     for expected in (
         "Route Edit (label “local edit” in the task's field `route`)",
-        "strategy eacps · 4 candidates · 72 NFE · 3.200 s · editor tiny",
-        "best C1 0.800, 0.100 ahead of C2",
+        "strategy eacps · 72 NFE · editor tiny",
+        "Step 5: c4 of 8 previews went on.",
         "Out of memory.",
     ):
-        assert expected in shown
+        assert expected in folded
     assert "\n" not in report
+
+
+def test_the_report_says_at_once_that_a_mask_was_used(result: SearchResult) -> None:
+    masked = replace(result, task=replace(result.task, mask="m.png"))
+    assert lines(build(masked)["report_md"])[0].startswith("Edit only inside the mask · 4 ")
+    swap = replace(masked, task=replace(masked.task, route="character"))
+    assert "Character only of faces in the marked region · " in lines(build(swap)["report_md"])[0]
+
+
+def test_the_report_says_at_once_that_the_tasks_route_does_not_exist(
+    result: SearchResult, settings: Settings
+) -> None:
+    choice = choose_route({"data": {"route": "Fase swop"}}, "", None, settings)
+    doubtful = replace(result, task=replace(result.task, route_reason=choice.reason))
+    assert "“Fase swop” in the task's field" in lines(build(doubtful)["report_md"])[0]
+
+
+def test_a_best_candidate_that_convinces_nobody_is_not_praised(result: SearchResult) -> None:
+    shown = lines(build(result)["report_md"])[0]
+    assert "convincing" not in shown
+    weak = tuple(replace(each, potential=0.01) for each in result.candidates[:1])
+    data = build(replace(result, candidates=weak))
+    told = "Nothing convincing was found: even the best candidate scores 1%."
+    assert told in lines(data["report_md"])[0]
+    green = "#16893f"
+    assert green not in data["candidates"][0]["html"]
+    assert green in build(result)["candidates"][0]["html"]
 
 
 def test_nothing_a_user_wrote_becomes_markup(result: SearchResult) -> None:
@@ -302,7 +339,7 @@ def test_everything_annotated_on_the_earlier_screen_is_on_this_one() -> None:
 
     def offered(config: str) -> set[tuple[str | None, ...]]:
         return {
-            (tag.tag, tag.get("name"), tag.get("toName"), tag.get("value"))
+            (tag.tag, tag.get("name"), tag.get("toName"), tag.get("alias") or tag.get("value"))
             for tag in ElementTree.fromstring(config).iter()
             if tag.get("name") or tag.tag in ("Choice", "Label", "Bucket")
         }

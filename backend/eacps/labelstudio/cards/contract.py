@@ -142,7 +142,7 @@ def _results(
 def _title(candidate: Candidate) -> str:
     name = candidate.id.upper()
     if candidate.pruned:
-        return f"{name} · stopped early"
+        return f"{name} · not finished"
     if candidate.failure:
         return f"{name} · failed"
     return f"{name} · {number(candidate.potential)}"

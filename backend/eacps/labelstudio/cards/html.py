@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from eacps.domain import Candidate, Failure, Metric, Route, SearchResult
 from eacps.labelstudio.cards.numbers import bar_width, number, percent, signed, weight
+from eacps.labelstudio.tasks.routing import UNKNOWN_ROUTE
 
 ROUTE_NAMES: Mapping[Route, str] = {
     "edit": "Edit",
@@ -26,14 +27,16 @@ _BEFORE = "_before"
 
 
 def report(result: SearchResult, references: Sequence[str] = ()) -> str:
-    """The route, a summary of the search, and a table of its candidates.
+    """A summary of the search, and, folded away, its details and a table of its candidates.
 
     `references` are URLs of the reference pictures.
     """
     return _rendered(
         "report.html",
         result=result,
+        route_name=ROUTE_NAMES[result.task.route],
         route_line=route_line(result.task.route, result.task.route_reason),
+        route_is_doubtful=result.task.route_reason.startswith(UNKNOWN_ROUTE),
         editor=_without_models(result.editor),
         metric_names=_metric_names(result.candidates),
         references=references,

@@ -15,6 +15,8 @@ from eacps.settings import Settings
 
 MAX_LABEL_CHARACTERS = 200
 DEFAULT_REASON = "default: the task does not specify a route"
+UNKNOWN_ROUTE = "default: “"
+"""How the reason for a route begins if the task names a route that does not exist."""
 _MARK = "edit here"
 """The review screen's label of masks, which may be drawn for any route."""
 _META_FIELDS = ("label", "labels", "tag", "tags", "choices")
@@ -52,7 +54,9 @@ def choose_route(task: Any, label_config: Any, context: Any, settings: Settings)
         if not unknown and clue.where.startswith("in the task's field"):
             unknown = shown
     if unknown:
-        return RouteChoice("edit", f"default: {unknown} matches no pattern of EACPS_ROUTE_LABELS")
+        return RouteChoice(
+            "edit", f"{UNKNOWN_ROUTE}{unknown[1:]} matches no pattern of EACPS_ROUTE_LABELS"
+        )
     return RouteChoice("edit", DEFAULT_REASON)
 
 
