@@ -68,6 +68,11 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def login(chromium: Browser, server: LabelStudioServer) -> BrowserContext:
     """A fresh profile, logged in through the form."""
+    return logged_in(chromium, server)
+
+
+def logged_in(chromium: Browser, server: LabelStudioServer) -> BrowserContext:
+    """A fresh profile that is logged in to this Label Studio."""
     context = chromium.new_context(viewport={"width": 1400, "height": 2200})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()

@@ -83,12 +83,14 @@ def test_a_task_without_candidates_says_why_and_offers_no_verdict(
     assert not complaints.errors
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("width", [1280, 1400, 1920])
 def test_no_card_is_wider_than_its_column(
-    reviewed: Reviewed, open_task: OpenTask, complaints: Complaints
+    reviewed: Reviewed, open_task: OpenTask, page: Page, complaints: Complaints, width: int
 ) -> None:
+    # High enough for a mouse to reach every column.
+    page.set_viewport_size({"width": width, "height": 1800})
     reviewed.search()
-    page = open_task(reviewed.project, reviewed.task)
+    open_task(reviewed.project, reviewed.task)
     drag(page, cards(page).nth(1), page.locator('[data-rbd-droppable-id="rejected"]'))
     expect(cards(page, "rejected")).to_have_count(1)
     too_wide = page.evaluate(
