@@ -18,8 +18,9 @@ from rich.markup import escape
 from eacps.cli.loading import load_quietly
 from eacps.cli.printing import out
 from eacps.domain import to_json
-from eacps.errors import EacpsError, SettingsError
-from eacps.jobs.contract import JobState, JobStatus
+from eacps.errors import FAULTS_OF_TASKS, EacpsError, SettingsError
+from eacps.jobs.contract import JobFilter, JobState, JobStatus, can_only_fail_again
+from eacps.labelstudio.tasks.regions import mapping
 
 if TYPE_CHECKING:
     from eacps.artifacts import ArtifactStore
@@ -44,25 +45,56 @@ def list_jobs(
             help="Only jobs that are queued, running, delivering, done, failed or cancelled.",
         ),
     ] = None,
+    project: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, help="Only jobs of this project of Label Studio."),
+    ] = None,
+    task: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, help="Only jobs of this task of Label Studio."),
+    ] = None,
+    code: Annotated[
+        str, typer.Option(metavar="CODE", help="Only jobs that failed with this error code.")
+    ] = "",
 ) -> None:
-    """List jobs, newest first, with their progress and errors."""
+    """List jobs, newest first, with their progress and errors.
+
+    The status page (`/status` of the backend) shows the same, with the same filters.
+
+    Examples:
+
+        eacps jobs list --state failed --project 3
+
+        eacps jobs list --code label_studio_stumbled
+    """
+    wanted = JobFilter(state, project, task, code)
     with _jobs() as client:
-        found = client.list(limit, state)
-    for status in found:
+        page = client.page(wanted, limit)
+        codes = client.failure_codes() if code and not page.jobs else []
+    for status in page.jobs:
         _print_job(status)
-    if not found:
-        out.print(f"There are no {state} jobs." if state else "There are no jobs yet.")
+    if page.end is not None:
+        out.print(f"There are more; `--limit {10 * limit}` shows them.", highlight=False)
+    if not page.jobs:
+        everything = wanted == JobFilter()
+        out.print("There are no jobs yet." if everything else "There are no such jobs.")
+        if code and code not in codes:
+            known = ", ".join(codes) or "none"
+            out.print(f"Codes of jobs that failed: {escape(known)}.", highlight=False)
 
 
 def _print_job(status: JobStatus) -> None:
     color = STATE_COLORS.get(status.state, "cyan")
     done = f"{status.finished}/{status.expected}" if status.expected else ""
     best = "" if status.best is None else f"best {status.best:.3f}"
-    number = status.origin.get("task")
+    origin = mapping(status.origin)
+    number, project = origin.get("task"), origin.get("project")
+    of = f"task {number}" if number else ""
+    of += f" of project {project}" if number and project else ""
     asked = datetime.fromtimestamp(status.created).strftime("%m-%d %H:%M")
     out.print(
         f"{escape(status.id):24} [{color}]{status.state:10}[/] {asked}  {done:>7}  {best:12} "
-        f"{f'task {number}' if number else ''}".rstrip(),
+        f"{escape(of)}".rstrip(),
         highlight=False,
         soft_wrap=True,
     )
@@ -86,10 +118,17 @@ def show_job(job: JobName) -> None:
 
 @jobs_app.command("cancel")
 def cancel_job(job: JobName) -> None:
-    """Cancel a job; its device is free about a second later."""
+    """Cancel a job; its device is free about a second later.
+
+    Exit code 2: the job has ended already, or is unknown.
+    """
     with _jobs() as client:
-        changed = client.cancel(job)
-    out.print(f"Cancelled {job}." if changed else f"{job} has already ended; nothing to cancel.")
+        if not client.cancel(job):
+            raise EacpsError(
+                f"{job} has already ended: {_state(client, job)}. There is nothing to cancel.",
+                code="has_ended",
+            )
+    out.print(f"Cancelled {job}.", highlight=False)
 
 
 @jobs_app.command("retry")
@@ -106,10 +145,19 @@ def retry_jobs(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print how many would be run again.")
     ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway", help="Also jobs that failed because of their tasks, and would fail again."
+        ),
+    ] = False,
 ) -> None:
     """Run a failed or cancelled job again, or all failed ones, keeping finished candidates.
 
-    `eacps jobs list --state failed` shows the codes.
+    `eacps jobs list --state failed` shows the codes. A job that failed because of its task, such as
+    one without an instruction, would fail again: correct the task in Label Studio and open it,
+    which makes a new job. Such jobs run again only with --anyway, or if --code names their code:
+    after a setting or a file was changed, for example. Exit code 2: this job was not queued.
 
     Examples:
 
@@ -122,22 +170,57 @@ def retry_jobs(
     if bool(job) == failed or (job and (since or code or dry_run)):
         raise SettingsError("Pass either a job, or --failed with --since, --code or --dry-run.")
     if job:
-        with _jobs() as client:
-            changed = client.retry(job)
-        out.print(f"Queued {job} again." if changed else f"{job} has not failed; nothing to retry.")
+        _retry_one(job, anyway)
         return
     moment = _moment(since) if since else 0.0
     with _jobs() as client:
         found = client.failed(moment, code)
-        queued = 0 if dry_run else client.retry_all(found)
-    for name, number in sorted(Counter(found.values()).items()):
+        left_out = {
+            name for name, why in found.items() if why in FAULTS_OF_TASKS and not (anyway or code)
+        }
+        wanted = [name for name in found if name not in left_out]
+        queued = 0 if dry_run else client.retry_all(wanted)
+    for name, number in sorted(Counter(found[job] for job in wanted).items()):
         out.print(f"{number:>6}  {escape(name)}", highlight=False)
     if dry_run:
-        out.print(f"{_words(len(found))} would be queued again.", highlight=False)
-    elif found:
+        out.print(f"{_words(len(wanted))} would be queued again.", highlight=False)
+    elif wanted:
         out.print(f"Queued {_words(queued)} again.", highlight=False)
     else:
         out.print("No such job has failed; nothing to retry.")
+    if left_out:
+        codes = ", ".join(sorted({found[name] for name in left_out}))
+        out.print(
+            f"Left out: {_words(len(left_out))} whose tasks are wrong ({escape(codes)}), because "
+            "they would fail again. --anyway includes them.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _retry_one(job: str, anyway: bool) -> None:
+    with _jobs() as client:
+        status = client.status(job)
+        if status is not None and can_only_fail_again(status) and not anyway:
+            reason = status.failure.message if status.failure else ""
+            raise EacpsError(
+                f"{job} failed because of its task, and would fail again: {reason}",
+                hint="Correct the task in Label Studio and open it, which makes a new job. If a "
+                "setting or a file was changed since, add --anyway.",
+                code="would_fail_again",
+            )
+        if not client.retry(job):
+            raise EacpsError(
+                f"{job} has not failed: {_state(client, job)}. There is nothing to retry.",
+                code="not_failed",
+            )
+    out.print(f"Queued {job} again.", highlight=False)
+
+
+def _state(client: JobClient, job: str) -> str:
+    """A job's state, in words."""
+    status = client.status(job)
+    return "it is gone" if status is None else f"it is {status.state}"
 
 
 def _words(number: int) -> str:

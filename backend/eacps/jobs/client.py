@@ -16,8 +16,11 @@ from eacps.jobs import names
 from eacps.jobs.contract import (
     Delays,
     Job,
+    JobFilter,
+    JobPage,
     JobState,
     JobStatus,
+    PageEnd,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -106,6 +109,37 @@ class JobClient:
             rows = [found[name] for name in wanted if name in found]
         described = self._described(records, rows).values()
         return [status for status in described if state in (None, status.state)]
+
+    def page(self, wanted: JobFilter, limit: int, after: PageEnd | None = None) -> JobPage:
+        """At most `limit` jobs, newest first, from the beginning or after another page."""
+        records, _ = self._open()
+        # One more, to know whether there is a next page.
+        found = self._index().page(wanted, limit + 1, after)
+        shown = [names.job_workflow(each.id) for each in found[:limit]]
+        rows = records.rows(shown)
+        described = self._described(records, [rows[name] for name in shown if name in rows])
+        return JobPage(list(described.values()), found[limit - 1] if len(found) > limit else None)
+
+    def number(self, wanted: JobFilter, most: int) -> int:
+        """The number of jobs, counted up to `most`."""
+        return self._index().number(wanted, most)
+
+    def projects(self) -> Sequence[int]:
+        """The projects of the jobs that are kept."""
+        return self._index().projects()
+
+    def failure_codes(self) -> Sequence[str]:
+        """The codes with which jobs have failed."""
+        return self._index().codes()
+
+    def places(self, jobs: Iterable[str]) -> dict[str, int]:
+        """The places of queued jobs in the order of their creation, from 1."""
+        return self._index().places(list(jobs))
+
+    def ended_by_time(self, since: float, seconds: int) -> Mapping[tuple[JobState, int], int]:
+        """How many jobs were done or failed since a moment, by state and by slots that are so many
+        seconds long."""
+        return self._index().ended_by_time(since, seconds)
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
         """Wait for the end of a job's search and return its outcome, or None after the timeout."""
@@ -390,9 +424,12 @@ class JobClient:
         deliveries = records.rows(map(names.delivery_workflow, jobs))
         events = records.events([row.id for row in rows] + list(deliveries))
         keys = {own[names.KEY_EVENT] for own in events.values() if names.KEY_EVENT in own}
-        progress = records.events(map(names.search_workflow, keys))
+        searches = [names.search_workflow(key) for key in keys]
+        progress, began = records.events(searches), records.began(searches)
         return {
-            job: _describe(job, row, deliveries.get(names.delivery_workflow(job)), events, progress)
+            job: _describe(
+                job, row, deliveries.get(names.delivery_workflow(job)), events, progress, began
+            )
             for job, row in zip(jobs, rows, strict=True)
         }
 
@@ -413,6 +450,7 @@ def _describe(
     delivery: Row | None,
     events: dict[str, dict[str, Any]],
     progress: dict[str, dict[str, Any]],
+    began: Mapping[str, float],
 ) -> JobStatus:
     from eacps.jobs.job_index import state_of
 
@@ -434,6 +472,7 @@ def _describe(
         updated=max(row.updated, delivery.updated if delivery else 0.0),
         key=key,
         note=told.get(names.NOTE_EVENT, "") if unfinished else "",
+        began=began.get(names.search_workflow(key)) if key else None,
         **search.get(names.PROGRESS_EVENT, {}),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from eacps.domain import Candidate, EditTask, Failure, SearchResult, Trial
+from eacps.errors import FAULTS_OF_TASKS
 
 JobState = Literal["queued", "running", "delivering", "done", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = (
@@ -57,7 +58,8 @@ class Job:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """The status of a job; `key` is that of its EditTask, once it is known."""
+    """The status of a job; `key` is that of its EditTask, once it is known, and `began` is when its
+    search began. All moments are in seconds since the epoch."""
 
     id: str
     state: JobState
@@ -70,6 +72,36 @@ class JobStatus:
     updated: float = 0.0
     key: str | None = None
     note: str = ""
+
+    began: float | None = None
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list: those in a state, of a project or task, that failed with a code. What is
+    empty does not matter."""
+
+    state: JobState | None = None
+    project: int | None = None
+    task: int | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class PageEnd:
+    """The last job of a page, after which the next page begins: its creation, in milliseconds since
+    the epoch, and its id."""
+
+    created: int
+    id: str
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Some jobs, newest first, and where the next page begins; None after the last one."""
+
+    jobs: Sequence[JobStatus]
+    end: PageEnd | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +151,12 @@ class Delays:
     oldest_queued: float = 0.0
     oldest_delivery: float = 0.0
     retrying: Mapping[str, int] = field(default_factory=dict)
+
+
+def can_only_fail_again(status: JobStatus) -> bool:
+    """Whether a job failed because of its task itself, so that retrying it changes nothing."""
+    failure = status.failure if status.state == "failed" else None
+    return failure is not None and failure.code in FAULTS_OF_TASKS
 
 
 def waiting_words(waiting: WaitingBatches) -> str:
@@ -182,6 +220,35 @@ class JobQueue(Protocol):
 
     def list(self, limit: int = ..., state: JobState | None = None) -> Sequence[JobStatus]:
         """Jobs, newest first, optionally only those in one state."""
+        ...
+
+    def page(self, wanted: JobFilter, limit: int, after: PageEnd | None = None) -> JobPage:
+        """At most `limit` jobs, newest first, from the beginning or after another page."""
+        ...
+
+    def number(self, wanted: JobFilter, most: int) -> int:
+        """The number of jobs, counted up to `most`."""
+        ...
+
+    def projects(self) -> Sequence[int]:
+        """The projects of the jobs that are kept."""
+        ...
+
+    def failure_codes(self) -> Sequence[str]:
+        """The codes with which jobs have failed."""
+        ...
+
+    def places(self, jobs: Iterable[str]) -> Mapping[str, int]:
+        """The places of queued jobs in the order of their creation, from 1."""
+        ...
+
+    def ended_by_time(self, since: float, seconds: int) -> Mapping[tuple[JobState, int], int]:
+        """How many jobs were done or failed since a moment, by state and by slots that are so many
+        seconds long."""
+        ...
+
+    def cancel(self, job: str) -> bool:
+        """Cancel a job; returns False if it has ended. A search that other jobs need continues."""
         ...
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:

@@ -22,7 +22,12 @@ from dbos import DBOS
 from eacps.errors import EacpsError
 from eacps.jobs import names, triggers
 from eacps.jobs.codec import encode, refuse_pickle
-from eacps.jobs.migration import add_missing_columns, note_maker, run_migration
+from eacps.jobs.migration import (
+    add_missing_columns,
+    add_missing_indexes,
+    note_maker,
+    run_migration,
+)
 from eacps.log import masked
 from eacps.settings import Settings
 
@@ -81,8 +86,12 @@ def _migrate(url: sa.URL) -> None:
     note_maker(engine, tables.workers)
     tables.own.create_all(engine)
     add_missing_columns(engine, tables.workers)
+    outdated = add_missing_columns(engine, tables.jobs)
+    add_missing_indexes(engine, tables.jobs)
     with exclusive_transaction(engine) as connection:
         triggers.install(connection)
+        if outdated:
+            triggers.note_all_jobs(connection)
     engine.dispose()
 
 
@@ -251,8 +260,17 @@ class Tables:
             sa.Column("code", sa.Text),
             # Whether delivery failed for a reason that may pass.
             sa.Column("temporary", sa.Boolean, nullable=False),
+            # 0: of none. Empty in rows that were written before these two columns existed.
+            sa.Column("project", sa.BigInteger),
+            sa.Column("task", sa.BigInteger),
             sa.Index("eacps_jobs_by_creation", "state", "created"),
             sa.Index("eacps_jobs_by_change", "state", "updated"),
+            # Each question of the status page and of `eacps jobs list` has its index.
+            sa.Index("eacps_jobs_of_all", "created"),
+            sa.Index("eacps_jobs_of_project", "project", "created"),
+            sa.Index("eacps_jobs_of_project_by_state", "project", "state", "created"),
+            sa.Index("eacps_jobs_of_task", "task", "created"),
+            *_indexes_of_failures(),
         )
         self.totals = sa.Table(
             "eacps_job_totals",
@@ -280,6 +298,17 @@ class Tables:
             sa.Column("content", sa.Text, nullable=False),
             sa.Column("used", sa.Float, nullable=False),
         )
+
+
+def _indexes_of_failures() -> list[sa.Index]:
+    failed = sa.text("code IS NOT NULL")
+    return [
+        sa.Index(name, *columns, sqlite_where=failed, postgresql_where=failed)
+        for name, columns in (
+            ("eacps_jobs_by_code", ("code", "created")),
+            ("eacps_jobs_of_project_by_code", ("project", "code", "created")),
+        )
+    ]
 
 
 def is_running(status: sa.TableClause) -> sa.ColumnElement[bool]:
@@ -371,6 +400,18 @@ class Records:
         for chunk in chunks(ids):
             query = self._query(output).where(status.c.workflow_uuid.in_(chunk))
             found.update((row.id, row) for row in self._read(query, connection))
+        return found
+
+    def began(self, ids: Iterable[str]) -> dict[str, float]:
+        """When workflows were last taken from their queue; those that wait there are left out."""
+        status = self.tables.status
+        found: dict[str, float] = {}
+        with self.engine.connect() as connection:
+            for chunk in chunks(ids):
+                query = sa.select(status.c.workflow_uuid, status.c.started_at_epoch_ms).where(
+                    status.c.workflow_uuid.in_(chunk), status.c.started_at_epoch_ms.is_not(None)
+                )
+                found |= {row[0]: row[1] / 1000 for row in connection.execute(query)}
         return found
 
     def newest(self, name: str, limit: int) -> list[Row]:

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from eacps.jobs import names
 from eacps.jobs.codec import encode
-from eacps.jobs.contract import STATES, JobState
+from eacps.jobs.contract import STATES, JobFilter, JobState, PageEnd
 from eacps.jobs.database import INDEX_LOCK, Records, exclusive_transaction
 
 PORTION = 500
+MOST_DIFFERENT = 500
 _STATE_OF_ENDED: Mapping[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
 
 
@@ -60,6 +61,111 @@ class JobIndex:
         )
         with self._records.engine.connect() as connection:
             return list(connection.execute(query).scalars())
+
+    def page(self, wanted: JobFilter, limit: int, after: PageEnd | None = None) -> list[PageEnd]:
+        """Some jobs, newest first, from the beginning or after another page."""
+        self.refresh()
+        jobs = self._tables.jobs
+        query = (
+            sa.select(jobs.c.created, jobs.c.id)
+            .where(*self._conditions(wanted))
+            .order_by(jobs.c.created.desc(), jobs.c.id)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(
+                # Not a comparison of pairs, which would not use the index.
+                jobs.c.created <= after.created,
+                sa.or_(jobs.c.created < after.created, jobs.c.id > after.id),
+            )
+        with self._records.engine.connect() as connection:
+            return [PageEnd(row.created, row.id) for row in connection.execute(query)]
+
+    def number(self, wanted: JobFilter, most: int) -> int:
+        """The number of jobs, counted up to `most`."""
+        self.refresh()
+        jobs = self._tables.jobs
+        some = sa.select(sa.literal(1)).select_from(jobs).where(*self._conditions(wanted))
+        query = sa.select(sa.func.count()).select_from(some.limit(most).subquery())
+        with self._records.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def _conditions(self, wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
+        jobs = self._tables.jobs
+        found = [
+            column == value
+            for column, value in (
+                (jobs.c.state, wanted.state),
+                (jobs.c.project, wanted.project),
+                (jobs.c.task, wanted.task),
+                (jobs.c.code, wanted.code or None),
+            )
+            if value is not None
+        ]
+        # Otherwise the index of all jobs, newest first, would not be used by every database.
+        return found or [jobs.c.created >= 0]
+
+    def projects(self) -> list[int]:
+        """The projects of the jobs that are kept."""
+        self.refresh()
+        return [project for project in self._different(self._tables.jobs.c.project) if project]
+
+    def codes(self) -> list[str]:
+        """The codes with which jobs have failed."""
+        self.refresh()
+        return self._different(self._tables.jobs.c.code)
+
+    def _different(self, column: sa.Column[Any]) -> list[Any]:
+        """The different values of a column, by one look into its index for each."""
+        jobs = self._tables.jobs
+        first = sa.select(sa.func.min(column).label("value")).where(column.is_not(None))
+        values = first.cte(recursive=True)
+        following = sa.select(sa.func.min(column)).where(column > values.c.value)
+        values = values.union_all(
+            sa.select(following.correlate(values).select_from(jobs).scalar_subquery()).where(
+                values.c.value.is_not(None)
+            )
+        )
+        query = sa.select(values.c.value).where(values.c.value.is_not(None)).limit(MOST_DIFFERENT)
+        with self._records.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def places(self, ids: Collection[str]) -> dict[str, int]:
+        """The places of queued jobs in the order of their creation, from 1."""
+        self.refresh()
+        jobs = self._tables.jobs
+        asked = sa.select(jobs.c.id, jobs.c.created).where(
+            jobs.c.id.in_(ids), jobs.c.state == "queued"
+        )
+        found: dict[str, int] = {}
+        ahead = counted = 0
+        with self._records.engine.connect() as connection:
+            rows = connection.execute(asked.order_by(jobs.c.created)).all()
+            for job, created in rows:
+                # Only what lies between two of them, so that nothing is counted twice.
+                between = sa.select(sa.func.count()).where(
+                    jobs.c.state == "queued", jobs.c.created >= counted, jobs.c.created < created
+                )
+                if created > counted:
+                    ahead += int(connection.execute(between).scalar_one())
+                    counted = created
+                found[job] = ahead + 1
+        return found
+
+    def ended_by_time(self, since: float, seconds: int) -> dict[tuple[JobState, int], int]:
+        """How many jobs were done or failed since a moment, by state and by slots that are so many
+        seconds long."""
+        self.refresh()
+        jobs = self._tables.jobs
+        start = int(since * 1000)
+        slot = ((jobs.c.updated - start) // (1000 * seconds)).label("slot")
+        query = (
+            sa.select(jobs.c.state, slot, sa.func.count())
+            .where(jobs.c.state.in_(("done", "failed")), jobs.c.updated >= start)
+            .group_by(jobs.c.state, slot)
+        )
+        with self._records.engine.connect() as connection:
+            return {(row[0], int(row[1])): int(row[2]) for row in connection.execute(query)}
 
     def failed(self, since: float = 0.0, code: str = "") -> dict[str, str]:
         """The codes of failed jobs by id: of those that failed since a moment, with that code."""
@@ -142,13 +248,18 @@ class JobIndex:
         # By id: rows with smaller ids may be committed later.
         connection.execute(sa.delete(changed).where(changed.c.id.in_([row.id for row in rows])))
         ids = {row.workflow.split(":", 1)[1] for row in rows}
-        before = sa.select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids))
-        old = {row.id: row.state for row in connection.execute(before)}
+        before = sa.select(jobs.c.id, jobs.c.state, jobs.c.project, jobs.c.task).where(
+            jobs.c.id.in_(ids)
+        )
+        old = {row.id: row for row in connection.execute(before)}
         connection.execute(sa.delete(jobs).where(jobs.c.id.in_(old)))
-        new = self._described(connection, ids)
+        known = {
+            job: (row.project, row.task) for job, row in old.items() if row.project is not None
+        }
+        new = self._described(connection, ids, known)
         if new:
             connection.execute(sa.insert(jobs), new)
-        self._count(connection, old.values(), [row["state"] for row in new])
+        self._count(connection, [row.state for row in old.values()], [row["state"] for row in new])
 
     def _count(self, connection: sa.Connection, gone: Iterable[str], come: Iterable[str]) -> None:
         totals = self._tables.totals
@@ -167,8 +278,14 @@ class JobIndex:
         totals = self._tables.totals
         return sa.select(totals.c.state, totals.c.number)
 
-    def _described(self, connection: sa.Connection, ids: Collection[str]) -> list[dict[str, Any]]:
-        """The index's rows of these jobs, without those that no longer exist."""
+    def _described(
+        self,
+        connection: sa.Connection,
+        ids: Collection[str],
+        known: Mapping[str, tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """The index's rows of these jobs, without those that no longer exist. `known` are the
+        projects and tasks of some of them, which never change."""
         workflows = [*map(names.job_workflow, ids), *map(names.delivery_workflow, ids)]
         rows = {row.id: row for row in connection.execute(self._outcomes(workflows))}
         events = self._tables.events
@@ -177,13 +294,24 @@ class JobIndex:
             events.c.workflow_uuid.in_([names.job_workflow(job) for job in ids]),
         )
         keys = {row.workflow_uuid: json.loads(row.value) for row in connection.execute(keyed)}
+        there = [job for job in ids if names.job_workflow(job) in rows]
+        owners = {**known, **self._owners(connection, [job for job in there if job not in known])}
         found = []
-        for job in ids:
+        for job in there:
             name = names.job_workflow(job)
-            if name in rows:
-                delivery = rows.get(names.delivery_workflow(job))
-                found.append({"id": job, "key": keys.get(name), **_entry(rows[name], delivery)})
+            entry = _entry(rows[name], rows.get(names.delivery_workflow(job)))
+            project, task = owners.get(job, (0, 0))
+            entry |= {"id": job, "key": keys.get(name), "project": project, "task": task}
+            found.append(entry)
         return found
+
+    def _owners(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """The projects and tasks of jobs, from what they were submitted with."""
+        rows = self._records.rows(map(names.job_workflow, ids), connection, output=False)
+        return {
+            names.job_of(name): (_number(row.input, "project"), _number(row.input, "task"))
+            for name, row in rows.items()
+        }
 
     def _outcomes(self, workflows: Sequence[str]) -> sa.Select[Any]:
         status, output = self._tables.status, self._tables.output
@@ -217,6 +345,15 @@ def _entry(job: Any, delivery: Any | None) -> dict[str, Any]:
         "code": (failure or undelivered or unexpected).get("code"),
         "temporary": bool(delivered.get("temporary")),
     }
+
+
+def _number(content: Any, name: str) -> int:
+    """A number in a job's origin; 0 if there is none."""
+    origin = content.get("origin") if isinstance(content, dict) else None
+    value = origin.get(name) if isinstance(origin, dict) else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63:
+        return value
+    return 0
 
 
 def _outcome(row: Any | None) -> dict[str, Any]:

@@ -42,17 +42,26 @@ def run_migration(url: sa.URL, migrate: Callable[[], None]) -> None:
             time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311 - spreads tries, no secret
 
 
-def add_missing_columns(engine: sa.Engine, table: sa.Table) -> None:
-    """Add columns that a table from an earlier version lacks."""
+def add_missing_columns(engine: sa.Engine, table: sa.Table) -> bool:
+    """Add columns that a table from an earlier version lacks; returns whether it lacked any."""
     there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
+    missing = [column for column in table.columns if column.name not in there]
     quote = engine.dialect.identifier_preparer.quote
     with engine.begin() as connection:
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(engine.dialect)
-                connection.exec_driver_sql(
-                    f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
-                )
+        for column in missing:
+            kind = column.type.compile(engine.dialect)
+            connection.exec_driver_sql(
+                f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
+            )
+    return bool(missing)
+
+
+def add_missing_indexes(engine: sa.Engine, table: sa.Table) -> None:
+    """Create indexes that a table from an earlier version lacks."""
+    there = {index["name"] for index in sa.inspect(engine).get_indexes(table.name)}
+    for index in table.indexes:
+        if index.name not in there:
+            index.create(engine)
 
 
 def note_maker(engine: sa.Engine, oldest: sa.Table) -> None:

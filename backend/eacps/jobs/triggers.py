@@ -66,6 +66,11 @@ def install(connection: sa.Connection) -> None:
         schema = connection.execute(sa.select(sa.func.current_schema())).scalar()
         quoted = connection.dialect.identifier_preparer.quote(str(schema))
         connection.exec_driver_sql(_POSTGRES.replace("{schema}", quoted))
+    note_all_jobs(connection)
+
+
+def note_all_jobs(connection: sa.Connection) -> None:
+    """Have the index of jobs made anew, for all jobs that are there."""
     table = "workflow_status" if connection.dialect.name == "sqlite" else "dbos.workflow_status"
     connection.exec_driver_sql(
         f"INSERT INTO eacps_changed_jobs (workflow) SELECT workflow_uuid FROM {table} "  # noqa: S608

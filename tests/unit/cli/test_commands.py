@@ -190,7 +190,7 @@ def test_every_way_a_jobs_database_breaks_is_one_sentence(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(JobClient, "list", broken)
+    monkeypatch.setattr(JobClient, "page", broken)
     shown = eacps("jobs", "list")
     assert shown.code == 2
     assert "The jobs database" in shown.err
@@ -231,10 +231,68 @@ def test_jobs_name_what_is_wrong(eacps: Eacps, tmp_path: Path) -> None:
     assert "task 17" in line
     assert json.loads(eacps("jobs", "show", "a1b2").out)["state"] == "queued"
     assert "Cancelled a1b2" in eacps("jobs", "cancel", "a1b2").out
-    assert "nothing to cancel" in eacps("jobs", "cancel", "a1b2").out
+    again = eacps("jobs", "cancel", "a1b2")
+    assert (again.code, again.out) == (2, "")
+    assert "it is cancelled. There is nothing to cancel." in again.err
     assert "Queued a1b2 again" in eacps("jobs", "retry", "a1b2").out
-    assert "There are no failed jobs" in eacps("jobs", "list", "--state", "failed").out
+    again = eacps("jobs", "retry", "a1b2")
+    assert (again.code, again.out) == (2, "")
+    assert "it is queued. There is nothing to retry." in again.err
+    assert "There are no such jobs" in eacps("jobs", "list", "--state", "failed").out
     assert "There is no job 'zz'" in eacps("jobs", "show", "zz").err
+
+
+def test_jobs_are_listed_by_project_task_and_code(eacps: Eacps) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+    from tests.unit.jobs.test_jobs_client import fail
+
+    settings = load_settings()
+    client = JobClient(settings)
+    client.submit_many([Job(f"j{n}", {"project": n % 2 + 1, "task": n}) for n in range(6)])
+    client.close()
+    fail(settings, "j3", "label_studio_stumbled")
+
+    def listed(*arguments: str) -> list[str]:
+        out = eacps("jobs", "list", *arguments).out
+        return [line.split()[0] for line in out.splitlines() if line.startswith("j")]
+
+    assert sorted(listed()) == [f"j{n}" for n in range(6)]
+    assert sorted(listed("--project", "2")) == ["j1", "j3", "j5"]
+    assert sorted(listed("--project", "2", "--state", "queued")) == ["j1", "j5"]
+    assert listed("--task", "4") == ["j4"]
+    assert listed("--code", "label_studio_stumbled") == ["j3"]
+    assert "task 3 of project 2" in eacps("jobs", "list", "--code", "label_studio_stumbled").out
+    assert len(listed("--limit", "2")) == 2
+    assert "--limit 20" in eacps("jobs", "list", "--limit", "2").out
+    assert "--limit" not in eacps("jobs", "list", "--limit", "6").out
+    unknown = eacps("jobs", "list", "--code", "label_studio_stumbles").out
+    assert "There are no such jobs.\nCodes of jobs that failed: label_studio_stumbled." in unknown
+
+
+def test_a_job_that_can_only_fail_again_is_not_retried_unasked(eacps: Eacps) -> None:
+    from eacps.jobs.client import JobClient
+    from eacps.jobs.contract import Job
+    from eacps.settings import load_settings
+    from tests.unit.jobs.test_jobs_client import fail
+
+    settings = load_settings()
+    client = JobClient(settings)
+    client.submit_many([Job("a1", {}), Job("a2", {}), Job("a3", {})])
+    client.close()
+    fail(settings, "a1", "no_instruction")
+    fail(settings, "a2", "no_instruction")
+    fail(settings, "a3", "down")
+    refused = eacps("jobs", "retry", "a1")
+    assert refused.code == 2
+    assert "would fail again: It failed. Correct the task" in refused.err
+    every = eacps("jobs", "retry", "--failed", "--dry-run").out
+    assert "1 job would be queued again." in every
+    assert "Left out: 2 jobs whose tasks are wrong (no_instruction)" in every
+    assert "Queued 1 job again." in eacps("jobs", "retry", "--failed").out
+    assert "Queued a1 again." in eacps("jobs", "retry", "a1", "--anyway").out
+    assert "Queued 1 job again." in eacps("jobs", "retry", "--failed", "--anyway").out
 
 
 def test_all_failed_jobs_are_retried_by_time_and_code(eacps: Eacps) -> None:
@@ -250,11 +308,16 @@ def test_all_failed_jobs_are_retried_by_time_and_code(eacps: Eacps) -> None:
     for job, code, hours in (("a1", "bad_image", 0), ("a2", "down", 0), ("a3", "down", 5)):
         fail(settings, job, code, hours)
     assert "bad_image: It failed." in eacps("jobs", "list", "--state", "failed").out
-    shown = eacps("jobs", "retry", "--failed", "--since", "2h", "--dry-run").out.split()
+    assert "1 job would" in eacps("jobs", "retry", "--failed", "--since", "2h", "--dry-run").out
+    arguments = ("--failed", "--since", "2h", "--anyway", "--dry-run")
+    shown = eacps("jobs", "retry", *arguments).out.split()
     assert shown[:4] == ["1", "bad_image", "1", "down"]
     assert "2 jobs would be queued" in " ".join(shown)
     assert "Queued 2 jobs again" in eacps("jobs", "retry", "--failed", "--code", "down").out
-    assert "Queued 1 job again" in eacps("jobs", "retry", "--failed", "--since", "2020-01-01").out
+    assert (
+        "Queued 1 job again"
+        in eacps("jobs", "retry", "--failed", "--since", "2020-01-01", "--code", "bad_image").out
+    )
     assert "nothing to retry" in eacps("jobs", "retry", "--failed").out
 
 

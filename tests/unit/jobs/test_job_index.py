@@ -19,10 +19,11 @@ from eacps.jobs.adoption import Adoption
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.client import JobClient
 from eacps.jobs.codec import JsonSerializer, encode
-from eacps.jobs.contract import STATES, Job
+from eacps.jobs.contract import STATES, Job, JobFilter, JobStatus, PageEnd
 from eacps.jobs.database import Records, open_engine, prepare
 from eacps.jobs.job_index import JobIndex, state_of
 from eacps.settings import Settings
+from tests.databases import each_database
 
 FAILURE = to_json(Failure("no_image", "There is no image."))
 FINE = {"failure": None}
@@ -158,6 +159,107 @@ def test_what_was_there_before_the_index_is_in_it(
     assert client.counts()["queued"] == 2
 
 
+def test_an_index_without_projects_is_completed(
+    settings: Settings, client: JobClient, records: Records
+) -> None:
+    client.submit_many([Job("a", {"project": 3, "task": 7}), Job("b", {})])
+    client.counts()
+    with records.engine.begin() as connection:
+        names_of = sa.inspect(connection).get_indexes("eacps_jobs")
+        for index in names_of:
+            if {"project", "task", "code"} & set(index["column_names"]):
+                connection.exec_driver_sql(f"DROP INDEX {index['name']}")
+        for column in ("project", "task"):
+            connection.exec_driver_sql(f"ALTER TABLE eacps_jobs DROP COLUMN {column}")
+    database._ready.clear()
+    prepare(settings)
+    assert client.projects() == [3]
+    assert [job.id for job in client.page(JobFilter(task=7), 5).jobs] == ["a"]
+    assert client.counts()["queued"] == 2
+    there = {index["name"] for index in sa.inspect(records.engine).get_indexes("eacps_jobs")}
+    assert there == {index.name for index in records.tables.jobs.indexes}
+
+
+FILTERS = [
+    JobFilter(state, project, task, code)
+    for state in (None, "queued", "failed", "cancelled")
+    for project in (None, 1, 3)
+    for task in (None, 4)
+    for code in ("", "no_image", "bad_mask")
+]
+
+
+@pytest.fixture(params=each_database())
+def many(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[JobClient]:
+    """Sixty jobs of four projects, of which some have failed, some were cancelled, some wait."""
+    client = JobClient(settings.model_copy(update={"database_url": request.param(tmp_path)}))
+    origins = [{"project": number % 4, "task": number % 7} for number in range(60)]
+    client.submit_many([Job(f"j{n:02}", origin) for n, origin in enumerate(origins)])
+    records, _ = client._open()
+    for number in range(0, 60, 3):
+        code = "no_image" if number % 2 else "bad_mask"
+        become(
+            records,
+            names.job_workflow(f"j{number:02}"),
+            "SUCCESS",
+            {"failure": to_json(Failure(code, "It failed."))},
+        )
+    for number in range(1, 60, 12):
+        client.cancel(f"j{number:02}")
+    yield client
+    client.close()
+
+
+def test_pages_hold_each_job_of_a_filter_once_newest_first(many: JobClient) -> None:
+    every = many.list(1000)
+    assert len(every) == 60
+    for wanted in FILTERS:
+        right = [job.id for job in every if _fits(job, wanted)]
+        found, end = [], None
+        while True:
+            page = many.page(wanted, 7, end)
+            found += [job.id for job in page.jobs]
+            assert len(page.jobs) == 7 or page.end is None
+            end = page.end
+            if end is None:
+                break
+        assert sorted(found) == sorted(right), wanted
+        created = [job.created for job in many.page(wanted, 60).jobs]
+        assert created == sorted(created, reverse=True)
+        assert many.number(wanted, 1000) == len(right)
+        assert many.number(wanted, 2) == min(2, len(right))
+
+
+def _fits(job: JobStatus, wanted: JobFilter) -> bool:
+    return (
+        wanted.state in (None, job.state)
+        and wanted.project in (None, job.origin["project"])
+        and wanted.task in (None, job.origin["task"])
+        and wanted.code in ("", job.failure.code if job.failure else "")
+    )
+
+
+def test_what_can_be_filtered_by_is_known(many: JobClient) -> None:
+    assert many.projects() == [1, 2, 3]
+    assert many.failure_codes() == ["bad_mask", "no_image"]
+
+
+def test_places_count_who_was_first(many: JobClient) -> None:
+    queued = sorted(many.list(100, "queued"), key=lambda job: job.created)
+    right = {job.id: 1 + sum(other.created < job.created for other in queued) for job in queued}
+    some = [job.id for job in queued[::4]]
+    assert many.places([*some, "j00", "nobody"]) == {job: right[job] for job in some}
+    assert many.places([]) == {}
+
+
+def test_ended_jobs_are_counted_by_time(many: JobClient) -> None:
+    since = time.time() - 3600
+    counts = many.ended_by_time(since, 600)
+    assert sum(counts.values()) == 20
+    assert {(state, slot) for state, slot in counts} <= {("failed", 5), ("failed", 6)}
+    assert many.ended_by_time(time.time() + 60, 600) == {}
+
+
 def test_the_state_of_more_jobs_than_one_portion_is_found(
     client: JobClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +318,23 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
     client.counts()
     client.list(20, "failed")
     client.list(20)
+    for wanted in (
+        JobFilter(),
+        JobFilter(state="queued"),
+        JobFilter(project=3),
+        JobFilter(state="failed", project=3),
+        JobFilter(code="no_image"),
+        JobFilter(state="failed", project=3, code="no_image"),
+        JobFilter(task=2),
+        JobFilter(state="done", project=3, task=2),
+    ):
+        page = client.page(wanted, 2)
+        client.page(wanted, 2, page.end or PageEnd(10**13, "j3"))
+        client.number(wanted, 1000)
+    client.projects()
+    client.failure_codes()
+    client.places([f"j{number}" for number in range(5)])
+    client.ended_by_time(time.time() - 3600, 300)
     client.waiting()
     client.failed()
     client.ended_since(time.time() - 60)
@@ -227,7 +346,8 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
     stray = StrayWork(list, lambda _: None, 60)
     Heartbeat(me, watched, 60, lambda _: None, Adoption(watched, 60), stray).check_work(0)
     retention.prune(watched, 30)
-    asked = [each for each in statements if each[0].lstrip().upper().startswith("SELECT")]
+    reading = ("SELECT", "WITH")
+    asked = [each for each in statements if each[0].lstrip().upper().startswith(reading)]
     assert len(asked) > 8
     with records.engine.connect() as connection:
         for statement, parameters in asked:
@@ -235,4 +355,11 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
             details = [row.detail for row in plan]
             scans = [line for line in details if line.startswith("SCAN workflow_status")]
             assert all(" USING INDEX " in line for line in scans), (statement, details)
+            assert not any(line.startswith("SCAN eacps_jobs") for line in details), (
+                statement,
+                details,
+            )
+            if " ORDER BY eacps_jobs.created DESC" in statement and " LIMIT " in statement:
+                # At most jobs of the same millisecond are sorted.
+                assert not any("TEMP B-TREE FOR ORDER BY" in line for line in details), statement
     engine.dispose()

@@ -29,8 +29,11 @@ from eacps.jobs.contract import (
     STATES,
     Delays,
     Job,
+    JobFilter,
+    JobPage,
     JobState,
     JobStatus,
+    PageEnd,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -76,6 +79,43 @@ class Queue:
     def list(self, limit: int = 50, state: JobState | None = None) -> Sequence[JobStatus]:
         newest = reversed(self.entries.values())
         return [entry for entry in newest if state in (None, entry.state)][:limit]
+
+    def page(self, wanted: JobFilter, limit: int, after: PageEnd | None = None) -> JobPage:
+        found = [entry for entry in self.list(1000, wanted.state) if _fits(entry, wanted)]
+        begin = next((n + 1 for n, entry in enumerate(found) if after and entry.id == after.id), 0)
+        shown = found[begin : begin + limit]
+        more = len(found) > begin + limit
+        return JobPage(
+            shown, PageEnd(int(shown[-1].created * 1000), shown[-1].id) if more else None
+        )
+
+    def number(self, wanted: JobFilter, most: int) -> int:
+        return min(most, len(self.page(wanted, 1000).jobs))
+
+    def projects(self) -> Sequence[int]:
+        found = {entry.origin.get("project") for entry in self.entries.values()}
+        return sorted(project for project in found if project)
+
+    def failure_codes(self) -> Sequence[str]:
+        failures = [entry.failure for entry in self.entries.values()]
+        return sorted({failure.code for failure in failures if failure})
+
+    def places(self, jobs: Iterable[str]) -> Mapping[str, int]:
+        waiting = [entry.id for entry in self.entries.values() if entry.state == "queued"]
+        return {job: waiting.index(job) + 1 for job in jobs if job in waiting}
+
+    def ended_by_time(self, since: float, seconds: int) -> Mapping[tuple[JobState, int], int]:
+        ended = [entry for entry in self.entries.values() if entry.state in ("done", "failed")]
+        slots = ((entry.state, int((entry.updated - since) // seconds)) for entry in ended)
+        return Counter(slot for slot in slots if slot[1] >= 0)
+
+    def cancel(self, job: str) -> bool:
+        if job not in self.entries:
+            raise NoSuchJobError(f"There is no job {job!r}.")
+        if self.entries[job].state not in ("queued", "running", "delivering"):
+            return False
+        self.entries[job] = replace(self.entries[job], state="cancelled", updated=time.time())
+        return True
 
     def result(self, job: str, timeout: float = 0.0) -> SearchResult | Failure | None:
         return self.outcomes.get(job)
@@ -159,6 +199,15 @@ class Queue:
         updated = time.time() - seconds_ago
         self.entries[entry.id] = replace(entry, state=state, failure=failure, updated=updated)
         return entry.id
+
+
+def _fits(entry: JobStatus, wanted: JobFilter) -> bool:
+    code = entry.failure.code if entry.failure else ""
+    return (
+        wanted.project in (None, entry.origin.get("project"))
+        and wanted.task in (None, entry.origin.get("task"))
+        and wanted.code in ("", code)
+    )
 
 
 def png(width: int = 40, height: int = 30, colour: Any = "red", mode: str = "RGB") -> bytes:
