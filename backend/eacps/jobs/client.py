@@ -136,6 +136,11 @@ class JobClient:
         """The places of queued jobs in the order of their creation, from 1."""
         return self._index().places(list(jobs))
 
+    def speed(self) -> float:
+        """Jobs that ended per second, for as long as there has been a queue, and at most within the
+        last hour; 0 if there is no queue."""
+        return self._index().speed()
+
     def ended_by_time(self, since: float, seconds: int) -> Mapping[tuple[JobState, int], int]:
         """How many jobs were done or failed since a moment, by state and by slots that are so many
         seconds long."""

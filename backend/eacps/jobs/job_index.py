@@ -5,7 +5,9 @@ jobs are kept. Triggers note which jobs changed (triggers.py); readers bring the
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +19,9 @@ from eacps.jobs.database import INDEX_LOCK, Records, exclusive_transaction
 
 PORTION = 500
 MOST_DIFFERENT = 500
+LONGEST_WINDOW = 3600.0
+SHORTEST_WINDOW = 300.0
+"""The seconds within which jobs are counted to know how fast they end."""
 _STATE_OF_ENDED: Mapping[str, JobState] = {"CANCELLED": "cancelled", "SUCCESS": "done"}
 
 
@@ -137,20 +142,37 @@ class JobIndex:
         asked = sa.select(jobs.c.id, jobs.c.created).where(
             jobs.c.id.in_(ids), jobs.c.state == "queued"
         )
-        found: dict[str, int] = {}
-        ahead = counted = 0
         with self._records.engine.connect() as connection:
-            rows = connection.execute(asked.order_by(jobs.c.created)).all()
-            for job, created in rows:
-                # Only what lies between two of them, so that nothing is counted twice.
-                between = sa.select(sa.func.count()).where(
-                    jobs.c.state == "queued", jobs.c.created >= counted, jobs.c.created < created
-                )
-                if created > counted:
-                    ahead += int(connection.execute(between).scalar_one())
-                    counted = created
-                found[job] = ahead + 1
-        return found
+            rows = connection.execute(asked).all()
+            moments = sorted({row.created for row in rows})
+            if not moments:
+                return {}
+            # Only what lies between two moments, so that nothing is counted twice.
+            gaps = (
+                sa.values(sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger))
+                .data(list(zip([0, *moments], moments, strict=False)))
+                .cte("gaps")
+            )
+            between = sa.select(sa.func.count()).where(
+                jobs.c.state == "queued", jobs.c.created >= gaps.c.low, jobs.c.created < gaps.c.high
+            )
+            query = sa.select(gaps.c.high, between.correlate(gaps).scalar_subquery())
+            counts = {int(row[0]): int(row[1]) for row in connection.execute(query)}
+        ahead = dict(zip(moments, accumulate(counts[moment] for moment in moments), strict=True))
+        return {row.id: ahead[row.created] + 1 for row in rows}
+
+    def speed(self) -> float:
+        """Jobs that ended per second, for as long as there has been a queue, and at most within the
+        last hour; 0 if there is no queue."""
+        self.refresh()
+        jobs = self._tables.jobs
+        oldest = sa.select(sa.func.min(jobs.c.created)).where(jobs.c.state == "queued")
+        with self._records.engine.connect() as connection:
+            created = connection.execute(oldest).scalar_one()
+        if created is None:
+            return 0.0
+        window = min(LONGEST_WINDOW, max(SHORTEST_WINDOW, time.time() - created / 1000))
+        return float(self.ended_since(time.time() - window) / window)
 
     def ended_by_time(self, since: float, seconds: int) -> dict[tuple[JobState, int], int]:
         """How many jobs were done or failed since a moment, by state and by slots that are so many

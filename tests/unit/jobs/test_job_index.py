@@ -252,6 +252,20 @@ def test_places_count_who_was_first(many: JobClient) -> None:
     assert many.places([]) == {}
 
 
+def test_the_speed_is_that_of_the_time_with_a_queue(many: JobClient) -> None:
+    # Twenty failed just now, and the queue is new: within the shortest window.
+    assert many.speed() == pytest.approx(20 / job_index.SHORTEST_WINDOW)
+    records, _ = many._open()
+    jobs = records.tables.jobs
+    with records.engine.begin() as connection:
+        queued = jobs.c.state == "queued"
+        connection.execute(sa.update(jobs).where(queued).values(created=1))
+    assert many.speed() == pytest.approx(20 / job_index.LONGEST_WINDOW)
+    with records.engine.begin() as connection:
+        connection.execute(sa.delete(jobs).where(queued))
+    assert many.speed() == 0
+
+
 def test_ended_jobs_are_counted_by_time(many: JobClient) -> None:
     since = time.time() - 3600
     counts = many.ended_by_time(since, 600)
@@ -335,6 +349,7 @@ def test_no_question_of_the_status_page_or_of_pruning_reads_every_job(
     client.failure_codes()
     client.places([f"j{number}" for number in range(5)])
     client.ended_by_time(time.time() - 3600, 300)
+    client.speed()
     client.waiting()
     client.failed()
     client.ended_since(time.time() - 60)

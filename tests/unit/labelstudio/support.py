@@ -104,6 +104,9 @@ class Queue:
         waiting = [entry.id for entry in self.entries.values() if entry.state == "queued"]
         return {job: waiting.index(job) + 1 for job in jobs if job in waiting}
 
+    def speed(self) -> float:
+        return 0.0
+
     def ended_by_time(self, since: float, seconds: int) -> Mapping[tuple[JobState, int], int]:
         ended = [entry for entry in self.entries.values() if entry.state in ("done", "failed")]
         slots = ((entry.state, int((entry.updated - since) // seconds)) for entry in ended)

@@ -14,13 +14,10 @@ from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 from pydantic import SecretStr
 
 from eacps.artifacts import open_signer, open_store
-from eacps.domain import Failure
-from eacps.faces.download import MODELS
 from eacps.labelstudio.web import app, compat, predictor
 from eacps.labelstudio.web.app import MAX_MALFORMED_TASKS, create_app
-from eacps.labelstudio.web.status import backlog, status_page
 from eacps.settings import Settings
-from tests.unit.labelstudio.support import Queue, make_result, png
+from tests.unit.labelstudio.support import Queue, png
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -199,99 +196,6 @@ def test_images_are_served_only_under_their_signed_url(settings: Settings) -> No
         assert web.get(wrong).status_code == 404
 
 
-def test_the_status_page_names_failures_and_workers(
-    settings: Settings, recorded: Any, queue: Queue
-) -> None:
-    web = client_of(settings, queue)
-    request = recorded("predict_open_task")
-    web.post("/predict", json=request)
-    queue.end(make_result(), "delivering")
-    assert web.get("/status.json").get_json()["running"][0]["finished"] == 3
-    queue.end(Failure("bad_image", "The image <b>is</b> broken."))
-    facts = web.get("/status.json").get_json()
-    assert facts["failures"][0]["failure"]["code"] == "bad_image"
-    assert facts["failures"][0]["task"] == request["tasks"][0]["id"]
-    assert facts["workers"][0]["device"] == "cpu"
-    page = web.get("/status").text
-    assert "The image &lt;b&gt;is&lt;/b&gt; broken." in page
-    assert settings.model_version in page
-    assert f"{settings.label_studio_url}/projects/" in page
-    assert page.count("waits: the disk is full") == 1
-
-
-def test_the_status_page_names_the_engine_for_faces(settings: Settings, tmp_path: Path) -> None:
-    def status(folder: Path) -> Any:
-        changed = Settings(**{**settings.model_dump(), "face_models": folder})
-        web = create_app(changed, open_jobs=lambda _: Queue()).test_client()
-        return web.get("/status.json").get_json()["faces"], web.get("/status").text
-
-    facts, page = status(tmp_path / "nowhere")
-    assert facts["engine"] == ""
-    assert "eacps face-models" in facts["problem"]
-    assert "faces: <b>no engine</b>" in page
-    for model in MODELS:
-        (tmp_path / model.name).touch()
-    facts, page = status(tmp_path)
-    assert facts == {"setting": "auto", "engine": "basic", "problem": ""}
-    assert "faces: <b>basic</b>" in page
-
-
-def test_every_part_of_the_status_page_shows_text_as_text() -> None:
-    attack = "<script>'\""
-    task = {
-        "id": attack, "state": attack, "task": 42, "project": 3, "finished": 9, "expected": 8,
-        "best": 0.8125, "note": attack, "failure": {"code": attack, "message": attack},
-    }  # fmt: skip
-    unknown = {**dict.fromkeys(task), "id": attack, "state": "running"}
-    worker = {"name": attack, "role": attack, "device": attack, "age": 2.4, "note": attack}
-    page = status_page(
-        {
-            "model_version": attack,
-            "label_studio": {"url": f"http://{attack}", "state": attack},
-            "faces": {"engine": attack},
-            "counts": {"queued": 0, "failed": 2},
-            "backlog": attack,
-            "running": [task, unknown],
-            "failures": [task, unknown],
-            "workers": [{**worker, "release": attack, "draining": True}],
-            "versions": attack,
-            "waiting": [attack],
-        }
-    )
-    assert "<script" not in page
-    for shown in ("best 0.812", "9 of 8", "width:100%", "0 of ?", "last heartbeat 2 s ago"):
-        assert shown in page
-
-
-@pytest.mark.parametrize(
-    ("queued", "ended", "words"),
-    [
-        (20, 1200, "20 jobs wait. 1,200 ended within the last hour: at that speed, the last one "
-         "begins in about 1 minute."),
-        (600, 600, "begins in about 60 minutes."),
-        (4312, 600, "4,312 jobs wait. 600 ended within the last hour: at that speed, the last one "
-         "begins in about 7 hours."),
-        (40_000, 600, "begins in about 3 days."),
-        (50, 0, "50 jobs wait, and none ended within the last hour."),
-    ],
-)  # fmt: skip
-def test_a_long_queue_is_said_in_words(queued: int, ended: int, words: str) -> None:
-    assert words in backlog(queued, ended)
-
-
-def test_a_short_queue_needs_no_words() -> None:
-    assert backlog(19, 0) == ""
-
-
-def test_the_status_page_survives_a_missing_database(settings: Settings) -> None:
-    def unreachable(_: Settings) -> Any:
-        raise RuntimeError("no database")
-
-    web = create_app(settings, open_jobs=unreachable).test_client()
-    assert web.get("/status").status_code == 200
-    assert "cannot be reached" in web.get("/status.json").get_json()["queue_error"]
-
-
 def test_the_web_process_stays_light(tmp_path: Path) -> None:
     script = """
 import sys, _wsgi, model
@@ -345,11 +249,12 @@ def test_every_answer_tells_browsers_to_be_careful(settings: Settings) -> None:
     for path in ("/health", "/status", "/status.json", "/predict", "/nowhere", image):
         headers = web.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        own = path == "/status"
+        assert headers["Referrer-Policy"] == ("same-origin" if own else "no-referrer")
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
-        assert ("style-src" in policy) == (path == "/status")
+        assert ("style-src" in policy) == ("script-src 'self'" in policy) == own
 
 
 def test_a_webhook_needs_its_secret(settings: Settings, recorded: Any, queue: Queue) -> None:

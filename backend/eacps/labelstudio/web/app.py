@@ -23,7 +23,7 @@ from eacps.artifacts import (
 from eacps.errors import EacpsError
 from eacps.labelstudio.panel import views as panel
 from eacps.labelstudio.tasks.regions import mapping, sequence
-from eacps.labelstudio.web import compat, predictor
+from eacps.labelstudio.web import compat, predictor, status
 from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
 from eacps.labelstudio.web.metrics import metrics_page, new_registry
 from eacps.labelstudio.web.ml_model import EXTENSION, BackendModel, Services
@@ -36,7 +36,6 @@ from eacps.labelstudio.web.password import (
     is_loopback,
 )
 from eacps.labelstudio.web.readiness import Readiness
-from eacps.labelstudio.web.status import status_facts, status_page
 from eacps.labelstudio.webhook_secret import WEBHOOK_SECRET_HEADER, accepts_secret
 from eacps.settings import Settings
 
@@ -80,8 +79,7 @@ def create_app(
     _return_errors_as_json(app)
     app.add_url_rule("/artifacts/<signature>/<name>", "artifact", _artifact_view(settings))
     app.add_url_rule("/ready", "ready", _ready_view(services))
-    app.add_url_rule("/status", "status", lambda: status_page(status_facts(services)))
-    app.add_url_rule("/status.json", "status_json", lambda: jsonify(status_facts(services)))
+    status.register(app, services)
     panel.register(app, services)
     app.wsgi_app = ObservedApp(app)  # type: ignore[method-assign]
     return app
@@ -278,10 +276,10 @@ def _with_security_headers(response: Response, settings: Settings) -> Response:
     if request.blueprint == panel.BLUEPRINT:
         response.headers.update(panel.headers(settings))
         return response
+    if response.mimetype == "text/html":
+        response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
     return response
 
 

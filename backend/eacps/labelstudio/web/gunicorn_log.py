@@ -16,7 +16,7 @@ from eacps.settings import load_settings
 
 access_log = logging.getLogger("eacps.access")
 
-_POLLED: Final = ("/", "/health", "/ready", "/metrics", "/status", "/status.json")
+_POLLED: Final = ("/", "/health", "/ready", "/metrics", "/status", "/status.js", "/status.json")
 _ARTIFACTS: Final = "/artifacts/"
 _PANELS: Final = "/panel"
 _LONGEST_PATH: Final = 200

@@ -12,3 +12,11 @@ SECURITY_HEADERS = {
 """For all answers; one that needs more sets its own."""
 PAGE_POLICY = f"{_NOTHING}; style-src 'unsafe-inline'"
 """The content security policy of a page: it may also style itself."""
+STATUS_HEADERS = {
+    # With `no-referrer`, browsers do not even tell us that a form was on our own page.
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": _NOTHING.replace("form-action 'none'", "form-action 'self'")
+    + "; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'",
+}
+"""Of the status page, which has a script and buttons."""
