@@ -696,7 +696,7 @@ def _marks(field: FieldInfo) -> Mapping[str, Any]:
 def load_settings(**overrides: Any) -> Settings:
     """Load settings from the environment and `.env`; raises SettingsError for an invalid one."""
     _refuse_unknown_variables()
-    given = {_field_of(name): value for name, value in overrides.items()}
+    given = {field_of(name): value for name, value in overrides.items()}
     try:
         return _with_password_file(Settings(**given))
     except SettingsError:
@@ -773,7 +773,7 @@ def _unknown_setting(name: str, known: Iterable[str]) -> SettingsError:
     return SettingsError(f"There is no setting {name}.", hint=meant)
 
 
-def _field_of(name: str) -> str:
+def field_of(name: str) -> str:
     """The field for a name, which may also be a variable's without `EACPS_` and in lower case."""
     by_variable = {
         variable.removeprefix(_PREFIX).lower(): field

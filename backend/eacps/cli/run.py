@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from eacps import log
 from eacps.cli.loading import load_for_process, load_quietly
 from eacps.cli.printing import err, out, print_finding, print_notes
 from eacps.errors import SettingsError
+from eacps.offline.single import SingleTask
 
 if TYPE_CHECKING:
     from eacps.offline.tasks import OfflineTask
@@ -29,11 +30,42 @@ PromptOption = Annotated[
 MaskOption = Annotated[
     str | None, typer.Option(metavar="FILE", help="A mask for --image; white is edited.")
 ]
+ReferenceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="A reference for --image, such as a character's picture. Repeat it for several.",
+    ),
+]
+RouteOption = Annotated[
+    str,
+    typer.Option(metavar="ROUTE", help="edit, face_swap, or a label of EACPS_ROUTE_LABELS."),
+]
+StrategyOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="How to search: auto, best_of_n, eacps … (docs/search.md)."),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Another number tries other noises."),
+]
+CandidatesOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=4096, help="How many candidates to try for each task."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of `eacps settings`, such as steps=8. Repeat it for several.",
+    ),
+]
 FromFileOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A Label Studio export (JSON), or JSON Lines with `image` and `prompt`.",
+        help="A Label Studio export (JSON, CSV or TSV), or JSON Lines with `image` and `prompt`.",
     ),
 ]
 TaskIdsOption = Annotated[
@@ -63,8 +95,14 @@ def run(
     image: ImageOption = None,
     prompt: PromptOption = None,
     mask: MaskOption = None,
+    reference: ReferenceOption = None,
+    route: RouteOption = "",
     from_file: FromFileOption = None,
     task_ids: TaskIdsOption = "",
+    strategy: StrategyOption = "",
+    seed: SeedOption = None,
+    candidates: CandidatesOption = None,
+    set_: SetOption = None,
     devices: DevicesOption = "",
     config: ConfigOption = None,
     tt_scale_flux_output: TtScaleFluxOption = False,
@@ -75,27 +113,36 @@ def run(
     Run the same command again to resume after any interruption; failed tasks are retried. Exit
     code 1: some tasks failed; 2: it could not start.
 
+    Options are stronger than --config, which is stronger than variables and .env. A result belongs
+    to the options that it was made with: with others, the task is searched again.
+
     Examples:
 
         eacps run --image bear.png --prompt "add a red top hat" --out results
 
-        eacps run --from-file tasks.jsonl --out results
+        eacps run --image bear.png --prompt "add a hat" --mask head.png --seed 7 --out more
 
-        eacps run --from-file project.json --task-ids 1,2 --devices cuda:0,cuda:1 --out results
+        eacps run --image team.jpg --reference hero.png --route face_swap --out swaps
 
-        eacps run --config flux.json --image bear.png --prompt "add a hat" --out results
+        eacps run --from-file tasks.jsonl --strategy best_of_n --candidates 16 --out results
+
+        eacps run --from-file project.csv --task-ids 1,2 --devices cuda:0,cuda:1 --out results
+
+        eacps run --from-file tasks.jsonl --set steps=8 --set max_side=768 --out quick
     """
     from eacps.doctor import refuse_to_start
+    from eacps.offline.choices import Choices
     from eacps.offline.run import run_offline
     from eacps.offline.tt_scale_flux import RunConfig, read_config
     from eacps.offline.tt_scale_flux_output import tree_writer
 
-    overrides: dict[str, Any] = {"devices": devices} if devices else {}
-    asked = read_config(config) if config else RunConfig()
-    settings = asked.settings(**overrides)
+    choices = Choices(strategy, seed, candidates, devices, set_ or ())
+    asked = choices.added_to(read_config(config) if config else RunConfig())
+    settings = asked.settings()
     log.configure("ERROR", settings.log_format, "run")
     prompt = prompt or (asked.prompt if image else None)
-    tasks = _tasks(settings, image, prompt, mask, from_file, task_ids)
+    single = SingleTask(image or "", prompt or "", mask or "", tuple(reference or ()))
+    tasks = _tasks(settings, single, from_file, task_ids, route)
     refuse_to_start(settings)
     print_notes(settings)
     for note in asked.notes:
@@ -108,28 +155,34 @@ def run(
 
 
 def _tasks(
-    settings: Settings,
-    image: str | None,
-    prompt: str | None,
-    mask: str | None,
-    from_file: Path | None,
-    task_ids: str,
+    settings: Settings, single: SingleTask, from_file: Path | None, task_ids: str, route: str
 ) -> Sequence[OfflineTask]:
-    from eacps.offline.tasks import one_task, tasks_of_file
+    from eacps.offline.tasks import one_task, tasks_of_file, with_route
 
-    if image is not None and from_file is None:
-        if not prompt:
+    if single.image and from_file is None:
+        if not single.prompt and not route:
             raise SettingsError(
                 "--image requires an instruction.", hint='Add --prompt "what to do".'
             )
         if task_ids:
             raise SettingsError("--task-ids requires --from-file.")
-        return [one_task(settings, image, prompt, mask)]
-    if from_file is not None and image is None:
-        if prompt or mask:
-            raise SettingsError("--prompt and --mask cannot be combined with --from-file.")
-        return tasks_of_file(settings, from_file, task_ids)
-    raise SettingsError("Pass either --image and --prompt, or --from-file.")
+        tasks = [one_task(settings, single)]
+    elif from_file is not None and not single.image:
+        of_image = [
+            option
+            for option, value in (
+                ("--prompt", single.prompt),
+                ("--mask", single.mask),
+                ("--reference", single.references),
+            )
+            if value
+        ]
+        if of_image:
+            raise SettingsError(f"{' and '.join(of_image)} cannot be combined with --from-file.")
+        tasks = tasks_of_file(settings, from_file, task_ids)
+    else:
+        raise SettingsError("Pass either --image and --prompt, or --from-file.")
+    return [with_route(settings, task, route) for task in tasks] if route else tasks
 
 
 def offline_workers(out_folder: Path, orchestrator: bool = False) -> None:

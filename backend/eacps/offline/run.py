@@ -309,6 +309,10 @@ class _Watched:
         self.notifier.tell(ended)
         return statuses, ended
 
+    def has_worker(self) -> bool:
+        """Whether a worker has loaded its models."""
+        return any(worker.role == "worker" for worker in self.client.workers())
+
 
 def _watch(
     watched: _Watched, process: subprocess.Popen[bytes], folder: Path, console: Console
@@ -316,15 +320,18 @@ def _watch(
     count = len(watched.jobs)
     with progress_bar(console, TextColumn("{task.fields[detail]}")) as progress:
         row = progress.add_task(f"0/{count} tasks", total=None, detail="loading the models")
+        ready = False
         while True:
             statuses, ended = watched.look()
             finished, expected = _candidates(statuses, count)
+            # A worker is listed when it has loaded its models.
+            ready = ready or finished > 0 or watched.has_worker()
             progress.update(
                 row,
                 description=f"{len(ended)}/{count} tasks",
                 completed=finished if expected else 0,
                 total=expected or None,
-                detail=_detail(folder, finished, expected),
+                detail=_detail(folder, finished, expected, ready),
             )
             if len(ended) == count:
                 return
@@ -333,10 +340,10 @@ def _watch(
             time.sleep(POLL_SECONDS)
 
 
-def _detail(folder: Path, finished: int, expected: int) -> str:
+def _detail(folder: Path, finished: int, expected: int, ready: bool) -> str:
     if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
         return "the disk is full: make room, and it continues"
-    return f"{finished}/{expected} candidates" if expected else "loading the models"
+    return f"{finished}/{expected} candidates" if expected and ready else "loading the models"
 
 
 def _candidates(statuses: Sequence[JobStatus], count: int) -> tuple[int, int]:
@@ -378,7 +385,23 @@ def _report(
         status = statuses.get(job.id)
         reason = status.failure.message if status and status.failure else "not finished"
         _say(out, "[red]✗[/]", f"{name}: {problems.get(job.id, reason)}")
+    _say_overall(out, len(jobs), failed, folder)
     return failed
+
+
+def _say_overall(out: Console, number: int, failed: int, folder: Path) -> None:
+    tasks = "1 task" if number == 1 else f"{number} tasks"
+    if not failed:
+        _say(out, "", f"{tasks} finished, in {folder}")
+        return
+    _say(
+        out,
+        "",
+        f"{failed} of {tasks} failed; the others are in {folder}. The same command tries only what "
+        "failed again."
+        if failed < number
+        else f"{tasks} failed. The same command tries again.",
+    )
 
 
 def _missing_throughout(report: Mapping[str, Any]) -> list[str]:
@@ -393,8 +416,11 @@ def _missing_throughout(report: Mapping[str, Any]) -> list[str]:
 
 def _potential(report: Mapping[str, Any]) -> str:
     try:
-        return f"  potential {report['candidates'][0]['potential']:.3f}"
-    except (KeyError, IndexError, TypeError, ValueError):
+        potential = float(report["candidates"][0]["potential"])
+        low, high = map(float, report["potential_range"])
+        share = min(1.0, max(0.0, (potential - low) / (high - low)))
+        return f"  score {share:.0%} (potential {potential:.3f}; {low:g} is 0%, {high:g} is 100%)"
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
         return ""  # Somebody has edited the report.
 
 

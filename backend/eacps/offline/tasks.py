@@ -1,8 +1,10 @@
-"""Reads tasks for offline commands: a single image, JSON Lines or a Label Studio export."""
+"""Reads tasks for offline commands: a single image, JSON Lines, a table or an export."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -11,11 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eacps.domain import ROUTES
 from eacps.errors import TaskError
 from eacps.files import parsed_json
+from eacps.labelstudio.tasks.routing import route_of_label
+from eacps.offline.single import SingleTask
 from eacps.settings import Settings
 
 LOCAL = "file://"
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 MAX_NAME = 60
 HASH_DIGITS = 12
 SHOWN = 8
@@ -39,22 +45,37 @@ class OfflineTask:
     former: str = ""
 
 
-def one_task(settings: Settings, image: str, prompt: str, mask: str | None) -> OfflineTask:
-    """The task of `--image` and `--prompt`."""
-    data = {settings.image_field: image, settings.instruction_field: prompt}
-    if mask:
-        data[settings.mask_field] = mask
+def one_task(settings: Settings, single: SingleTask) -> OfflineTask:
+    """The task of `--image` and the options that belong to it."""
+    fields: dict[str, tuple[str, str | list[str]]] = {
+        settings.image_field: ("--image", single.image),
+        settings.instruction_field: ("--prompt", single.prompt),
+        settings.mask_field: ("--mask", single.mask),
+        settings.reference_field: ("--reference", list(single.references)),
+    }
+    data = {name: value for name, (_, value) in fields.items() if value}
     content = _with_paths({"id": 1, "data": data}, settings, Path.cwd())
-    for option, field in (("--image", settings.image_field), ("--mask", settings.mask_field)):
-        address = content["data"].get(field, "")
-        if address.startswith(LOCAL) and not Path(address.removeprefix(LOCAL)).is_file():
+    for name in (settings.image_field, settings.mask_field, settings.reference_field):
+        value = content["data"].get(name, "")
+        for address in value if isinstance(value, list) else [value]:
             path = address.removeprefix(LOCAL)
-            raise TaskError(f"There is no file {path}.", hint=f"Correct {option}.")
-    stem = Path(image.split("?", 1)[0]).stem
+            if address.startswith(LOCAL) and not Path(path).is_file():
+                option = fields[name][0]
+                raise TaskError(f"There is no file {path}.", hint=f"Correct {option}.")
+    stem = Path(single.image.split("?", 1)[0]).stem
     readable = _file_name(stem)
     # Unlike an id, a file's name may be shortened: the next image of this name replaces the result.
     name = readable if readable and not _NOT_FOR_IDS.fullmatch(readable) else hashed_name(stem)
     return OfflineTask(name, content, (readable or "task") if name != readable else "")
+
+
+def with_route(settings: Settings, task: OfflineTask, label: str) -> OfflineTask:
+    """The task with the route of `--route`, whatever else says."""
+    if route_of_label(label, settings) is None:
+        known = ", ".join([*ROUTES, *settings.route_labels])
+        raise TaskError(f"--route {label!r} is no route.", hint=f"Use one of: {known}.")
+    field = settings.route_fields[0] if settings.route_fields else "route"
+    return replace(task, content={**task.content, "data": {**task.content["data"], field: label}})
 
 
 def tasks_of_file(
@@ -85,11 +106,56 @@ def _entries(path: Path, option: str) -> list[Any]:
         ) from None
     except UnicodeDecodeError:
         raise TaskError(f"{path} is not UTF-8 text.", hint=f"Correct {option}.") from None
+    if path.suffix.lower() in DELIMITERS:
+        return list(_rows(text, path))
     try:
         content = parsed_json(text)
     except ValueError:
         return list(_json_lines(text, path))
     return content if isinstance(content, list) else [content]
+
+
+def _rows(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    """The tasks of a table, as Label Studio exports it: a row for each annotation, so that a task
+    may have several rows; the first one counts."""
+    csv.field_size_limit(len(text) + 1)
+    reader = csv.DictReader(io.StringIO(text), delimiter=DELIMITERS[path.suffix.lower()])
+    seen: set[str] = set()
+    try:
+        columns = list(reader.fieldnames or ())
+        repeated = [name for name, count in Counter(columns).items() if count > 1]
+        if repeated:
+            raise TaskError(
+                f"{path} has two columns named {repeated[0]!r}.", hint="Rename one of them."
+            )
+        for row in reader:
+            if None in row:
+                raise TaskError(
+                    f"{path}, line {reader.line_num} has more values than there are columns.",
+                    hint="Put texts with commas between double quotes.",
+                )
+            identity = row.get("id") or ""
+            if identity and identity in seen:
+                continue
+            seen.add(identity)
+            yield {name: _cell(name, value) for name, value in row.items() if value}
+    except csv.Error as error:
+        raise TaskError(
+            f"{path}, line {reader.line_num} cannot be read: {error}.",
+            hint="Export the project again, or use JSON.",
+        ) from None
+
+
+def _cell(name: str, value: str) -> Any:
+    """Label Studio writes lists and objects as JSON, and ids as numbers."""
+    if name == "id" and value.isascii() and value.isdigit() and str(int(value[:18])) == value:
+        return int(value)
+    if value.startswith(("[", "{")):
+        try:
+            return parsed_json(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _json_lines(text: str, path: Path) -> Iterator[Any]:
@@ -102,7 +168,7 @@ def _json_lines(text: str, path: Path) -> Iterator[Any]:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else error
                 raise TaskError(
                     f"{path}, line {number} is not JSON: {reason}.",
-                    hint="Use a Label Studio JSON export, or one JSON object per line.",
+                    hint="Use an export of Label Studio (.json, .csv, .tsv), or JSON Lines.",
                 ) from None
 
 

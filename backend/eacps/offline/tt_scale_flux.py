@@ -71,6 +71,8 @@ class RunConfig:
     keys: Mapping[str, str] = field(default_factory=dict)
     prompt: str | None = None
     notes: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
+    """The settings that came from options of the command instead of the file."""
 
     def settings(self, **stronger: Any) -> Settings:
         """Load settings; `stronger` overrides the file, which overrides the environment."""
@@ -91,8 +93,11 @@ class RunConfig:
         """The error, with the name of the file's key if the setting came from there."""
         variable, _, problem = error.message.partition(":")
         for name, key in self.keys.items():
-            if variable in variable_names(name):
-                return SettingsError(f"{self.path}: {key}:{problem}", hint=f"Change {key}.")
+            if variable not in variable_names(name):
+                continue
+            if name in self.options:
+                return SettingsError(f"{key}:{problem}", hint=f"Change {key}.")
+            return SettingsError(f"{self.path}: {key}:{problem}", hint=f"Change {key}.")
         return error
 
 

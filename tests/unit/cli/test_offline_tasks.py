@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from eacps.errors import TaskError
 from eacps.offline import naming
 from eacps.offline.naming import has_report, settled
-from eacps.offline.tasks import one_task, tasks_of_file
+from eacps.offline.single import SingleTask
+from eacps.offline.tasks import one_task, tasks_of_file, with_route
 from eacps.settings import load_settings
 
 Eacps = Any
@@ -164,9 +166,9 @@ def test_a_data_folder_of_this_machine_is_not_taken_for_label_studio(tmp_path: P
 
 def test_one_image_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "my bear.png").write_bytes(b"")
-    assert one_task(load_settings(), "my bear.png", "add a hat", None).name == "my-bear"
+    assert one_task(load_settings(), SingleTask("my bear.png", "add a hat")).name == "my-bear"
     with pytest.raises(TaskError, match="Correct --image"):
-        one_task(load_settings(), "gone.png", "add a hat", None)
+        one_task(load_settings(), SingleTask("gone.png", "add a hat"))
 
 
 @pytest.mark.parametrize(
@@ -202,3 +204,75 @@ def test_a_gpu_that_is_not_there_stops_at_once(
     assert shown.code == 2
     assert "There is no cuda:7" in shown.err
     assert not (tmp_path / "r").exists()
+
+
+def test_all_inputs_of_a_single_image_are_options(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("team.png", "hero.png", "head.png"):
+        (tmp_path / name).touch()
+    settings = load_settings()
+    single = SingleTask("team.png", "", "head.png", ("hero.png", "https://x.example/2.png"))
+    task = with_route(settings, one_task(settings, single), "face_swap")
+    assert task.content["data"] == {
+        "image": f"file://{tmp_path}/team.png",
+        "mask": f"file://{tmp_path}/head.png",
+        "reference": [f"file://{tmp_path}/hero.png", "https://x.example/2.png"],
+        "route": "face_swap",
+    }
+    with pytest.raises(TaskError, match="Correct --mask"):
+        one_task(settings, replace(single, mask="no.png"))
+    with pytest.raises(TaskError, match="Correct --reference"):
+        one_task(settings, replace(single, references=("no",)))
+    with pytest.raises(
+        TaskError, match=r"--route 'swop' is no route\. Use one of: edit, face_swap"
+    ):
+        with_route(settings, task, "swop")
+
+
+_COLUMNS = "annotation_id,annotator,eacps,id,image,lead_time,prompt,verdict"
+_FIELDS = '"{""ranked"": [""c1""]}",7,/data/upload/1/a.png,3.2,"add a hat, please"'
+EXPORTED = f'{_COLUMNS}\n1,1,{_FIELDS},accept\n2,2,{_FIELDS},none\n,,,8,b.png,,"two\nlines",\n'
+
+
+def test_tables_are_read_as_label_studio_exports_them(tmp_path: Path) -> None:
+    path = tmp_path / "project.csv"
+    path.write_text("\ufeff" + EXPORTED, encoding="utf-8")
+    first, second = tasks_of_file(load_settings(), path, "")
+    assert (first.name, second.name) == ("task-7", "task-8")
+    assert first.content["data"]["image"] == "/data/upload/1/a.png"
+    assert first.content["data"]["prompt"] == "add a hat, please"
+    assert first.content["data"]["eacps"] == {"ranked": ["c1"]}
+    assert second.content["data"] == {
+        "id": 8, "image": f"file://{tmp_path}/b.png", "prompt": "two\nlines",
+    }  # fmt: skip
+    assert names(path, "8") == ["task-8"]
+
+
+def test_a_table_may_have_ids_of_its_own_and_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.TSV"
+    path.write_text("id\timage\tprompt\nhat\ta.png\tadd a hat\n007\tb.png\tx\n")
+    assert [task.name for task in tasks_of_file(load_settings(), path, "")] == ["hat", "007"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "image,prompt\na.png,add a hat, please\n",
+            "line 2 has more values than there are columns",
+        ),
+        ("image,image\na,b\n", "two columns named 'image'"),
+        ("image,prompt\n", "contains no tasks"),
+        ("", "contains no tasks"),
+        ('image,prompt\n"a.png,x', "contains no instruction|cannot be read|no tasks|Entry"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_line(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "tasks.csv"
+    path.write_text(content)
+    if "Entry" in words:
+        # An open quote swallows the rest, which is then the picture's name.
+        assert len(tasks_of_file(load_settings(), path, "")) == 1
+        return
+    with pytest.raises(TaskError, match=words):
+        tasks_of_file(load_settings(), path, "")
