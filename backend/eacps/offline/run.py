@@ -392,16 +392,15 @@ def _report(
 def _say_overall(out: Console, number: int, failed: int, folder: Path) -> None:
     tasks = "1 task" if number == 1 else f"{number} tasks"
     if not failed:
-        _say(out, "", f"{tasks} finished, in {folder}")
-        return
-    _say(
-        out,
-        "",
-        f"{failed} of {tasks} failed; the others are in {folder}. The same command tries only what "
-        "failed again."
-        if failed < number
-        else f"{tasks} failed. The same command tries again.",
-    )
+        words = f"{tasks} finished, in {folder}"
+    elif failed == number:
+        words = f"{tasks} failed. The same command tries again."
+    else:
+        words = (
+            f"{failed} of {tasks} failed; the others are in {folder}. The same command tries the "
+            "failed ones again."
+        )
+    out.print(escape(printable(words)), highlight=False, soft_wrap=True)
 
 
 def _missing_throughout(report: Mapping[str, Any]) -> list[str]:
