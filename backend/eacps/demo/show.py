@@ -25,6 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from eacps.demo.faces import FaceTask, NoFacesError, face_tasks
 from eacps.demo.label_studio import (
@@ -285,7 +286,7 @@ class Demo:
 def _detail(status: dict[str, Any]) -> str:
     running = status.get("running") or []
     parts = [f"{job.get('finished', 0)}/{job.get('expected', '?')}" for job in running[:4]]
-    return f"candidates of running tasks: {', '.join(parts)}" if parts else "workers are loading"
+    return f"candidates: {', '.join(parts)}" if parts else "loading the models"
 
 
 def _file_name(task: dict[str, Any]) -> str | None:
@@ -330,7 +331,8 @@ def run_demo(
         _save_times(demo, took)
         if headless:
             return
-        _explain(demo, project, console)
+        backend = f"http://localhost:{demo.backend_port}"
+        console.print(explanation(demo.label_studio.url, project, backend, demo.folder))
         if open_browser:
             webbrowser.open(f"{demo.label_studio.url}/projects/{project}/data")
         while True:
@@ -344,17 +346,25 @@ def _save_times(demo: Demo, took: float) -> None:
     (demo.folder / "last-run.json").write_text(json.dumps(times))
 
 
-def _start(demo: Demo, console: Console) -> int:
-    columns = (
+def progress_bar(console: Console) -> Progress:
+    """A progress bar that fits into 80 columns: a long detail ends with an ellipsis."""
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn(
+            "{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        ),
+        console=console,
+        expand=True,
     )
-    with Progress(*columns, console=console) as progress:
-        row = progress.add_task("Starting Label Studio and workers", total=4, detail="")
+
+
+def _start(demo: Demo, console: Console) -> int:
+    with progress_bar(console) as progress:
+        row = progress.add_task("Starting", total=4, detail="Label Studio and workers")
         address = demo.label_studio.url
         demo.start_backend()
         progress.update(row, advance=1, detail=address)
@@ -370,21 +380,20 @@ def _start(demo: Demo, console: Console) -> int:
     return project
 
 
-def _explain(demo: Demo, project: int, console: Console) -> None:
-    address = demo.label_studio.url
-    console.print(
-        Panel(
-            f"[bold]Open[/]      {address}/projects/{project}/data\n"
-            f"[bold]Log in[/]    {USERNAME}   [bold]password[/] {PASSWORD}\n\n"
-            "[bold]Three things to try[/]\n"
-            " 1. Open a task: the original, the best result, every candidate with its scores.\n"
-            " 2. Drag a better candidate to the top, or into Rejected, and submit.\n"
-            " 3. Import your own image with a `prompt`; its prediction appears automatically.\n\n"
-            f"[dim]Jobs and workers: http://localhost:{demo.backend_port}/status · "
-            f"logs: {demo.folder} · Ctrl-C stops everything[/]",
-            title="Bear studio is ready",
-            expand=False,
-        )
+def explanation(address: str, project: int, backend: str, folder: Path) -> Panel:
+    """What to do next; it fits into 80 columns."""
+    return Panel(
+        f"[bold]Open[/]      {address}/projects/{project}/data\n"
+        f"[bold]Log in[/]    {USERNAME}   [bold]password[/] {PASSWORD}\n\n"
+        "[bold]Three things to try[/]\n"
+        " 1. Open a task: the original, the best result, all candidates' scores.\n"
+        " 2. Drag a better candidate to the top, or into Rejected, and submit.\n"
+        " 3. Import your own image with a `prompt`. Its prediction comes by itself.\n\n"
+        f"[dim]Jobs and workers  {backend}/status\n"
+        f"Logs              {folder}\n"
+        "Ctrl-C stops everything.[/]",
+        title="Bear studio is ready",
+        expand=False,
     )
 
 
