@@ -207,7 +207,7 @@ def test_a_failed_task_says_why_and_what_to_do(
     page.goto(f"{backend.url}/status")
     failure = page.locator("tr", has_text=f"task {task} ")
     expect(failure).to_contain_text("contains no picture of a character")
-    assert failure.locator("a").get_attribute("href") == (
+    assert failure.get_by_role("link", name=f"task {task}").get_attribute("href") == (
         f"{server.url}/projects/{studio}/data?task={task}"
     )
 
