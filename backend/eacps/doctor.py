@@ -412,7 +412,7 @@ def _label_studio(settings: Settings) -> Iterator[Finding]:
             "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
         )  # fmt: skip
         return
-    from eacps.labelstudio.connect import diagnose
+    from eacps.labelstudio.connections import diagnose
 
     for state, message in diagnose(settings):
         yield Finding(state, "Label Studio", message)

@@ -201,6 +201,13 @@ class Settings(BaseSettings):
         "face_swap or character.",
     )
 
+    mask_labels: Words = _task_field(
+        ("edit here", "mask*"),
+        "Labels, comma separated, of regions that mark where to edit (case-insensitive, with "
+        "wildcards * and ?). Labels that name a route mark, too. Regions with other labels, such "
+        "as boxes around objects, do not.",
+    )
+
     allowed_hosts: Words = _image_field(
         (),
         "Hosts, comma separated, from which images may be fetched in addition to Label Studio's. "
@@ -577,6 +584,7 @@ class Settings(BaseSettings):
         "reference_hosts",
         "allowed_hosts",
         "devices",
+        "mask_labels",
         "route_fields",
         "scorers",
         "trusted_proxies",

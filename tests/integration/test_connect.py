@@ -22,10 +22,12 @@ from eacps.faces.download import MODELS
 from eacps.faces.readiness import CONSENT
 from eacps.images import encode_png, thumbnail
 from eacps.labelstudio.client import LabelStudioClient, open_client
-from eacps.labelstudio.connect import Line, connect, diagnose
+from eacps.labelstudio.connect import connect
+from eacps.labelstudio.connections import diagnose
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.label_config import label_config, same_config
+from eacps.labelstudio.steps import Line
 from eacps.labelstudio.tasks.origins import origin_of
 from eacps.labelstudio.web.app import create_app
 from eacps.settings import Settings
@@ -38,7 +40,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(label_studio_command() is None, reason="no Label Studio on this machine"),
 ]
-OTHER_CONFIG = '<View><Text name="text" value="$prompt"/></View>'
 
 
 @pytest.fixture
@@ -111,9 +112,11 @@ def imported(
 def test_connect_installs_everything_and_a_second_time_changes_nothing(
     server: LabelStudioServer, settings: Settings, queue: Queue
 ) -> None:
-    project = server.create_project(OTHER_CONFIG)
+    project = server.create_project("<View></View>")
     lines = connect(settings, project)
     assert not texts(lines, "fail")
+    assert [line.text for line in lines if line.level == "plan"]
+    assert f"{server.url}/projects/{project}/data" in texts(lines, "next")
     found = server.call("GET", f"/api/projects/{project}/")
     assert same_config(found["label_config"], label_config())
     assert found["evaluate_predictions_automatically"] is True
@@ -122,7 +125,7 @@ def test_connect_installs_everything_and_a_second_time_changes_nothing(
     assert row["model_version"] == settings.model_version
     [hook] = server.call("GET", f"/api/webhooks/?project={project}")
     assert hook["url"] == f"{settings.public_url}/webhook"
-    assert {line.level for line in connect(settings, project)} == {"ok"}
+    assert {line.level for line in connect(settings, project)} == {"ok", "next"}
 
 
 def test_connect_asks_for_consent_where_faces_can_be_swapped_and_only_there(
@@ -170,18 +173,8 @@ def test_the_doctor_names_connected_projects_and_changes_nothing(
 def test_connect_finds_or_makes_a_project_by_its_title(settings: Settings, queue: Queue) -> None:
     assert "--create" in texts(connect(settings, "By title"), "fail")
     assert "was created" in texts(connect(settings, "By title", create=True), "changed")
-    assert {line.level for line in connect(settings, "By title", create=True)} == {"ok"}
-
-
-def test_connect_keeps_the_config_of_a_project_with_annotations(
-    server: LabelStudioServer, settings: Settings, queue: Queue
-) -> None:
-    project = server.create_project(OTHER_CONFIG)
-    [task] = server.import_tasks(project, [{"data": {"prompt": "x", "image": "y"}}])
-    server.call("POST", f"/api/tasks/{task}/annotations/", json={"result": []})
-    assert "--force" in texts(connect(settings, project), "warn")
-    assert server.call("GET", f"/api/projects/{project}/")["label_config"] == OTHER_CONFIG
-    assert "installed" in texts(connect(settings, project, force=True), "changed")
+    again = connect(settings, "By title", create=True)
+    assert {line.level for line in again} == {"ok", "next"}
 
 
 def test_connect_brings_an_annotated_project_of_an_earlier_version_to_this_screen(
@@ -195,7 +188,7 @@ def test_connect_brings_an_annotated_project_of_an_earlier_version_to_this_scree
     ranking = {"from_name": "rank", "to_name": "cands", "type": "ranker", "value": value}
     result = {"result": [ranking]}
     server.call("POST", f"/api/tasks/{task}/annotations/", json=result)
-    assert "installed" in texts(connect(settings, project), "changed")
+    assert "up to date" in texts(connect(settings, project), "changed")
     found = server.call("GET", f"/api/projects/{project}/")["label_config"]
     assert same_config(found, label_config(settings))
 
@@ -288,7 +281,7 @@ def test_connect_explains_wrong_addresses_tokens_and_projects(
     def told(**changes: Any) -> str:
         return texts(connect(settings.model_copy(update=changes), 99_999), "fail")
 
-    assert "/api/projects/99999" in told()
+    assert "There is no project 99999." in told()
     assert "does not answer" in told(label_studio_url="http://127.0.0.1:9")
     assert "is not Label Studio" in told(label_studio_url=f"{server.url}/user")
     assert "Personal Access Token" in told(label_studio_api_key=SecretStr("0" * 40))

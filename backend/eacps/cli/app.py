@@ -13,7 +13,7 @@ from eacps.cli.doctor import doctor
 from eacps.cli.drain import drain
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
-from eacps.cli.labelstudio import connect, export, label_config, search_again
+from eacps.cli.labelstudio import connect, disconnect, export, label_config, search_again
 from eacps.cli.panel import panel_app
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run
@@ -51,6 +51,7 @@ app.command()(face_models)
 app.command(hidden=True)(offline_workers)
 app.command()(doctor)
 app.command()(connect)
+app.command()(disconnect)
 app.command()(search_again)
 app.command()(export)
 app.command()(label_config)

@@ -1,4 +1,4 @@
-"""`eacps connect`, `eacps search-again`, `eacps export` and `eacps label-config`."""
+"""`eacps connect`, `disconnect`, `search-again`, `export` and `label-config`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,39 @@ from eacps.cli.loading import load_quietly
 from eacps.cli.printing import print_finding
 from eacps.settings import load_settings
 
+ProjectOption = Annotated[str, typer.Option(help="The project's number (see its URL) or title.")]
+BackendUrlOption = Annotated[
+    str,
+    typer.Option(metavar="URL", help="This backend's address, instead of EACPS_PUBLIC_URL."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only print what would be changed.")]
+
 
 def connect(
-    project: Annotated[str, typer.Option(help="The project's number (see its URL) or title.")],
+    project: ProjectOption,
     create: Annotated[
         bool, typer.Option("--create", help="Create the project if it does not exist.")
     ] = False,
-    force: Annotated[
+    dry_run: DryRunOption = False,
+    backend_url: BackendUrlOption = "",
+    replace_config: Annotated[
         bool,
-        typer.Option("--force", help="Replace the label config even if there are annotations."),
+        typer.Option(
+            "--replace-config",
+            help="Install the review label config in place of the project's own, instead of adding "
+            "to it. Only possible if nothing was annotated with it; a copy is kept.",
+        ),
     ] = False,
 ) -> None:
-    """Install label config, backend and webhook in a Label Studio project. Safe to repeat.
+    """Install review screen, backend and webhook in a Label Studio project. Safe to repeat.
 
-    The backend must be running (`eacps serve`), because Label Studio checks its health.
+    The review screen is added to a label config that the project has of its own; nothing annotated
+    is lost. Either everything is installed or, if a step fails, nothing; `eacps disconnect` undoes
+    it. The backend must be running (`eacps serve`), because Label Studio checks its health.
 
     Examples:
+
+        eacps connect --project 7 --dry-run
 
         eacps connect --project 7
 
@@ -35,11 +52,44 @@ def connect(
     """
     from eacps.labelstudio.connect import connect as connect_project
 
-    number = int(project) if project.isdecimal() else project
-    lines = connect_project(load_quietly(), number, create=create, force=force)
-    for line in lines:
-        print_finding(line.level, line.text)
+    lines = connect_project(
+        load_quietly(),
+        _number_or_title(project),
+        create=create,
+        backend_url=backend_url,
+        replace_config=replace_config,
+        dry_run=dry_run,
+        tell=lambda line: print_finding(line.level, line.text),
+    )
     raise SystemExit(1 if any(line.level == "fail" for line in lines) else 0)
+
+
+def disconnect(
+    project: ProjectOption, dry_run: DryRunOption = False, backend_url: BackendUrlOption = ""
+) -> None:
+    """Undo `eacps connect`: webhook, backend, tabs, settings and label config.
+
+    The label config goes back to what it was, unless annotations were made with the review screen.
+    Tasks, results and annotations stay.
+
+    Example:
+
+        eacps disconnect --project 7 --dry-run
+    """
+    from eacps.labelstudio.disconnect import disconnect as disconnect_project
+
+    lines = disconnect_project(
+        load_quietly(),
+        _number_or_title(project),
+        backend_url=backend_url,
+        dry_run=dry_run,
+        tell=lambda line: print_finding(line.level, line.text),
+    )
+    raise SystemExit(1 if any(line.level == "fail" for line in lines) else 0)
+
+
+def _number_or_title(project: str) -> int | str:
+    return int(project) if project.isdecimal() else project
 
 
 def search_again(

@@ -15,15 +15,18 @@ from eacps.faces import readiness
 from eacps.scoring import without_effect
 from eacps.settings import Settings
 
-COLORS = {"ok": "green", "changed": "cyan", "warn": "yellow", "fail": "red"}
-SYMBOLS = {"ok": "✓", "changed": "+", "warn": "!", "fail": "✗"}
+COLORS = {
+    **{"ok": "green", "changed": "cyan", "warn": "yellow", "fail": "red"},
+    **{"plan": "cyan", "next": "bold"},
+}
+SYMBOLS = {"ok": "✓", "changed": "+", "warn": "!", "fail": "✗", "plan": "·", "next": "→"}
 
 out = Console()
 err = Console(stderr=True)
 
 
 def print_finding(level: str, text: str) -> None:
-    """Print a line that starts with its level: ok, changed, warn or fail."""
+    """Print a line that starts with its level: ok, plan, changed, warn, fail or next."""
     out.print(f"[{COLORS[level]}]{SYMBOLS[level]} {level:7}[/]", end=" ")
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -19,6 +19,8 @@ COMMENT = "comment"
 IMAGE = "img"
 _ADDRESS = "PANEL_ADDRESS"
 _PANEL = re.compile(r'\s*<View className="panel">.*?</View>', re.DOTALL)
+_VERSIONS = ("label_config.xml", "label_config_0.2.xml")
+"""The label configs of this version, and of 0.1 and 0.2."""
 
 
 def label_config(settings: Settings | None = None, backend_url: str = "") -> str:
@@ -35,10 +37,12 @@ def label_config(settings: Settings | None = None, backend_url: str = "") -> str
     return config.replace(_ADDRESS, address)
 
 
-def is_of_earlier_version(config: str, settings: Settings) -> bool:
-    """Whether this is the review label config that 0.1 and 0.2 installed. It may be replaced even
-    if it has annotations: all their tags and labels are still there."""
-    return same_config(config, _config("label_config_0.2.xml", settings))
+def is_unchanged(config: str) -> bool:
+    """Whether this is a review label config as this or an earlier version installed it, possibly
+    for other names of the task's data fields, and with the panel elsewhere. It may be replaced even
+    if it has annotations: all its tags and labels are in the current one."""
+    given = _without_fields(config)
+    return any(given == _without_fields(_config(file, None)) for file in _VERSIONS)
 
 
 def _config(file: str, settings: Settings | None) -> str:
@@ -68,10 +72,8 @@ def same_config(one: str, other: str) -> bool:
     return _normal(one) == _normal(other)
 
 
-def differs_in_panel_only(one: str, other: str) -> bool:
-    """Whether two label configs are equal except for the panel: with it, without it, or elsewhere.
-    A label config may be replaced by such a one even if it has annotations."""
-    return same_config(_PANEL.sub("", one), _PANEL.sub("", other))
+def _without_fields(config: str) -> str:
+    return re.sub(r'"\$\w+"', '"$"', _normal(_PANEL.sub("", config)))
 
 
 def _normal(config: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from eacps.files import write_atomically
 from eacps.jobs.contract import BATCH_PRIORITY, Job, KnownOrigins
 from eacps.labelstudio.client import LabelStudioClient
-from eacps.labelstudio.connect import connected_projects
+from eacps.labelstudio.connections import connected_projects
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.tasks.origins import META, new_job, origin_of
 from eacps.labelstudio.tasks.regions import mapping, text

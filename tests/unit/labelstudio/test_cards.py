@@ -14,7 +14,7 @@ from eacps.domain import PRUNED, Candidate, Failure, Metric, Noise, SearchResult
 from eacps.labelstudio import cards
 from eacps.labelstudio.label_config import (
     hides_unnamed_cards,
-    is_of_earlier_version,
+    is_unchanged,
     label_config,
 )
 from eacps.labelstudio.tasks.routing import choose_route
@@ -329,8 +329,8 @@ def test_the_screen_hides_no_card_that_a_saved_ranking_does_not_name() -> None:
     assert not hides_unnamed_cards(label_config(settings))
     earlier = EARLIER_CONFIG.read_text()
     assert hides_unnamed_cards(earlier)
-    assert is_of_earlier_version(earlier, Settings(_env_file=None))
-    assert not is_of_earlier_version(label_config(), Settings(_env_file=None))
+    assert is_unchanged(earlier)
+    assert is_unchanged(label_config())
 
 
 def test_everything_annotated_on_the_earlier_screen_is_on_this_one() -> None:

@@ -138,3 +138,42 @@ def test_regions_on_another_image_are_no_mask() -> None:
     ]
     task = {"annotations": [{"id": 1, "result": shapes}]}
     assert [r["value"]["x"] for r in mask_regions(task, config, None, SETTINGS)] == [9]
+
+
+def marked(config: str, *shapes: dict[str, Any]) -> list[float]:
+    """The x of the shapes that mark where to edit."""
+    task = {"annotations": [{"id": 1, "result": list(shapes)}]}
+    return [region["value"]["x"] for region in mask_regions(task, config, None, SETTINGS)]
+
+
+DETECTION = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+    '<Label value="Bear"/></RectangleLabels><Polygon name="crop" toName="image"/></View>'
+)
+
+
+def test_boxes_around_objects_are_no_mask() -> None:
+    bear = region("rectanglelabels", "image", x=1, y=1, width=1, height=1, rectanglelabels=["Bear"])
+    assert marked(DETECTION, bear) == []
+    for label in ("Edit here", "edit  HERE", "mask 2", "Face swap"):
+        mark = region("rectanglelabels", "image", x=9, y=1, width=1, height=1)
+        mark["value"]["rectanglelabels"] = [label]
+        assert marked(DETECTION, bear, mark) == [9]
+
+
+def test_a_box_that_is_labelled_by_another_tag_is_no_mask() -> None:
+    shape = {**region("rectangle", "image", x=1, y=1, width=1, height=1), "id": "a"}
+    choice = {**region("choices", "image", choices=["Bear"]), "id": "a"}
+    assert marked(DETECTION, shape) == [1]
+    assert marked(DETECTION, shape, choice) == []
+
+
+def test_without_a_label_only_tags_for_masks_mark_where_there_are_some() -> None:
+    both = DETECTION.replace(
+        "</View>",
+        '<BrushLabels name="brush" toName="image"><Label value="Edit here"/></BrushLabels></View>',
+    )
+    crop = {**region("rectangle", "image", x=1, y=1, width=1, height=1), "from_name": "crop"}
+    own = {**region("rectangle", "image", x=9, y=1, width=1, height=1), "from_name": "brush"}
+    assert marked(DETECTION, crop) == [1]
+    assert marked(both, crop, own) == [9]

@@ -20,7 +20,7 @@ from eacps.labelstudio import cards
 from eacps.labelstudio.cards.contract import PANEL
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.hooks import LabelStudioHooks
-from eacps.labelstudio.label_config import differs_in_panel_only, label_config
+from eacps.labelstudio.label_config import is_unchanged, label_config
 from eacps.labelstudio.panel import addresses
 from eacps.labelstudio.panel.capability import PanelKeys, open_keys, scope, wanted
 from eacps.labelstudio.panel.explaining import convincing, why_it_won
@@ -406,9 +406,9 @@ def test_the_label_config_holds_the_address_for_browsers(settings: Settings) -> 
     assert "PANEL_ADDRESS" not in config
     off = label_config(settings.model_copy(update={"panel": "off"}))
     assert "$panel" not in off
-    assert differs_in_panel_only(config, off)
-    assert differs_in_panel_only(config, label_config(settings))
-    assert not differs_in_panel_only(config, off.replace("Original", "Source"))
+    assert is_unchanged(off)
+    assert is_unchanged(config)
+    assert not is_unchanged(off.replace("Original", "Source"))
     assert "/panel/" not in label_config()
 
 

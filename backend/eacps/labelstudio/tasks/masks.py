@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import reduce
 from typing import Any
 
@@ -12,7 +14,8 @@ from PIL import Image, ImageChops, ImageDraw
 from eacps.errors import TaskError
 from eacps.images import ImageLimits
 from eacps.labelstudio.tasks import regions
-from eacps.labelstudio.tasks.regions import SHAPES, Region, sequence
+from eacps.labelstudio.tasks.regions import SHAPES, Region, sequence, text
+from eacps.labelstudio.tasks.routing import MAX_LABEL_CHARACTERS, route_of_label
 from eacps.settings import Settings
 
 MAX_POINTS = 20_000
@@ -34,15 +37,24 @@ def mask_regions(
 ) -> list[dict[str, Any]]:
     """The shapes that mark where to edit, without irrelevant fields.
 
-    Uses the first of these that has shapes: the open annotation, the draft, the annotation.
+    Uses the first of these that has such shapes: the open annotation, the draft, the annotation.
+    Shapes that describe the picture, such as boxes around objects, mark nothing.
     """
-    tags = regions.image_tags(label_config, settings.image_field)
+    images = regions.image_tags(label_config, settings.image_field)
+    marking = _marking_tags(label_config, settings)
     for found in (
         regions.context_regions(context),
         regions.draft_regions(task),
         regions.annotation_regions(task),
     ):
-        if shapes := [region for region in found if _on_source_image(region, tags)]:
+        labels = _labels_by_region(found)
+        shapes = [
+            region
+            for region in found
+            if _on_source_image(region, images)
+            and _marks(region, labels[text(region.content.get("id"))], marking, settings)
+        ]
+        if shapes:
             return [_relevant_fields(region) for region in shapes]
     return []
 
@@ -93,6 +105,40 @@ def _drawn(regions: Sequence[Region], size: tuple[int, int], limits: ImageLimits
                 code="bad_mask",
             ) from None
     return mask
+
+
+def _marking_tags(label_config: Any, settings: Settings) -> frozenset[str]:
+    """The tags of a label config that have a label for masks."""
+    of_tags = regions.labels_of_tags(label_config)
+    return frozenset(
+        name for name, labels in of_tags.items() if any(_is_mark(one, settings) for one in labels)
+    )
+
+
+def _labels_by_region(found: Sequence[Region]) -> Mapping[str, list[str]]:
+    """The labels and choices of each region by its id: they may stand in several results."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for region in found:
+        labels[text(region.content.get("id"))].extend(region.labels)
+    return labels
+
+
+def _marks(
+    region: Region, of_its_id: Sequence[str], marking: frozenset[str], settings: Settings
+) -> bool:
+    labels = [*region.labels, *(of_its_id if text(region.content.get("id")) else ())]
+    if labels:
+        return any(_is_mark(label, settings) for label in labels)
+    # Where the screen has tags for masks, only they mark.
+    return not marking or region.content.get("from_name") in (None, *marking)
+
+
+def _is_mark(label: str, settings: Settings) -> bool:
+    normal = " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
+    patterns = (pattern.casefold() for pattern in settings.mask_labels)
+    if any(fnmatchcase(normal, pattern.replace("[", "[[]")) for pattern in patterns):
+        return True
+    return route_of_label(label, settings) is not None
 
 
 def _on_source_image(region: Region, tags: frozenset[str]) -> bool:

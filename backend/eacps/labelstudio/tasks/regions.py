@@ -108,6 +108,11 @@ def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
     return _image_tags(text(label_config), image_field)
 
 
+def labels_of_tags(label_config: Any) -> Mapping[str, tuple[str, ...]]:
+    """The labels of each tag by which regions are drawn."""
+    return _labels_of_tags(text(label_config))
+
+
 def default_choices(label_config: Any) -> list[str]:
     """The choices that the label config selects by default."""
     return list(_default_choices(text(label_config)))
@@ -121,6 +126,15 @@ def _image_tags(label_config: str, image_field: str) -> frozenset[str]:
         for tag in _elements(label_config)
         if tag.tag == "Image" and tag.get("value") == f"${image_field}"
     )
+
+
+@lru_cache(maxsize=8)
+def _labels_of_tags(label_config: str) -> Mapping[str, tuple[str, ...]]:
+    return {
+        tag.get("name", ""): tuple(label.get("value", "") for label in tag.iter("Label"))
+        for tag in _elements(label_config)
+        if tag.tag.endswith("Labels") and tag.get("name")
+    }
 
 
 @lru_cache(maxsize=8)
