@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     )
 
     mask_labels: Words = _task_field(
-        ("edit here", "mask*"),
+        ("edit here*", "mask*"),
         "Labels, comma separated, of regions that mark where to edit (case-insensitive, with "
         "wildcards * and ?). Labels that name a route mark, too. Regions with other labels, such "
         "as boxes around objects, do not.",

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from eacps.labelstudio.cards.naming import RECORD
 from eacps.labelstudio.client import open_client
-from eacps.labelstudio.label_config import is_of_earlier_version, label_config
+from eacps.labelstudio.label_config import is_unchanged, label_config
 from eacps.labelstudio.reviews import UNKNOWN, reviews
 from tests.browser.conftest import Complaints, logged_in
 from tests.browser.reviewed import Reviewed
@@ -120,7 +120,7 @@ class Version01:
 def old(version_01: str, reviewed: Reviewed) -> Version01:  # noqa: F811
     made = Version01(version_01, reviewed)
     config = made.run(CONFIG)
-    assert is_of_earlier_version(config, reviewed.settings)
+    assert is_unchanged(config)
     reviewed.project = reviewed.server.create_project(config)
     return made
 

@@ -7,7 +7,7 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from eacps.labelstudio.client import open_client
-from eacps.labelstudio.reviews import export
+from eacps.labelstudio.reviews import reviewed_tasks, reviews
 from eacps.labelstudio.tasks.origins import META
 from tests.browser.conftest import Complaints
 from tests.browser.reviewed import Reviewed
@@ -75,5 +75,6 @@ def test_what_is_on_the_screen_is_what_is_exported_after_every_search(
 
 
 def exported(reviewed: Reviewed) -> dict[str, Any]:
-    (review,) = export(open_client(reviewed.settings), reviewed.project)
+    (task,) = reviewed_tasks(open_client(reviewed.settings), reviewed.project)
+    (review,) = reviews(task)
     return review

@@ -30,7 +30,7 @@ HEIGHT = (
         "offline": 5,
         "demo": 5,
     }
-    | {"doctor": 6, "cli": 7, "__main__": 8}
+    | {"doctor": 6, "export": 6, "cli": 7, "__main__": 8}
 )
 HOMES = {
     "torch": {"editors", "scoring", "faces", "verifiers", "demo"},
@@ -50,6 +50,7 @@ HOMES = {
     "markupsafe": {"labelstudio"},
     "prometheus_client": {"metrics", "jobs", "labelstudio"},
     "opentelemetry": {"tracing"},
+    "pyarrow": {"export"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

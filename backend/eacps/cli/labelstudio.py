@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from eacps.cli.loading import load_quietly
-from eacps.cli.printing import print_finding
+from eacps.cli.printing import err, print_finding
 from eacps.settings import load_settings
 
+Layout = Literal["images", "pick-a-pic", "trl"]
+MISSING_SHOWN = 20
 ProjectOption = Annotated[str, typer.Option(help="The project's number (see its URL) or title.")]
 BackendUrlOption = Annotated[
     str,
@@ -137,21 +139,58 @@ def search_again(
 
 def export(
     project: Annotated[int, typer.Argument(metavar="PROJECT", help="The project's number.")],
+    table: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The table: FILE.csv, .jsonl or .parquet."),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help="csv, jsonl or parquet, whatever FILE is called."
+        ),
+    ] = "",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also keep the pictures that reviews name."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write preference pairs: FILE.parquet, or .jsonl."),
+    ] = None,
+    layout: Annotated[Layout, typer.Option(help="Which trainers read the pairs.")] = "images",
+    all_pairs: Annotated[
+        bool,
+        typer.Option(
+            "--all-pairs", help="Also pairs whose order is the search's, which nobody changed."
+        ),
+    ] = False,
 ) -> None:
-    """Print a project's reviews as JSON Lines, one per annotation.
+    """Export a project's reviews: a table, pictures, and preference pairs.
 
-    Each has the verdict, the ranking, the comment, the candidates it names with picture, scores and
-    recipe, the best by human and by machine, and what does not fit together.
+    The table has one row per annotation, with the verdict, the ranking, the comment, the candidates
+    it names with picture, scores and recipe, the best by human and by machine, and what does not
+    fit together. Without any file it is printed as JSON Lines.
 
-    Example:
+    Files appear when they are whole, and replace only what this command wrote. Pictures that are
+    there already are not fetched again, so an interrupted export continues with the same command.
+
+    Examples:
 
         eacps export 7 > reviews.jsonl
-    """
-    from eacps.labelstudio.client import open_client
-    from eacps.labelstudio.reviews import export as reviews_of
 
-    for review in reviews_of(open_client(load_quietly()), project):
-        sys.stdout.write(json.dumps(review, ensure_ascii=False) + "\n")
+        eacps export 7 --out reviews.csv --pictures pictures
+
+        eacps export 7 --pairs pairs.parquet --layout pick-a-pic
+    """
+    from eacps.export.run import Wanted
+    from eacps.export.run import export as export_reviews
+
+    wanted = Wanted(table, kind, pictures, pairs, layout, all_pairs)
+    done = export_reviews(load_quietly(), project, wanted, err)
+    for name, why in list(done.missing.items())[:MISSING_SHOWN]:
+        err.print(f"{name} is missing: {why}", highlight=False, markup=False, soft_wrap=True)
+    if wanted.to_files:
+        print_finding("ok", done.summary)
 
 
 def label_config() -> None:

@@ -10,6 +10,7 @@ from eacps.labelstudio import label_config
 from eacps.labelstudio.cards.contract import is_ranking, names_in_ranking
 from eacps.labelstudio.cards.naming import RECORD, cards_of
 from eacps.labelstudio.client import LabelStudioClient
+from eacps.labelstudio.merging import own_name
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 
 ACCEPT, ANOTHER, NONE = label_config.VERDICTS
@@ -17,25 +18,35 @@ UNKNOWN: Final = (
     "The pictures of this ranking are unknown: version 0.2 or earlier may have replaced them by "
     "those of another search."
 )
+_TASKS_AT_ONCE: Final = 50
+_PASSES: Final = 3
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-def export(client: LabelStudioClient, project: int) -> Iterator[dict[str, Any]]:
-    """All reviews of a project."""
-    rows = client.list_rows(f"/api/projects/{project}/export", exportType="JSON")
-    for row in rows:
-        # The export has no complete predictions.
-        yield from reviews(client.task(int(row["id"])))
+def reviewed_tasks(client: LabelStudioClient, project: int) -> Iterator[dict[str, Any]]:
+    """All tasks of a project that have annotations, with their predictions, some at once."""
+    seen: set[int] = set()
+    for _ in range(_PASSES):
+        # This listing, unlike others, does not ask the ML backend, i.e. this program.
+        for rows in client.pages(f"/api/projects/{project}/tasks/", _TASKS_AT_ONCE):
+            for row in rows:
+                if int(row["id"]) not in seen:
+                    seen.add(int(row["id"]))
+                    if sequence(row.get("annotations")):
+                        yield row
+        if len(seen) >= int(client.project(project).get("task_number") or 0):
+            return
+        # A task that was deleted meanwhile moved others to a page that was read before.
 
 
-def reviews(task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One review per annotation that was not skipped."""
+def reviews(task: Mapping[str, Any], config: Any = None) -> Iterator[dict[str, Any]]:
+    """One review per annotation that was not skipped; `config` is the project's label config."""
     for annotation in map(mapping, sequence(task.get("annotations"))):
         if not annotation.get("was_cancelled"):
-            yield _review(task, annotation)
+            yield _review(task, annotation, config)
 
 
-def _review(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str, Any]:
+def _review(task: Mapping[str, Any], annotation: Mapping[str, Any], config: Any) -> dict[str, Any]:
     regions = [mapping(region) for region in sequence(annotation.get("result"))]
     ranking = next(filter(is_ranking, regions), {})
     columns = mapping(mapping(ranking.get("value")).get("ranker"))
@@ -44,7 +55,7 @@ def _review(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str,
         for column in ("ranked", "rejected")
     )
     candidates = _candidates(task, annotation, ranking, [*ranked, *rejected])
-    verdict = "".join(_values(regions, label_config.VERDICT, "choices")[:1])
+    verdict = "".join(_values(regions, own_name(config, label_config.VERDICT), "choices")[:1])
     best_by_machine = _best_by_machine(task, ranking, candidates, [*ranked, *rejected])
     problems = [UNKNOWN] if candidates is None else []
     if candidates is not None:
@@ -55,7 +66,8 @@ def _review(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str,
         "by": annotation.get("completed_by"),
         "updated_at": annotation.get("updated_at"),
         "verdict": verdict or None,
-        "comment": "\n".join(_values(regions, label_config.COMMENT, "text")) or None,
+        "comment": "\n".join(_values(regions, own_name(config, label_config.COMMENT), "text"))
+        or None,
         "ranked": ranked,
         "rejected": rejected,
         "best_by_human": None if verdict == NONE else next(iter(ranked), None),

@@ -32,6 +32,7 @@ OWN_JUDGE: Final = "eacps"
 
 STEM: Final = re.compile(r"prompt@(?P<words>.+)_hash@(?P<hash>[0-9a-f]+)_i@(?P<round>\d+)_s@\d+")
 _PART: Final = re.compile(r"\.(eacps-)?[0-9a-f]{16}\.part")
+_UNFINISHED: Final = re.compile(r"\.eacps-[0-9a-f]{16}\.unfinished")
 HASH_DIGITS: Final = 40
 """As many as in the names of artifacts, which earlier results name."""
 
@@ -76,6 +77,27 @@ class OutputFolder:
             self._put(place, fresh)
 
     @contextmanager
+    def writing_file(self, place: str) -> Iterator[Path]:
+        """Yield the path of a file to write, which takes its place when it is whole.
+
+        Others may write to the folder meanwhile: the file may take long.
+        """
+        self.require_free(place)
+        fresh = self._root / f".eacps-{secrets.token_hex(8)}.unfinished"
+        try:
+            with fresh.open("xb") as held:
+                # As long as it is held, no other writer takes it for left behind.
+                fcntl.flock(held.fileno(), fcntl.LOCK_EX)
+                yield fresh
+                with self._writing(place):
+                    sync(fresh)
+                    self._put(place, fresh)
+        except OSError as error:
+            raise _unwritable(self._root / place, error) from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    @contextmanager
     def filling(self, place: str) -> Iterator[Path]:
         """Yield an empty folder to fill, which then replaces an earlier one of ours as a whole."""
         with self._writing(place), self._temporary() as fresh:
@@ -96,8 +118,13 @@ class OutputFolder:
         """Remove what interrupted writers left behind."""
         with self._alone():
             for path in self._root.iterdir():
-                if _PART.fullmatch(path.name):
+                if _PART.fullmatch(path.name) or _is_abandoned(path):
                     _delete(path)
+
+    def holds(self, place: str) -> bool:
+        """Whether the file in a place is one of ours, as it was written."""
+        path = self._root / place
+        return os.path.lexists(path) and not self._obstacle(place)
 
     def _put(self, place: str, fresh: Path) -> None:
         """Move what was written to its place; the record is right at every moment."""
@@ -179,10 +206,7 @@ class OutputFolder:
                 fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
                 yield
         except OSError as error:
-            raise UnwritableError(
-                f"{self._root / place} cannot be written: {error.strerror or error}.",
-                hint="Make room or correct --out, and run the same command again.",
-            ) from error
+            raise _unwritable(self._root / place, error) from error
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -317,6 +341,23 @@ def _hash(path: Path) -> str:
 def _united(old: Hashes, new: Hashes) -> Hashes:
     none: frozenset[str] = frozenset()
     return {name: old.get(name, none) | new.get(name, none) for name in {*old, *new}}
+
+
+def _unwritable(path: Path, error: OSError) -> UnwritableError:
+    return UnwritableError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        hint="Make room or correct --out, and run the same command again.",
+    )
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a file was begun by a writer that is gone."""
+    if not _UNFINISHED.fullmatch(path.name):
+        return False
+    with suppress(OSError), path.open("ab") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _in_the_way(path: Path, problem: str) -> InTheWayError:

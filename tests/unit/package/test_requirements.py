@@ -34,7 +34,7 @@ def declared(*extras: str) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-RUNTIME = sorted(EXTRAS.keys() - {"dev", "s3", "c2pa", "otel"})
+RUNTIME = sorted(EXTRAS.keys() - {"dev", "s3", "c2pa", "otel", "parquet"})
 
 
 @pytest.mark.parametrize("requirement", declared(*EXTRAS), ids=str)
@@ -76,7 +76,7 @@ def imported() -> Iterator[tuple[str, str]]:
 
 def test_what_is_imported_is_declared() -> None:
     known = {
-        canonicalize_name(each.name) for each in declared(*RUNTIME, "c2pa", "otel")
+        canonicalize_name(each.name) for each in declared(*RUNTIME, "c2pa", "otel", "parquet")
     } | BY_NO_DEPS
     distributions = packages_distributions()
     for name, path in set(imported()):

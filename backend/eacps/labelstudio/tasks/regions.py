@@ -131,7 +131,9 @@ def _image_tags(label_config: str, image_field: str) -> frozenset[str]:
 @lru_cache(maxsize=8)
 def _labels_of_tags(label_config: str) -> Mapping[str, tuple[str, ...]]:
     return {
-        tag.get("name", ""): tuple(label.get("value", "") for label in tag.iter("Label"))
+        tag.get("name", ""): tuple(
+            label.get("alias", "") or label.get("value", "") for label in tag.iter("Label")
+        )
         for tag in _elements(label_config)
         if tag.tag.endswith("Labels") and tag.get("name")
     }

@@ -1,0 +1,1 @@
+"""`eacps export`: reviews as a table, with pictures, and as preference pairs."""
