@@ -118,7 +118,7 @@ def test_connect_installs_everything_and_a_second_time_changes_nothing(
     assert [line.text for line in lines if line.level == "plan"]
     assert f"{server.url}/projects/{project}/data" in texts(lines, "next")
     found = server.call("GET", f"/api/projects/{project}/")
-    assert same_config(found["label_config"], label_config())
+    assert same_config(found["label_config"], label_config(settings))
     assert found["evaluate_predictions_automatically"] is True
     [row] = server.call("GET", f"/api/ml?project={project}")
     assert (row["url"], row["state"]) == (settings.public_url, "CO")

@@ -451,8 +451,8 @@ class _Connect:
         if found.tasks:
             self._report.add(
                 "next",
-                f"The {found.tasks} tasks that are there are searched when they are opened, or all "
-                f"at once: select them at {address}, then Actions > Retrieve predictions.",
+                "Tasks that are there already are searched when they are opened, or all at once: "
+                f"select them at {address}, then Actions > Retrieve predictions.",
             )
         self._report.add("next", f"Import tasks with the fields {fields} at {address}.")
 
@@ -584,8 +584,12 @@ def _introduction(found: _Found) -> str:
     annotations = found.row.get("total_annotations_number") or 0
     if not found.tasks:
         return f"Project {found.number} “{found.title}”."
-    counted = f"{found.tasks} tasks and {annotations} annotations"
+    counted = f"{_counted(found.tasks, 'task')} and {_counted(annotations, 'annotation')}"
     return f"Project {found.number} “{found.title}” has {counted}."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _title(tab: Mapping[str, Any]) -> str:
