@@ -389,7 +389,7 @@ def _make_private(folder: Path) -> None:
 
 def open_signer(settings: Settings) -> UrlSigner:
     """The URL signer; creates and stores a secret if EACPS_URL_SECRET is empty."""
-    return UrlSigner(url_secret(settings), settings.resolved_public_url)
+    return UrlSigner(url_secret(settings), settings.resolved_browser_url)
 
 
 def url_secret(settings: Settings) -> bytes:

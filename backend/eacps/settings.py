@@ -479,8 +479,8 @@ class Settings(BaseSettings):
     )
     browser_url: str = _panel_field(
         "",
-        "This backend's address as seen from browsers, with a proxy's path if there is one. Empty: "
-        "EACPS_PUBLIC_URL.",
+        "This backend's address as seen from browsers, with a proxy's path if there is one; panels "
+        "and signed image URLs begin with it. Empty: EACPS_PUBLIC_URL.",
     )
     label_studio_browser_url: str = _panel_field(
         "",
@@ -495,9 +495,7 @@ class Settings(BaseSettings):
 
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
     port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
-    public_url: str = _web_field(
-        "", "This backend's address as seen from browsers and Label Studio."
-    )
+    public_url: str = _web_field("", "This backend's address as seen from Label Studio.")
     artifacts_redirect: Literal["auto", "always", "never"] = _web_field(
         "auto",
         "Whether an image's URL redirects to the artifact store, at a URL of the store that is "

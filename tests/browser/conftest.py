@@ -48,8 +48,10 @@ class Complaints:
         dialog.dismiss()
 
     def _console(self, kind: str, text: str) -> None:
-        # Label Studio's own missing icons are its own business.
-        if kind == "error" and not text.startswith("Failed to load resource"):
+        # Label Studio's own missing icons are its own business, and so is a policy that it only
+        # tries out.
+        known = text.startswith("Failed to load resource") or "report-only" in text
+        if kind == "error" and not known:
             self.errors.append(text)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from eacps.domain import LEAST_CONVINCING_SHARE
 from eacps.labelstudio.cards.numbers import number, percent, signed
 
 HIGHER: Final = "higher is better"
 LOWER: Final = "lower is better"
-LOW_SCORE: Final = 0.2
 DOUBTFUL: Final = 0.5
 """A judge's answer below which it rather says no."""
 _JUDGED: Final = ("satisfied", "verified")
@@ -69,8 +69,8 @@ def convincing(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return ""
     score, metrics = best.get("score"), best.get("metrics") or {}
-    if isinstance(score, int | float) and score < LOW_SCORE:
-        return f"Nothing convincing was found: the best candidate scores only {percent(score)}."
+    if isinstance(score, int | float) and score < LEAST_CONVINCING_SHARE:
+        return f"Nothing convincing was found: even the best candidate scores {percent(score)}."
     for name in _JUDGED:
         value = metrics.get(name)
         if isinstance(value, int | float) and value < DOUBTFUL:

@@ -6,10 +6,10 @@ import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
 
 const NAMES = {
-  side: ["Side by side", "Both pictures next to each other"],
+  side: ["Side", "Side by side: both pictures next to each other"],
   slider: ["Slider", "One over the other, with a divider to drag"],
   blink: ["Blink", "One after the other at the same place; Space turns by hand"],
-  difference: ["Difference", "A heat map of what changed"],
+  difference: ["Changes", "A heat map of what changed"],
   single: ["One", "The candidate alone"],
 };
 
@@ -43,7 +43,7 @@ export class Compare {
       ),
       this.zoom,
       content?.pictures.mask ? toggle("Mask", "outline", "Outline of the mask (m)") : null,
-      toggle(isSwap() ? "Faces" : "Changes", "details", isSwap() ? "Faces before and after (c)" : "Changed places before and after (c)"),
+      toggle(isSwap() ? "Faces" : "Close-ups", "details", isSwap() ? "Faces before and after (c)" : "Changed places before and after (c)"),
       el("span", { className: "spring" }),
       model.against !== "original"
         ? tool(`Against ${model.get(model.against)?.label ?? ""} \u00d7`, "against", "Compare with the original again (o)", () => model.compareWith("original"))

@@ -34,7 +34,7 @@ export function keysFor({ compare, theme, reload }) {
   ];
 }
 
-const MODE_WORDS = { side: "side by side", slider: "slider", blink: "blink", difference: "difference", single: "one picture" };
+const MODE_WORDS = { side: "side by side", slider: "slider", blink: "blink", difference: "what changed", single: "one picture" };
 const NAMES = { " ": "Space", ArrowLeft: "\u2190", ArrowRight: "\u2192", ArrowUp: "\u2191", ArrowDown: "\u2193" };
 
 function pin() {

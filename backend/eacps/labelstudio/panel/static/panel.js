@@ -17,6 +17,13 @@ const banner = document.getElementById("top");
 const compare = new Compare(document.getElementById("compare"));
 new Understand(document.getElementById("understand"));
 
+// Label Studio says the instruction above the frame, so that its place is free for the tools.
+const framed = window.parent !== window;
+document.documentElement.classList.toggle("framed", framed);
+const instruction = el("div", { className: "instruction" });
+const tools = el("div", { className: "tools" });
+banner.append(framed ? compare.toolbar : instruction, tools);
+
 let timer = null;
 let pause = POLL_MS;
 let asking = false;
@@ -109,16 +116,18 @@ function jobLine(job) {
 function header() {
   const task = model.content?.task;
   const running = model.state?.running;
-  replace(
-    banner,
-    el(
-      "div",
-      { className: "instruction", title: task?.instruction ?? "" },
+  if (!framed) {
+    instruction.title = task?.instruction ?? "";
+    replace(
+      instruction,
       task ? task.instruction || "No instruction" : "Loading\u2026",
       task ? el("span", { className: "route", title: task.route_reason }, task.route_name) : null,
-    ),
+    );
+  }
+  replace(
+    tools,
     running ? el("span", { className: "chip live" }, "searching") : null,
-    task ? el("span", { className: "chip" }, `${count(model.candidates.length)}`) : null,
+    task ? el("span", { className: "chip count" }, `${count(model.candidates.length)}`) : null,
     el("button", { type: "button", className: "icon", title: "Ask the backend again (r)", aria: { label: "Reload" }, on: { click: reload } }, "\u27f3"),
     el("button", { type: "button", className: "icon", title: `Theme: ${current()} (t)`, aria: { label: "Theme" }, on: { click: turnTheme } }, { auto: "\u25d0", light: "\u2600", dark: "\u263e" }[current()]),
     el("button", { type: "button", className: "icon", title: "Keyboard (?)", aria: { label: "Keyboard" }, on: { click: () => help() } }, "?"),
@@ -133,6 +142,10 @@ function turnTheme() {
   nextTheme();
   header();
 }
+
+new ResizeObserver(() => {
+  document.documentElement.style.setProperty("--notices", `${notices.offsetHeight ? notices.offsetHeight + 12 : 0}px`);
+}).observe(notices);
 
 const keys = keysFor({ compare, theme: turnTheme, reload });
 const help = helpFor(keys);

@@ -7,11 +7,15 @@ const CELLS = 48;
 /** Black, violet, red, orange, yellow: as dark as small, so that it also works without colours. */
 const HEAT = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
 
+/** One for all: browsers let go of canvases late, and each holds megabytes. */
+const scratch = document.createElement("canvas");
+
 /** The pixels of a picture, at most 1024 on a side; `size` to make two comparable. */
 export function pixelsOf(picture, size = null) {
   const [width, height] = size ?? fitted(picture.naturalWidth, picture.naturalHeight);
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  scratch.width = width;
+  scratch.height = height;
+  const context = scratch.getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);
 }
@@ -110,6 +114,11 @@ function grown(cells, least, seen, start) {
     }
   }
   return box;
+}
+
+/** Gives the memory of canvases back at once. */
+export function release(node) {
+  for (const canvas of node.querySelectorAll("canvas")) canvas.width = canvas.height = 0;
 }
 
 /** A canvas with the outline of a mask: a light line with a dark rim, to be seen on everything. */

@@ -3,7 +3,7 @@
 import { el, replace } from "./dom.js";
 import { model } from "./model.js";
 import { picture } from "./pictures.js";
-import { cropOf, difference, outlineOf } from "./pixels.js";
+import { cropOf, difference, outlineOf, release } from "./pixels.js";
 import { percent, place, score } from "./words.js";
 
 const BLINK_MS = 700;
@@ -98,11 +98,14 @@ export class Stage {
   #build(against, shown, before, after, mask) {
     this.#stopBlinking();
     this.#front = "shown";
+    release(this.#root);
+    release(this.#crops);
     const outline = mask ? outlineOf(mask) : null;
     const sized = after ?? before;
     this.#size = sized ? [sized.naturalWidth, sized.naturalHeight] : [1, 1];
     const compared = before && after && (model.mode === "difference" || model.details) ? difference(before, after) : null;
-    const old = { name: "against", candidate: against, image: before };
+    // Two candidates may have the same picture, and a node stands in one place.
+    const old = { name: "against", candidate: against, image: before === after ? before?.cloneNode() : before };
     const now = { name: "shown", candidate: shown, image: after };
     const makers = {
       side: () => [pane([old], outline), pane([now], outline)],
@@ -255,8 +258,8 @@ function pane(sides, outline, divider = null) {
   const drawn = [];
   const layers = sides.map(({ name, candidate, image }) => {
     const layer = el("div", { className: "layer", data: { side: name } });
-    if (image) drawn.push(image.cloneNode());
-    if (image) layer.append(drawn.at(-1));
+    if (image) drawn.push(image);
+    if (image) layer.append(image);
     else layer.append(el("div", { className: "empty" }, missing(candidate)));
     const tag = tagOf(candidate);
     return [name, layer, tag];

@@ -88,15 +88,16 @@ export class Understand {
 function measures(shown, against) {
   const names = Object.keys(shown.metrics);
   if (!names.length) return el("p", { className: "quiet" }, "There are no measurements.");
+  const adds = Object.keys(shown.contributions).length > 0;
   return el(
     "table",
     { className: "measures" },
-    el("tr", {}, el("th", {}, ""), el("th", {}, shown.label), against ? el("th", {}, against.label) : null, el("th", { title: "What it adds to the score" }, "adds")),
-    names.map((name) => measure(name, shown, against)),
+    el("tr", {}, el("th", {}, ""), el("th", {}, shown.label), against ? el("th", {}, against.label) : null, adds ? el("th", { title: "What it adds to the score" }, "adds") : null),
+    names.map((name) => measure(name, shown, against, adds)),
   );
 }
 
-function measure(name, shown, against) {
+function measure(name, shown, against, adds) {
   const words = model.content.metrics[name];
   const [own, other] = [shown.metrics[name], against?.metrics[name]];
   const better = typeof other === "number" && words.better && own !== other && (own > other) === words.better.startsWith("higher");
@@ -104,15 +105,11 @@ function measure(name, shown, against) {
   return el(
     "tr",
     {},
-    el("td", {}, el("b", {}, words.title), el("div", { className: "quiet" }, [words.sentence, words.better && capital(words.better) + "."].filter(Boolean).join(" "))),
+    el("td", {}, el("b", {}, words.title), el("div", { className: "quiet" }, words.better.startsWith("lower") ? `${words.sentence} Lower is better.` : words.sentence)),
     el("td", { className: better ? "better" : "" }, number(own)),
     against ? el("td", { className: "muted" }, number(other)) : null,
-    el("td", { className: "muted" }, typeof added === "number" ? signed(added) : ""),
+    adds ? el("td", { className: "muted" }, typeof added === "number" ? signed(added) : "") : null,
   );
-}
-
-function capital(words) {
-  return words[0].toUpperCase() + words.slice(1);
 }
 
 function origin(shown) {
