@@ -9,6 +9,7 @@ const HEAT = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255,
 
 /** One for all: browsers let go of canvases late, and each holds megabytes. */
 const scratch = document.createElement("canvas");
+const map = document.createElement("canvas");
 
 /** The pixels of a picture, at most 1024 on a side; `size` to make two comparable. */
 export function pixelsOf(picture, size = null) {
@@ -44,12 +45,11 @@ export function difference(before, after) {
     }
     paint(image.data, now.data, at, Math.min(1, by / STRONG));
   }
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  map.width = width;
+  map.height = height;
+  map.getContext("2d").putImageData(image, 0, 0);
   const full = (width * height) / (CELLS * CELLS);
-  return { canvas, share: changed / (width * height), places: placesIn(cells, 0.12 * full) };
+  return { canvas: map, share: changed / (width * height), places: placesIn(cells, 0.12 * full) };
 }
 
 function largest(one, other, at) {
