@@ -112,7 +112,7 @@ class Failure:
     message: str
 
 
-LEAST_CONVINCING_SHARE = 0.1
+LEAST_CONVINCING_SHARE = 0.2
 """If even the best candidate has less than this share of its potential's range, people are told."""
 PRUNED = "pruned"
 """The code of a candidate that was stopped early in favour of others, which is no error."""

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints
 from tests.browser.reviewed import Reviewed
-from tests.browser.screen import OpenTask, box, cards, drag, wait_for_pictures
+from tests.browser.screen import OpenTask, box, cards, wait_for_pictures
 
 LONG = "add a red scarf and green sunglasses " * 100
 PICTURES = ".review .lsf-image img"
@@ -87,11 +87,14 @@ def test_a_task_without_candidates_says_why_and_offers_no_verdict(
 def test_no_card_is_wider_than_its_column(
     reviewed: Reviewed, open_task: OpenTask, page: Page, complaints: Complaints, width: int
 ) -> None:
-    # High enough for a mouse to reach every column.
-    page.set_viewport_size({"width": width, "height": 1800})
-    reviewed.search()
+    page.set_viewport_size({"width": width, "height": 1000})
+    best, other, _preview = reviewed.search()
+    [prediction] = reviewed.server.predictions(reviewed.task)
+    [region] = prediction["result"]
+    region["value"]["ranker"] = {"ranked": [best], "rejected": [other]}
+    path = f"/api/tasks/{reviewed.task}/annotations/"
+    reviewed.server.call("POST", path, json={"result": [region]})
     open_task(reviewed.project, reviewed.task)
-    drag(page, cards(page).nth(1), page.locator('[data-rbd-droppable-id="rejected"]'))
     expect(cards(page, "rejected")).to_have_count(1)
     too_wide = page.evaluate(
         """() => [...document.querySelectorAll('.htx-ranker-item')].filter(card => {

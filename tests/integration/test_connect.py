@@ -148,7 +148,12 @@ def test_the_data_manager_lists_edits_and_the_scores_of_the_current_settings(
     found = server.call("GET", f"/api/projects/{project}/")
     assert found["model_version"] == row["title"] == changed.model_version
     tabs = server.call("GET", f"/api/dm/views/?project={project}")
-    assert [tab["data"]["title"] for tab in tabs] == ["Review", "Ready"]
+    assert [tab["data"]["title"] for tab in tabs] == [
+        "Review",
+        "Ready",
+        "Failed",
+        "Not finished",
+    ]
     tab = tabs[0]
     pictures = {"tasks:data.gallery": "Image", "tasks:data.reference": "Image"}
     assert tab["data"]["columnsDisplayType"] == pictures
@@ -392,6 +397,21 @@ def test_a_deleted_prediction_comes_back_from_the_tasks_data(
     [again] = server.predictions(task)
     assert again["result"] == prediction["result"]
     assert len(queue.entries) == jobs
+
+
+def test_interactive_pre_annotations_that_take_marks_away_are_switched_off(
+    server: LabelStudioServer, settings: Settings, queue: Queue, project: int
+) -> None:
+    connect(settings, project)
+    (row,) = server.call("GET", f"/api/ml?project={project}")
+    changed = {"project": project, "url": row["url"], "is_interactive": True}
+    server.call("PATCH", f"/api/ml/{row['id']}", json=changed)
+    told = " ".join(text for level, text in diagnose(settings) if level == "warn")
+    assert "take away the marks" in told
+    assert "switched off" in texts(connect(settings, project), "changed")
+    (row,) = server.call("GET", f"/api/ml?project={project}")
+    assert row["is_interactive"] is False
+    assert "switched off" not in texts(connect(settings, project), "changed")
 
 
 def test_a_prediction_stored_twice_is_cleaned_up_by_the_delivery(

@@ -17,6 +17,7 @@ from eacps.labelstudio.connection_record import Record, Records
 from eacps.labelstudio.connections import (
     CONNECTED,
     OUR_TITLE,
+    SWALLOWS_MARKS,
     UNREACHABLE,
     backend_body,
     has_url,
@@ -210,11 +211,16 @@ class _Connect:
             return self._move(found, moved, body) if moved else self._add_backend(found, body)
         check_state(row, self._url)
         renamed = row.get("title") != body["title"]
-        if not renamed and not self._settings.basic_auth_user:
+        interactive = bool(row.get("is_interactive"))
+        if not renamed and not interactive and not self._settings.basic_auth_user:
             return []
         said = f"Label Studio now shows the scores of {body['title']}."
         plan = f"Show the scores of {body['title']} instead of {row.get('title')}."
         step = self._patch_backend(found, row, body)
+        if interactive and not renamed:
+            said = f"{SWALLOWS_MARKS} were switched off."
+            plan = f"Switch off {SWALLOWS_MARKS[0].lower()}{SWALLOWS_MARKS[1:].rstrip(',')}."
+            return [replace(step, plan=plan, do=_saying(step.do, said))]
         return [replace(step, plan=plan, do=_saying(step.do, said)) if renamed else step]
 
     def _add_backend(self, found: _Found, body: Mapping[str, Any]) -> list[Step]:

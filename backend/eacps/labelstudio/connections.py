@@ -15,6 +15,10 @@ from eacps.labelstudio.webhook_secret import secret_headers
 from eacps.settings import Settings
 
 OUR_TITLE = re.compile(r"[A-Za-z0-9_]+-[0-9a-f]{10}")
+SWALLOWS_MARKS = (
+    "Interactive pre-annotations, which take away the marks that annotators draw with "
+    "Auto-Annotation on,"
+)
 CONNECTED = ("CO", "PR", "TR")
 UNREACHABLE = (
     "Label Studio cannot reach this backend at {url}. Start it (`eacps serve`), and set "
@@ -48,6 +52,8 @@ def _connected_projects(client: LabelStudioClient, url: str) -> Iterator[tuple[D
         hook = row_of(client.list_rows("/api/webhooks/", project=project["id"]), f"{url}/webhook")
         if row.get("state") not in CONNECTED:
             yield "fail", f"{name}: {UNREACHABLE.format(url=url)}"
+        elif row.get("is_interactive"):
+            yield "warn", f"{name}: {SWALLOWS_MARKS} are on: run `eacps connect` again"
         elif hook is None:
             yield "warn", f"{name} does not announce new tasks: run `eacps connect` again"
         else:

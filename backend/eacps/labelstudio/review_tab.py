@@ -1,5 +1,5 @@
-"""The Data Manager's tabs: original, instruction, best edit, score; of all tasks, and of those that
-are ready to be reviewed."""
+"""The Data Manager's tabs: original, instruction, best edit, score; of all tasks, of those that are
+ready to be reviewed, of those that failed, and of those whose search is not finished."""
 
 from __future__ import annotations
 
@@ -32,13 +32,23 @@ _OF_LABEL_STUDIO = (
 
 def tabs_of(settings: Settings) -> list[dict[str, Any]]:
     """The tabs as Label Studio stores them. Users can show hidden columns again."""
-    ready = {
-        "filter": "filter:tasks:total_predictions",
-        "operator": "greater",
-        "type": "Number",
-        "value": 0,
-    }
-    return [_tab("Review", [], settings), _tab("Ready", [ready], settings)]
+    # Label Studio counts predictions, which a filter for `ready` would need the field for: until a
+    # search has ended, no task has it.
+    ready = _filter("total_predictions", "Number", "greater", 0)
+    none = _filter("total_predictions", "Number", "equal", 0)
+    failed = _filter(f"data.{STATE}", "String", "contains", "failed")
+    waiting = _filter(f"data.{STATE}", "String", "empty", "true")
+    return [
+        _tab("Review", [], settings),
+        _tab("Ready", [ready], settings),
+        _tab("Failed", [failed], settings),
+        _tab("Not finished", [none, waiting], settings),
+    ]
+
+
+def _filter(column: str, kind: str, operator: str, value: Any) -> dict[str, Any]:
+    name = f"filter:tasks:{column}"
+    return {"filter": name, "operator": operator, "type": kind, "value": value}
 
 
 def _tab(title: str, filters: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
@@ -61,9 +71,15 @@ def _tab(title: str, filters: Sequence[Mapping[str, Any]], settings: Settings) -
             f"tasks:data.{settings.reference_field}": "Image",
         },
         "columnsWidth": {
-            "tasks:id": 80,
-            "tasks:predictions_score": 160,
-            f"tasks:data.{settings.instruction_field}": 360,
+            # With a route and a reference, too, the best edit is on a screen of 1280 pixels.
+            "tasks:id": 70,
+            "tasks:predictions_score": 130,
+            f"tasks:data.{settings.image_field}": 110,
+            f"tasks:data.{settings.instruction_field}": 250,
+            **{f"tasks:data.{name}": 110 for name in settings.route_fields},
+            f"tasks:data.{settings.reference_field}": 110,
+            f"tasks:data.{STATE}": 120,
+            "tasks:data.gallery": 110,
         },
         "gridWidth": 4,
         "filters": {"conjunction": "and", "items": list(filters)},
