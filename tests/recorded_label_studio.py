@@ -107,6 +107,7 @@ class RecordedLabelStudio:
             (r"GET /api/tasks", self._listed),
             (r"GET /api/webhooks/", lambda **_: (200, self.webhooks)),
             (r"GET /api/ml", self._backends),
+            (r"PATCH /api/ml/(\d+)", self._backend),
             (r"PATCH /api/tasks/(\d+)/", self._task),
             (r"POST /api/projects/(\d+)/import", self._upload),
             (r"GET /api/projects/(\d+)/file-uploads", self._uploads),
@@ -145,6 +146,11 @@ class RecordedLabelStudio:
     def _backends(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         project = int(query["project"][0])
         return 200, [row for row in self.backends if row["project"] == project]
+
+    def _backend(self, number: int, *, body: bytes, **_: Any) -> Reply:
+        [row] = [row for row in self.backends if row["id"] == number]
+        row.update(json.loads(body))
+        return 200, row
 
     def _task(self, number: int, *, body: bytes, **_: Any) -> Reply:
         task = self.tasks.get(number)

@@ -7,15 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 Route = Literal["edit", "face_swap", "character"]
 Stage = Literal["global", "local"]
 FaceMapping = Literal["auto", "order", "regions", "similarity"]
 ROUTES: tuple[Route, ...] = ("edit", "face_swap", "character")
 T = TypeVar("T")
+StoredIfAny = Annotated[Mapping[str, Any], Field(exclude_if=lambda value: not value)]
+"""An object that is stored only if there is something in it: older versions do not know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,8 @@ class EditTask:
     must have loaded), `rendered` (what determines pictures) and `judged` (what determines scores).
 
     `references` are pictures of characters. `mapping` says how several characters are mapped to
-    faces; `regions` are masks of single faces, in the order of the characters.
+    faces; `regions` are masks of single faces, in the order of the characters. `settings` replace
+    those of the worker, for the steps of a render and the potential.
     """
 
     image: str
@@ -225,6 +228,7 @@ class EditTask:
     equipment: str = ""
     rendered: str = ""
     judged: str = ""
+    settings: StoredIfAny = field(default_factory=dict)
 
     @property
     def key(self) -> str:

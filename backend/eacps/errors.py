@@ -6,7 +6,14 @@ from typing import Final
 
 FAULTS_OF_TASKS: Final = frozenset(
     {
-        *("bad_task", "bad_text", "no_instruction", "bad_instruction", "instruction_too_long"),
+        *(
+            "bad_choice",
+            "bad_task",
+            "bad_text",
+            "no_instruction",
+            "bad_instruction",
+            "instruction_too_long",
+        ),
         *("no_image", "bad_address", "bad_image", "image_animated", "image_shape"),
         *("image_too_large", "image_too_small", "bad_mask", "empty_mask", "bad_mapping"),
         *("no_character", "no_face", "no_face_in_character", "no_face_in_mask"),

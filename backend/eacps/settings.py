@@ -65,6 +65,7 @@ _search_field = partial(_field, "Search")
 _scoring_field = partial(_field, "Scoring")
 _face_field = partial(_field, "Faces")
 _plugin_field = partial(_field, "Plug-ins")
+_project_field = partial(_field, "Projects")
 _machine_field = partial(_field, "Machines")
 _panel_field = partial(_field, "Panel")
 _web_field = partial(_field, "Web")
@@ -200,6 +201,16 @@ class Settings(BaseSettings):
         "JSON object from label text (case-insensitive, with wildcards * and ?) to a route: edit, "
         "face_swap or character.",
     )
+    strategy_labels: dict[str, str] = _task_field(
+        {"eacps": "eacps"},
+        "JSON object from label text (as in EACPS_ROUTE_LABELS) to a search strategy. Labels are "
+        "read from the same places as routes.",
+    )
+    default_instruction: str = _task_field(
+        "",
+        "Instruction of tasks that have none, such as pictures that were uploaded with Label "
+        "Studio's Import button. Projects may have their own. Empty: such a task asks for one.",
+    )
 
     mask_labels: Words = _task_field(
         ("edit here*", "mask*"),
@@ -295,6 +306,16 @@ class Settings(BaseSettings):
         results=True,
     )
     seed: int = _search_field(0, "Seed of every search.", results=True, ge=0)
+    max_candidates: int = _search_field(
+        64,
+        "The most candidates that a search may begin whose strategy, parameters or budget come "
+        "from a project or a task. The server's own settings are not limited.",
+        ge=1,
+        le=1_000_000,
+    )
+    max_steps: int = _search_field(
+        100, "The most denoising steps that a project or a task may ask for.", ge=2, le=1000
+    )
 
     clip: str = _scoring_field(
         str(DEMO_PACK / "clip"),
@@ -428,6 +449,19 @@ class Settings(BaseSettings):
         results=True,
         # Some may be secret; only the plug-ins know which.
         repr=False,
+    )
+
+    project_weights: dict[str, float] = _project_field(
+        {},
+        'JSON object from a project\'s number to its weight, e.g. {"7": 3}: while several projects '
+        "have tasks waiting, their shares of the workers are proportional to these. Default: 1; "
+        '"*" sets it for all projects that are not named.',
+    )
+    project_quotas: dict[str, int] = _project_field(
+        {},
+        "JSON object from a project's number to the most candidates that its searches may begin on "
+        'one day (UTC), e.g. {"7": 500, "*": 2000}. "*" is for each project that is not named. '
+        "Tasks beyond that wait until the next day. Default: no limit.",
     )
 
     devices: Words = _machine_field(
@@ -610,6 +644,20 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return value
 
+    @field_validator("project_weights")
+    @classmethod
+    def _check_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(not 0.01 <= weight <= 100 for weight in value.values()):
+            raise ValueError("weights must be numbers from 0.01 to 100")
+        return _with_project_numbers(value)
+
+    @field_validator("project_quotas")
+    @classmethod
+    def _check_quotas(cls, value: dict[str, int]) -> dict[str, int]:
+        if any(quota < 1 for quota in value.values()):
+            raise ValueError("quotas must be whole numbers of 1 or more")
+        return _with_project_numbers(value)
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
@@ -664,6 +712,13 @@ class Settings(BaseSettings):
             self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
         )
 
+    def changed(self, changes: Mapping[str, Any]) -> Settings:
+        """A copy with other values, which the caller has checked."""
+        copy = self.model_copy(update=dict(changes))
+        for name in ("fingerprint", "equipment"):
+            copy.__dict__.pop(name, None)
+        return copy
+
     @property
     def verifiers(self) -> tuple[str, ...]:
         """The names in EACPS_VERIFIER."""
@@ -683,6 +738,13 @@ class Settings(BaseSettings):
     def model_version(self) -> str:
         """The model version that Label Studio shows."""
         return f"{plugins.label(self.strategy)}-{self.fingerprint}"
+
+
+def _with_project_numbers(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if name != "*" and not (name.isascii() and name.isdecimal()):
+            raise ValueError(f'{name[:40]!r} is neither the number of a project nor "*"')
+    return value
 
 
 def group_of(field: FieldInfo) -> str:

@@ -18,11 +18,11 @@ from eacps.editors import Render
 from eacps.errors import CancelledError, SearchError
 from eacps.images import encode_png
 from eacps.metric_range import MetricRange
-from eacps.runner import Device, Progress, batches, search
+from eacps.runner import Device, Progress, batches, potential_range, search
 from eacps.scoring import Potential, Scorer
 from eacps.scoring.region import RegionScorer
 from eacps.settings import load_settings
-from tests.doubles import Act, Brightness, BrokenScorer, Painter
+from tests.doubles import Act, Brightness, BrokenScorer, Painter, brightness
 
 SIZE = (32, 32)
 
@@ -167,3 +167,29 @@ def test_batches_keep_order_and_size() -> None:
     cut = batches(trials, SearchPlan(batch_size=3))
     assert [len(part) for part in cut] == [3, 3, 1]
     assert [trial for part in cut for trial in part] == trials
+
+
+def test_a_task_may_be_judged_by_a_potential_of_its_own(store: ArtifactStore) -> None:
+    device = device_of(store, Painter(), Dimness(), Brightness())
+    usual = run(device, task_of(store))
+    own = run(device, task_of(store, settings={"weights": {"cons": 1.0}}))
+    best, worst = usual[0].trial.noise, usual[-1].trial.noise
+    assert best != worst
+    assert {metric.name for metric in own[0].metrics if metric.weight} == {"cons"}
+    potentials = [each.potential or 0.0 for each in own]
+    assert potentials == sorted(potentials, reverse=True)
+    assert own[0].metrics[0].value > own[-1].metrics[0].value
+    chosen = {"potential": "weighted", "weights": {"cons": 3.0}}
+    span = potential_range(load_settings(), task_of(store, settings=chosen))
+    assert span == (0.0, 3.0)
+
+
+class Dimness:
+    """A scorer: the darker, the more consistent."""
+
+    ranges: Mapping[str, MetricRange] = {"cons": MetricRange(worst=0.0, best=1.0)}
+
+    def score(
+        self, task: EditTask, images: Any, edited: Sequence[Image.Image], progress: Any
+    ) -> list[dict[str, float]]:
+        return [{"cons": 1 - brightness(image)} for image in edited]

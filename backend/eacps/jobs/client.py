@@ -288,6 +288,18 @@ class JobClient:
 
         return delays(self._open()[0])
 
+    def extra_params(self, project: str) -> str:
+        """The extra parameters of a project's ML backend, as JSON; an empty string without any."""
+        from eacps.jobs.projects import extra_params
+
+        return extra_params(self._open()[0], project)
+
+    def remember_extra_params(self, project: str, content: str) -> bool:
+        """Remember a project's extra parameters; returns whether they are others than before."""
+        from eacps.jobs.projects import remember_extra_params
+
+        return remember_extra_params(self._open()[0], project, content)
+
     def check(self) -> None:
         """Raise an exception if no job can be submitted now."""
         from eacps.jobs.database import require_writable

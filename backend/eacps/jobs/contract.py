@@ -288,6 +288,14 @@ class JobQueue(Protocol):
         """How long jobs have been waiting, and how many wait to be tried again."""
         ...
 
+    def extra_params(self, project: str) -> str:
+        """The extra parameters of a project's ML backend, as JSON; an empty string without any."""
+        ...
+
+    def remember_extra_params(self, project: str, content: str) -> bool:
+        """Remember a project's extra parameters; returns whether they are others than before."""
+        ...
+
     def check(self) -> None:
         """Raise an exception if no job can be submitted now."""
         ...

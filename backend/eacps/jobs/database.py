@@ -291,6 +291,13 @@ class Tables:
             sa.Column("scope", sa.String(200), primary_key=True),
             sa.Column("moment", sa.Float, nullable=False),
         )
+        self.projects = sa.Table(
+            "eacps_projects",
+            self.own,
+            sa.Column("name", sa.String(400), primary_key=True),
+            # What Label Studio told of the project's ML backend when it set it up, as JSON.
+            sa.Column("extra_params", sa.Text, nullable=False),
+        )
         self.pictures = sa.Table(
             "eacps_pictures",
             self.own,

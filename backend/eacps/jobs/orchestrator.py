@@ -305,11 +305,12 @@ class Workflows:
         with tracing.span("prepare"):
             task = self.hooks.prepare(with_large_values(job, self.store).origin)
         log.info("prepared for the search %s", task.key)
+        settings = self.settings.changed(task.settings) if task.settings else self.settings
         made_with = replace(
             task,
             equipment=self.settings.equipment,
-            rendered=fingerprints.rendered(self.settings, task.route),
-            judged=fingerprints.judged(self.settings),
+            rendered=fingerprints.rendered(settings, task.route),
+            judged=fingerprints.judged(settings),
         )
         return {"task": to_json(made_with)}
 

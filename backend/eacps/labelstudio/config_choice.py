@@ -34,7 +34,7 @@ def choose_config(
 
     `instead`: install the review label config in place of the project's own.
     """
-    review = label_config.label_config(settings, backend_url)
+    review = label_config.label_config(settings, backend_url, existing)
     if label_config.same_config(existing, review):
         return ConfigChoice()
     if merging.is_empty(existing):

@@ -29,6 +29,8 @@ from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.panel import addresses
 from eacps.labelstudio.review_tab import tabs_of
 from eacps.labelstudio.steps import Line, Report, Step, run, show
+from eacps.labelstudio.tasks.choices import choices_of
+from eacps.labelstudio.tasks.origins import project_version
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.settings import Settings
 
@@ -159,7 +161,7 @@ class _Connect:
             )
         self._require_fields(found)
         steps = [
-            *self._backend_steps(found),
+            *self._backend_steps(found, config.new or found.config),
             *self._webhook_steps(found),
             *self._config_steps(found, config),
             *self._settings_steps(found),
@@ -203,11 +205,13 @@ class _Connect:
 
     # The ML backend
 
-    def _backend_steps(self, found: _Found) -> list[Step]:
-        body = backend_body(found.number, self._url, self._settings)
+    def _backend_steps(self, found: _Found, config: str) -> list[Step]:
         row = row_of(found.backends, self._url)
+        moved = next((r for r in found.backends if OUR_TITLE.fullmatch(str(r["title"]))), None)
+        extra = (row or moved or {}).get("extra_params")
+        version = project_version(config, extra, self._settings)
+        body = backend_body(found.number, self._url, self._settings, version, extra)
         if row is None:
-            moved = next((r for r in found.backends if OUR_TITLE.fullmatch(str(r["title"]))), None)
             return self._move(found, moved, body) if moved else self._add_backend(found, body)
         check_state(row, self._url)
         renamed = row.get("title") != body["title"]
@@ -390,18 +394,21 @@ class _Connect:
         columns = mapping(found.summary.get("all_data_columns"))
         if not columns:
             return
-        wanted = self._settings.image_field
+        extra = (row_of(found.backends, self._url) or {}).get("extra_params")
+        chosen = choices_of({}, found.config, extra, self._settings)
+        own = self._settings.changed(chosen.columns)
+        wanted = own.image_field
         shown = ", ".join(f"`{name}`" for name in list(columns)[:8])
         if wanted not in columns:
             raise LabelStudioError(
                 f"The tasks of project {found.number} have no field `{wanted}`, but {shown}.",
-                hint="Set EACPS_IMAGE_FIELD and EACPS_INSTRUCTION_FIELD to their names, also for "
-                "`eacps serve`.",
+                hint="Show them in the project's label config, or set EACPS_IMAGE_FIELD and "
+                "EACPS_INSTRUCTION_FIELD to their names, also for `eacps serve`.",
             )
-        if self._settings.instruction_field not in columns:
+        if own.instruction_field not in columns and not chosen.default_instruction:
             self._report.add(
                 "warn",
-                f"No task has the field `{self._settings.instruction_field}`, but {shown}. If one "
+                f"No task has the field `{own.instruction_field}`, but {shown}. If one "
                 "of these is the instruction, set EACPS_INSTRUCTION_FIELD to its name, also for "
                 "`eacps serve`.",
             )

@@ -94,12 +94,18 @@ def _announces(row: Mapping[str, Any], url: str) -> bool:
     return bool(has_url(row, url) and row.get("is_active") and announced)
 
 
-def backend_body(project: int, url: str, settings: Settings) -> dict[str, Any]:
-    """The ML backend of a project, as Label Studio's API takes it."""
+def backend_body(
+    project: int, url: str, settings: Settings, version: str = "", extra_params: Any = None
+) -> dict[str, Any]:
+    """The ML backend of a project, as Label Studio's API takes it; `version` is that of the
+    project's results if it has settings of its own."""
     # The title becomes the project's model version, and Label Studio shows, sorts and samples only
     # by the scores of that version.
-    title = settings.model_version
+    title = version or settings.model_version
     body: dict[str, Any] = {"url": url, "project": project, "title": title, "is_interactive": False}
+    if extra_params is not None:
+        # Without them, Label Studio would set the backend up as if it had none.
+        body |= {"extra_params": extra_params}
     if settings.basic_auth_user:
         body |= {
             "auth_method": "BASIC_AUTH",

@@ -21,20 +21,24 @@ from eacps.artifacts import (
 )
 from eacps.domain import EditTask, Failure, SearchResult
 from eacps.errors import TaskError
+from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.jobs.large_values import abbreviated
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.label_config import hides_unnamed_cards
+from eacps.labelstudio.model_versions import show_version
 from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.panel.grants import Grants
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.shown import shown_by
+from eacps.labelstudio.tasks.extra_params import ExtraParams, Memory
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
     Origin,
     broken_field,
+    fields_of,
     has_result,
     origin_of,
     read_origin,
@@ -61,11 +65,19 @@ class _Target:
 class LabelStudioHooks:
     """Prepares tasks and delivers results. All methods are idempotent."""
 
-    def __init__(self, settings: Settings, store: ArtifactStore | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ArtifactStore | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self._settings = settings
+        self._memory = memory or JobClient(settings)
         self._store = store or open_store(settings)
         self._client = open_client(settings) if settings.label_studio_url else None
-        self._overlooked = Overlooked(settings, self._client) if self._client else None
+        self._overlooked = (
+            Overlooked(settings, self._client, self._memory) if self._client else None
+        )
         self._reader = TaskReader(settings, Fetcher(settings, self._client))
         self._grants = Grants(settings, self._client)
 
@@ -99,7 +111,8 @@ class LabelStudioHooks:
             job_id = replace(asked, model_version=version).job_id
             # The search may have been another task's, with another reason for the same route.
             task = replace(result.task, route_reason=asked.route_reason)
-            stored = self._write(target, replace(result, task=task), job_id, version)
+            own = replace(result, task=task)
+            stored = self._write(target, own, job_id, version, asked.instruction)
         project = target.client.project(int(stored["project"]))
         prediction = cards.prediction(
             stored["data"], version, names_all=hides_unnamed_cards(project.get("label_config"))
@@ -107,9 +120,10 @@ class LabelStudioHooks:
         if prediction is not None:
             predictions = Predictions(target.client, target.task, stored.get("annotations"))
             predictions.set(prediction, stored.get("predictions"))
+            show_version(target.client, project, version, self._settings)
 
     def _write(
-        self, target: _Target, result: SearchResult, job_id: str, version: str
+        self, target: _Target, result: SearchResult, job_id: str, version: str, instruction: str
     ) -> dict[str, Any]:
         """Add a result's pictures and cards to the task; returns the task as stored."""
         pictures = self._pictures(result)
@@ -121,6 +135,7 @@ class LabelStudioHooks:
             model_version=version,
             references=[urls[name] for name in pictures],
             data=target.current["data"],
+            instruction=instruction,
         )
         data = cards.merged(target.current["data"], new)
         stored = target.client.update_data(target.task, self._grants.added(target.current, data))
@@ -178,7 +193,8 @@ class LabelStudioHooks:
             log.info("task %s was deleted in the meantime; nothing to deliver", task)
             return None
         # A large value that is no longer stored is known by its hash.
-        if abbreviated(relevant_data(current, self._settings)) != abbreviated(asked.data):
+        seen = relevant_data(current, fields_of(asked, self._settings))
+        if abbreviated(seen) != abbreviated(asked.data):
             log.info("task %s was changed in the meantime; its old result is dropped", task)
             return None
         return current
@@ -190,7 +206,11 @@ class LabelStudioHooks:
         task = current or self._client.task(asked.task)
         project = self._client.project(int(task["project"]))
         return origin_of(
-            task, self._settings, label_config=project.get("label_config"), project=project
+            task,
+            self._settings,
+            label_config=project.get("label_config"),
+            project=project,
+            extra_params=ExtraParams(self._settings, self._memory).of(int(project["id"])),
         )
 
     def _pictures(self, result: SearchResult) -> list[str]:

@@ -15,7 +15,9 @@ from eacps.jobs.contract import BATCH_PRIORITY, Job, KnownOrigins
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.connections import connected_projects
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
-from eacps.labelstudio.tasks.origins import META, new_job, origin_of
+from eacps.labelstudio.model_versions import show_version
+from eacps.labelstudio.tasks.extra_params import ExtraParams, Memory
+from eacps.labelstudio.tasks.origins import META, new_job, origin_of, project_version
 from eacps.labelstudio.tasks.regions import mapping, text
 from eacps.settings import Settings
 
@@ -37,9 +39,10 @@ class Overlooked:
     Tasks from before a project was connected do not count: nobody asked for them.
     """
 
-    def __init__(self, settings: Settings, client: LabelStudioClient) -> None:
+    def __init__(self, settings: Settings, client: LabelStudioClient, memory: Memory) -> None:
         self._settings = settings
         self._client = client
+        self._extra_params = memory
         self._memory = _Memory(settings.data_dir / "catch-up.json")
 
     def jobs(self, known: KnownOrigins) -> Iterator[Sequence[Job]]:
@@ -48,6 +51,9 @@ class Overlooked:
             self._client, self._settings.resolved_public_url
         ):
             try:
+                extra = ExtraParams(self._settings, self._extra_params).of(int(project["id"]))
+                version = project_version(project.get("label_config"), extra, self._settings)
+                show_version(self._client, project, version, self._settings)
                 yield from self._of_project(project, connected, known)
             except LabelStudioError as error:
                 if isinstance(error, LabelStudioDownError) and not error.only_here:
@@ -88,8 +94,13 @@ class Overlooked:
 
     def _job(self, row: Mapping[str, Any], project: Mapping[str, Any]) -> Job:
         announced = {name: value for name, value in row.items() if name not in _LATER}
-        config = project.get("label_config")
-        origin = origin_of(announced, self._settings, label_config=config, project=dict(project))
+        origin = origin_of(
+            announced,
+            self._settings,
+            label_config=project.get("label_config"),
+            project=dict(project),
+            extra_params=ExtraParams(self._settings, self._extra_params).of(int(project["id"])),
+        )
         return new_job(origin, BATCH_PRIORITY)
 
 

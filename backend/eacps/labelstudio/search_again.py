@@ -10,7 +10,15 @@ from typing import Any, Final, Literal
 from eacps.errors import TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
-from eacps.labelstudio.tasks.origins import META, Origin, has_result, new_job, origin_of
+from eacps.labelstudio.tasks.extra_params import ExtraParams
+from eacps.labelstudio.tasks.origins import (
+    META,
+    Origin,
+    has_result,
+    new_job,
+    origin_of,
+    project_version,
+)
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.settings import Settings
 
@@ -58,21 +66,21 @@ def search_again(
         if not any(first <= number <= last for number in numbers):
             wanted = f"task {first}" if first == last else f"tasks {first} to {last}"
             raise TaskError(f"Project {project} has no {wanted}.", hint="Correct --task-ids.")
+    extra = ExtraParams(settings, jobs).of(project)
+    config = found.get("label_config")
     fates: dict[Fate, list[int]] = {fate: [] for fate in FATES}
     for number, task in zip(numbers, tasks, strict=True):
         if only and not any(first <= number <= last for first, last in only):
             continue
-        asked = origin_of(task, settings, label_config=found.get("label_config"), project=found)
-        fates[_fate(task, asked, settings, jobs, dry_run)].append(number)
-    return Again(settings.model_version, fates)
+        asked = origin_of(task, settings, label_config=config, project=found, extra_params=extra)
+        fates[_fate(task, asked, jobs, dry_run)].append(number)
+    return Again(project_version(config, extra, settings), fates)
 
 
-def _fate(
-    task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobQueue, dry_run: bool
-) -> Fate:
+def _fate(task: Mapping[str, Any], asked: Origin, jobs: JobQueue, dry_run: bool) -> Fate:
     held = has_result(task, asked)
     version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))
-    if held and version == settings.model_version:
+    if held and version == asked.model_version:
         return "current"
     if held and any(
         not mapping(annotation).get("was_cancelled")

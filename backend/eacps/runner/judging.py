@@ -125,9 +125,11 @@ class Judge:
         )
 
     def _potential_for(self, task: EditTask) -> Potential:
-        if not task.references:
+        if not task.references and not task.settings:
             return self._potential
-        return potential_of(self._settings, task.route)
+        settings = self._settings.changed(task.settings) if task.settings else self._settings
+        with_reference = bool(task.references)
+        return potential_of(settings, task.route, with_reference=with_reference)
 
 
 def share_done(trial: Trial, steps: int) -> float:

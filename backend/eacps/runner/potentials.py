@@ -7,6 +7,7 @@ from dataclasses import replace
 from eacps.domain import EditTask, Route
 from eacps.faces.ranges import IDENTITY, SWAP_RANGES
 from eacps.scoring.potential import Potential
+from eacps.scoring.registry import metrics_of_opened
 from eacps.settings import Settings
 
 
@@ -22,9 +23,16 @@ def potential_of(settings: Settings, route: Route, *, with_reference: bool = Tru
     return potential
 
 
+def measured_metrics(settings: Settings) -> frozenset[str]:
+    """The metrics that workers with these settings measure of every edit."""
+    wanted = potential_of(settings, "edit", with_reference=False).metric_names
+    return metrics_of_opened(settings, wanted)
+
+
 def potential_range(settings: Settings, task: EditTask) -> tuple[float, float]:
     """The potentials that are shown as scores of 0 and 1."""
-    return potential_of(settings, task.route, with_reference=bool(task.references)).range
+    judged = settings.changed(task.settings) if task.settings else settings
+    return potential_of(judged, task.route, with_reference=bool(task.references)).range
 
 
 def _without_identity(potential: Potential) -> Potential:

@@ -62,11 +62,13 @@ def open_scorers(
 ) -> Sequence[Scorer]:
     """Load the scorers that these metrics need, those that EACPS_SCORERS names, and those that
     always run."""
-    return [
-        open_scorer(name, settings, device)
-        for name, scorer in _scorers(settings)
-        if name in settings.scorers or _is_wanted(scorer, settings, metric_names)
-    ]
+    return [open_scorer(name, settings, device) for name, _ in _opened(settings, metric_names)]
+
+
+def metrics_of_opened(settings: Settings, metric_names: Collection[str]) -> frozenset[str]:
+    """The metrics of the scorers that `open_scorers` loads."""
+    opened = _opened(settings, metric_names)
+    return frozenset(name for _, scorer in opened for name in ranges_of(scorer, settings))
 
 
 def open_scorer(name: str, settings: Settings, device: str) -> Scorer:
@@ -80,6 +82,12 @@ def open_scorer(name: str, settings: Settings, device: str) -> Scorer:
 def _scorers(settings: Settings) -> Iterator[tuple[str, ScorerClass]]:
     for name in names(settings):
         yield name, SCORERS.get(name)
+
+
+def _opened(settings: Settings, metric_names: Collection[str]) -> Iterator[tuple[str, ScorerClass]]:
+    for name, scorer in _scorers(settings):
+        if name in settings.scorers or _is_wanted(scorer, settings, metric_names):
+            yield name, scorer
 
 
 def _is_wanted(scorer: ScorerClass, settings: Settings, metric_names: Collection[str]) -> bool:

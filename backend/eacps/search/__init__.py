@@ -3,7 +3,16 @@
 from eacps.options import Parameter
 from eacps.search.protocol import AskTellError, Strategy
 from eacps.search.ranking import best, finished, ranked
-from eacps.search.registry import Description, budget, cost, create, describe, names, stops_early
+from eacps.search.registry import (
+    Description,
+    budget,
+    cost,
+    create,
+    describe,
+    names,
+    stops_early,
+    with_budget,
+)
 
 __all__ = [
     "AskTellError",
@@ -19,4 +28,5 @@ __all__ = [
     "names",
     "ranked",
     "stops_early",
+    "with_budget",
 ]

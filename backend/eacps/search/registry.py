@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getdoc
 from typing import Any, Final
 
@@ -72,6 +72,25 @@ def describe(name: str) -> Description:
 def budget(plan: SearchPlan) -> int:
     """The number of trials that the plan begins when nothing fails."""
     return _params(plan).budget
+
+
+def with_budget(plan: SearchPlan, candidates: int) -> SearchPlan:
+    """The same plan, with its parameters changed so that it begins at most so many candidates;
+    raises SettingsError if its strategy cannot do with so few."""
+    params = _params(plan)
+    within: Any = getattr(params, "within", None)
+    if within is None:
+        raise SettingsError(
+            f"The strategy '{plan.strategy}' does not know how to spend a budget.",
+            hint="Set its parameters instead of a budget.",
+        )
+    changed = replace(plan, params={**plan.params, **within(candidates)})
+    if budget(changed) > candidates and not getattr(params, "budgets_average", False):
+        raise SettingsError(
+            f"The strategy '{plan.strategy}' cannot do with {candidates} candidates.",
+            hint=f"It needs {budget(changed)} or more.",
+        )
+    return changed
 
 
 def cost(plan: SearchPlan) -> float:

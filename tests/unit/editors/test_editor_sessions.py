@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,12 @@ def test_demo_attempts_differ_from_each_other_and_repeat_exactly(demo: Any) -> N
     repeated = demo.open(task("give the bear a red hat"), images((256, 256))).advance(trials(1, 2))
     assert np.array_equal(pixels(repeated[1]), pixels(second))
     assert first.nfe == 24
+
+
+def test_a_task_may_ask_for_another_number_of_steps(editors: Any) -> None:
+    editor = editors[NAME]
+    longer = replace(task(), settings={"steps": 2 * editor.settings.steps})
+    [usual] = editor.open(task(), images()).advance(trials(1))
+    [more] = editor.open(longer, images()).advance(trials(1))
+    assert more.nfe == 2 * usual.nfe
+    assert np.abs(pixels(more) - pixels(usual)).max() > 0

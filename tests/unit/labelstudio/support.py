@@ -54,6 +54,7 @@ class Queue:
         self.subjects: dict[str, str] = {}
         self.searches: dict[str, Search] = {}
         self.revocations: dict[str, float] = {}
+        self.parameters: dict[str, str] = {}
 
     def submit(self, job: Job) -> bool:
         return self.submit_many([job]) == 1
@@ -157,6 +158,14 @@ class Queue:
 
     def delays(self) -> Delays:
         return Delays(retrying={"prepare": 0, "deliver": 0})
+
+    def extra_params(self, project: str) -> str:
+        return self.parameters.get(project, "")
+
+    def remember_extra_params(self, project: str, content: str) -> bool:
+        changed = self.parameters.get(project, "") != content
+        self.parameters[project] = content
+        return changed
 
     def check(self) -> None:
         return None

@@ -143,7 +143,8 @@ def test_only_connected_projects_are_looked_through(place: Place) -> None:
     other |= {"send_for_all_actions": False, "actions": ["PROJECT_UPDATED"]}
     backend["url"] = ""
     place.site.projects[5]["model_version"] = "eacps-0123456789"
-    row = {"project": 5, "url": f"{BACKEND}/", "created_at": stamp()}
+    title = place.settings.model_version
+    row = {"id": 1, "project": 5, "url": f"{BACKEND}/", "title": title, "created_at": stamp()}
     place.site.backends = [row, {**row, "project": 2}]
     place.catch_up()
     assert place.tasks == [5, 6]

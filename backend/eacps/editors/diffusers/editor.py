@@ -112,7 +112,7 @@ class DiffusersSession:
             **family.arguments(self._encoded(suffix), self.inputs, len(segments)),
             "latents": self._latents(segments),
             "generator": generators.all,
-            "num_inference_steps": self._editor.settings.steps,
+            "num_inference_steps": self._segments.steps,
             "callback_on_step_end": callback,
             "output_type": "pt",
             **call_arguments(self._editor.settings),

@@ -59,7 +59,8 @@ class Segments:
     def steps(self) -> int:
         """The number of steps of a full render."""
         given = self.settings.pipeline_args
-        return len(given.get("sigmas") or given.get("timesteps") or ()) or self.settings.steps
+        fixed = len(given.get("sigmas") or given.get("timesteps") or ())
+        return fixed or int(self.task.settings.get("steps", self.settings.steps))
 
     def stop(self, trial: Trial) -> int | None:
         """The step to pause at, or None for the end; raises EditorError for a step below 1."""

@@ -41,10 +41,12 @@ def enrichment(
     model_version: str,
     references: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    instruction: str = "",
 ) -> dict[str, Any]:
     """The fields that a finished search adds to its task's data.
 
-    `references` are URLs of the reference pictures, `data` is what the task holds already.
+    `references` are URLs of the reference pictures, `data` is what the task holds already,
+    `instruction` is what was asked for if that is not the task's own instruction.
     """
     cards = [
         card(result, candidate, rank, _picture(candidate, url_of))
@@ -54,7 +56,7 @@ def enrichment(
         result,
         url_of,
         ids_in(data, result),
-        report=report(result, references),
+        report=report(result, references, instruction),
         cards=cards,
         job_id=job_id,
         model_version=model_version,

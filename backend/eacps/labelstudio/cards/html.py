@@ -26,10 +26,10 @@ ROUTE_NAMES: Mapping[Route, str] = {
 _BEFORE = "_before"
 
 
-def report(result: SearchResult, references: Sequence[str] = ()) -> str:
+def report(result: SearchResult, references: Sequence[str] = (), instruction: str = "") -> str:
     """A summary of the search, and, folded away, its details and a table of its candidates.
 
-    `references` are URLs of the reference pictures.
+    `references` are URLs of the reference pictures; `instruction` is shown if it is given.
     """
     return _rendered(
         "report.html",
@@ -40,6 +40,7 @@ def report(result: SearchResult, references: Sequence[str] = ()) -> str:
         editor=_without_models(result.editor),
         metric_names=_metric_names(result.candidates),
         references=references,
+        instruction=instruction,
     )
 
 

@@ -6,29 +6,52 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from eacps import log, tracing
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
 from eacps.jobs.contract import Job
 from eacps.labelstudio.shown import shown_by
+from eacps.labelstudio.tasks.choices import (
+    ChoiceError,
+    Choices,
+    choices_of,
+    effective,
+    over,
+    problem_with,
+    version_of,
+)
 from eacps.labelstudio.tasks.masks import mask_regions
-from eacps.labelstudio.tasks.regions import mapping, sequence, text
-from eacps.labelstudio.tasks.routing import choose_route
+from eacps.labelstudio.tasks.regions import mapping, sequence, text, typed_text
+from eacps.labelstudio.tasks.routing import choose_route, default_strategy, labelled_strategy
 from eacps.settings import Settings
 
 META = "eacps"
 """The field of a task's data with metadata about its result."""
+INSTRUCTION: Final = "instruction"
+"""The TextArea into which an instruction for the next search is typed."""
 _HALF = re.compile("[\ud800-\udfff]")
 _MARK = re.compile(r"\ufffd\[D[89A-F][0-9A-F]{2}\]")
 
 
+_Absent = Field(exclude_if=lambda value: not value)
+"""Stored only if there is something in it, so that the ids of other jobs stay what they were."""
+OptionalObject = Annotated[Mapping[str, Any], _Absent]
+OptionalTexts = Annotated[Mapping[str, str], _Absent]
+OptionalText = Annotated[str, _Absent]
+
+
 @dataclass(frozen=True)
 class Origin:
-    """A requested task. `label_studio` is empty for a plain HTTP client."""
+    """A requested task. `label_studio` is empty for a plain HTTP client.
+
+    `columns` are fields that are not those of the server's settings, by setting. `instruction` is
+    what was typed into the task, or the default for tasks without one. `refused` says what the
+    project or the task may not choose.
+    """
 
     data: Mapping[str, Any]
     route: Route
@@ -40,12 +63,19 @@ class Origin:
     created: int | None = None
     regions: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     look_up: bool = False
+    columns: OptionalTexts = field(default_factory=dict)
+    project_choices: OptionalObject = field(default_factory=dict)
+    task_choices: OptionalObject = field(default_factory=dict)
+    instruction: OptionalText = ""
+    refused: OptionalText = ""
 
     @property
     def job_id(self) -> str:
-        """A hash of the request, without the reason for its route."""
+        """A hash of the request, without the reason for its route. Of what the project chooses, the
+        model version tells."""
         content = to_json(self)
         del content["route_reason"]
+        content.pop("project_choices", None)
         return digest(content)
 
     def asked_as(self, job: str, model_version: str) -> bool:
@@ -65,15 +95,25 @@ def origin_of(
     label_config: Any = None,
     project: Any = None,
     context: Any = None,
+    extra_params: Any = None,
 ) -> Origin:
-    """The origin of a task in a request."""
-    choice = choose_route(task, label_config, context, settings)
+    """The origin of a task in a request; `extra_params` are those of the project's ML backend."""
+    data = mapping(task.get("data"))
+    chosen = choices_of(data, label_config, extra_params, settings)
+    seen = settings.changed(chosen.columns) if chosen.columns else settings
+    route = choose_route(task, label_config, context, seen, chosen.project_route)
+    of_project, of_task = _with_labels(chosen, task, label_config, context, seen)
     origin = Origin(
-        data=relevant_data(task, settings),
-        route=choice.route,
-        route_reason=_marked(choice.reason),
-        model_version=settings.model_version,
-        regions=tuple(map(_marked, mask_regions(task, label_config, context, settings))),
+        data=relevant_data(task, seen),
+        route=route.route,
+        route_reason=_marked(route.reason),
+        model_version=version_of(settings, of_project),
+        regions=tuple(map(_marked, mask_regions(task, label_config, context, seen))),
+        columns=_marked(chosen.columns),
+        project_choices=_marked(of_project),
+        task_choices=_marked(of_task),
+        instruction=_marked(_instruction(task, context, seen, chosen.default_instruction)),
+        refused=_marked(chosen.refused or problem_with(settings, over(of_project, of_task))),
     )
     number = _number(task.get("id"))
     if not settings.label_studio_url or number is None:
@@ -86,6 +126,47 @@ def origin_of(
         created=_seconds(task.get("created_at")),
         look_up=_has_unseen_regions(task),
     )
+
+
+def project_version(label_config: Any, extra_params: Any, settings: Settings) -> str:
+    """The model version of a project's results."""
+    return origin_of(
+        {}, settings, label_config=label_config, extra_params=extra_params
+    ).model_version
+
+
+def _with_labels(
+    chosen: Choices, task: Any, label_config: Any, context: Any, settings: Settings
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The choices of the project and of the task, with strategies that labels ask for."""
+    project, own = chosen.project, chosen.task
+    if "strategy" not in project and (named := default_strategy(label_config, settings)):
+        project = over({"strategy": named}, project) if named != settings.strategy else project
+    if "strategy" not in own and (named := labelled_strategy(task, context, settings)):
+        below = project.get("strategy", settings.strategy)
+        own = over({"strategy": named}, own) if named != below else own
+    return project, own
+
+
+def _instruction(task: Mapping[str, Any], context: Any, settings: Settings, default: str) -> str:
+    """What is asked for instead of the task's own instruction."""
+    if typed := typed_text(task, context, INSTRUCTION):
+        return typed
+    own = mapping(task.get("data")).get(settings.instruction_field)
+    return default if own is None or (isinstance(own, str) and not own.strip()) else ""
+
+
+def settings_of(asked: Origin, settings: Settings) -> Settings:
+    """The server's settings with what the project and the task choose; raises TaskError."""
+    if asked.refused:
+        raise ChoiceError(asked.refused)
+    both = over(asked.project_choices, asked.task_choices)
+    return fields_of(asked, effective(settings, both))
+
+
+def fields_of(asked: Origin, settings: Settings) -> Settings:
+    """The settings with the fields that the origin was read from."""
+    return settings.changed(asked.columns) if asked.columns else settings
 
 
 def read_origin(content: Mapping[str, Any]) -> Origin:

@@ -14,9 +14,10 @@ from eacps.domain import EditTask, FaceMapping
 from eacps.errors import EacpsError, FaceError, TaskError
 from eacps.faces.choices import plan_of
 from eacps.images import TaskImages
+from eacps.labelstudio.tasks.choices import for_workers, version_of
 from eacps.labelstudio.tasks.fetch import Fetcher, require_allowed_reference
 from eacps.labelstudio.tasks.masks import draw_masks, union
-from eacps.labelstudio.tasks.origins import Origin
+from eacps.labelstudio.tasks.origins import Origin, settings_of
 from eacps.settings import Settings
 
 MAX_INSTRUCTION_CHARACTERS = 4000
@@ -35,9 +36,10 @@ class ReadTask:
     images: TaskImages
     mapping: FaceMapping
 
-    def edit_task(self, settings: Settings, keep: Keep) -> EditTask:
+    def edit_task(self, server: Settings, keep: Keep) -> EditTask:
         """Store the images and create the task to search."""
         mask, route = self.images.mask, self.origin.route
+        settings = settings_of(self.origin, server)
         return EditTask(
             image=keep(self.images.source),
             instruction=self.instruction,
@@ -49,7 +51,8 @@ class ReadTask:
             fingerprint=settings.fingerprint,
             regions=tuple(map(keep, self.images.regions)),
             mapping=self.mapping,
-            model_version=settings.model_version,
+            model_version=version_of(server, self.origin.project_choices),
+            settings=for_workers(server, settings),
         )
 
 
@@ -65,6 +68,12 @@ class TaskReader:
 
     def read(self, asked: Origin) -> ReadTask:
         """Fetch and check a task's images; raises TaskError."""
+        settings = settings_of(asked, self._settings)
+        if settings is not self._settings:
+            return TaskReader(settings, self._fetcher)._read(asked)
+        return self._read(asked)
+
+    def _read(self, asked: Origin) -> ReadTask:
         instruction = self._instruction(asked)
         source = self._image(asked, self._settings.image_field)
         references = self._references(asked)
@@ -84,7 +93,7 @@ class TaskReader:
 
     def _instruction(self, asked: Origin) -> str:
         field = self._settings.instruction_field
-        instruction = asked.data.get(field)
+        instruction = asked.instruction or asked.data.get(field)
         if instruction is None and asked.route == "face_swap":
             return FACE_SWAP_INSTRUCTION
         if instruction is not None and not isinstance(instruction, str):
@@ -96,7 +105,8 @@ class TaskReader:
         if instruction is None or not instruction.strip():
             raise TaskError(
                 f"The task's field `{field}` contains no instruction.",
-                hint=f"Write what to change into `{field}`.",
+                hint="Type what to change into the box “Instruction for the next search” below, "
+                f"and submit. Or write it into `{field}`.",
                 code="no_instruction",
             )
         if len(instruction) > MAX_INSTRUCTION_CHARACTERS:

@@ -91,6 +91,18 @@ def prediction_regions(task: Mapping[str, Any]) -> list[Region]:
     ]
 
 
+def typed_text(task: Mapping[str, Any], context: Any, name: str) -> str:
+    """What was typed into the TextArea of this name, in the open annotation, the draft, or the
+    newest annotation."""
+    for found in (context_regions(context), draft_regions(task), annotation_regions(task)):
+        for region in found:
+            if region.kind == "textarea" and region.content.get("from_name") == name:
+                lines = [line for line in sequence(region.value.get("text")) if text(line)]
+                if typed := "\n".join(lines).strip():
+                    return typed
+    return ""
+
+
 def parse_config(label_config: Any) -> ElementTree.Element | None:
     """Parse a label config, or return None if it is unsafe or invalid."""
     source = text(label_config)
@@ -111,6 +123,14 @@ def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
 def labels_of_tags(label_config: Any) -> Mapping[str, tuple[str, ...]]:
     """The labels of each tag by which regions are drawn."""
     return _labels_of_tags(text(label_config))
+def attributes_of_views(label_config: Any) -> Iterator[tuple[str, str]]:
+    """The attributes of all View tags, in order."""
+    return (pair for tag in _elements(label_config) if tag.tag == "View" for pair in tag.items())
+
+
+def tags_of(label_config: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """All tags of a label config with their attributes, in order."""
+    return ((tag.tag, tag.attrib) for tag in _elements(label_config))
 
 
 def default_choices(label_config: Any) -> list[str]:

@@ -6,17 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from eacps.domain import ROUTES, Route
 from eacps.labelstudio.tasks import regions
 from eacps.labelstudio.tasks.regions import Region, mapping, text
 from eacps.settings import Settings
 
+T = TypeVar("T")
 MAX_LABEL_CHARACTERS = 200
 DEFAULT_REASON = "default: the task does not specify a route"
 UNKNOWN_ROUTE = "default: “"
 """How the reason for a route begins if the task names a route that does not exist."""
+ROUTE_FIELD = "eacps_route"
+"""Names the route whatever EACPS_ROUTE_FIELDS are."""
 _MARK = "edit here"
 """The review screen's label of masks, which may be drawn for any route."""
 _META_FIELDS = ("label", "labels", "tag", "tags", "choices")
@@ -37,16 +40,21 @@ class _Clue:
     where: str
 
 
-def choose_route(task: Any, label_config: Any, context: Any, settings: Settings) -> RouteChoice:
-    """The route of the first matching clue, or `edit` if there is none. Never raises."""
+def choose_route(
+    task: Any, label_config: Any, context: Any, settings: Settings, project_route: str = ""
+) -> RouteChoice:
+    """The route of the first matching clue, or `edit` if there is none. Never raises.
+
+    `project_route` is what the project says about tasks that say nothing themselves.
+    """
     content = mapping(task)
     unknown = ""
+    project = [_Clue(project_route, "set for the project")] if project_route else []
     for clue in chain(
-        _data_clues(content, settings),
-        _meta_clues(content, settings),
-        _region_clues(content, context),
-        _config_clues(label_config),
+        _task_clues(content, context, settings), project, _config_clues(label_config)
     ):
+        if strategy_of_label(clue.label, settings):
+            continue
         route = route_of_label(clue.label, settings)
         shown = f"“{_shortened(clue.label)}” {clue.where}"
         if route:
@@ -62,15 +70,41 @@ def choose_route(task: Any, label_config: Any, context: Any, settings: Settings)
 
 def route_of_label(label: str, settings: Settings) -> Route | None:
     """The route of a label; the longest matching pattern wins."""
+    found = _matching(label, settings.route_labels)
+    return found or next((route for route in ROUTES if route == _normal(label)), None)
+
+
+def labelled_strategy(task: Any, context: Any, settings: Settings) -> str:
+    """The strategy that the first matching label of a task asks for, or an empty string."""
+    clues = _task_clues(mapping(task), context, settings)
+    return next(filter(None, (strategy_of_label(clue.label, settings) for clue in clues)), "")
+
+
+def default_strategy(label_config: Any, settings: Settings) -> str:
+    """The strategy that the label config selects by default, or an empty string."""
+    clues = _config_clues(label_config)
+    return next(filter(None, (strategy_of_label(clue.label, settings) for clue in clues)), "")
+
+
+def strategy_of_label(label: str, settings: Settings) -> str:
+    """The strategy that a label asks for, or an empty string."""
+    return _matching(label, settings.strategy_labels) or ""
+
+
+def _matching(label: str, patterns: Mapping[str, T]) -> T | None:
     normal = _normal(label)
     matching = [
-        (len(pattern), pattern, route)
-        for pattern, route in settings.route_labels.items()
+        (len(pattern), pattern)
+        for pattern in patterns
         if fnmatchcase(normal, pattern.casefold().replace("[", "[[]"))
     ]
-    if matching:
-        return max(matching)[2]
-    return next((route for route in ROUTES if route == normal), None)
+    return patterns[max(matching)[1]] if matching else None
+
+
+def _task_clues(task: Mapping[str, Any], context: Any, settings: Settings) -> Iterator[_Clue]:
+    yield from _data_clues(task, settings)
+    yield from _meta_clues(task, settings)
+    yield from _region_clues(task, context)
 
 
 def _normal(label: str) -> str:
@@ -79,7 +113,7 @@ def _normal(label: str) -> str:
 
 def _data_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
     data = mapping(task.get("data"))
-    for field in settings.route_fields:
+    for field in (ROUTE_FIELD, *settings.route_fields):
         for label in _texts(data.get(field)):
             yield _Clue(label, f"in the task's field `{field}`")
 

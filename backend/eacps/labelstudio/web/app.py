@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +23,9 @@ from eacps.artifacts import (
 )
 from eacps.errors import EacpsError
 from eacps.labelstudio.panel import views as panel
+from eacps.labelstudio.tasks.choices import extra_params_text
+from eacps.labelstudio.tasks.extra_params import name_of
+from eacps.labelstudio.tasks.origins import project_number, project_version
 from eacps.labelstudio.tasks.regions import mapping, sequence
 from eacps.labelstudio.web import compat, predictor, status
 from eacps.labelstudio.web.headers import PAGE_POLICY, SECURITY_HEADERS
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SUBMITTED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
 _OPEN_ENDPOINTS = ("health", "ready", "artifact")
 _YEAR = 365 * 24 * 3600
 MAX_JSON_VALUES = 20_000_000
@@ -65,7 +70,7 @@ def create_app(
     registry = new_registry(services)
     views = {
         "_predict": lambda: _predict(model_class, services),
-        "_setup": lambda: jsonify(model_version=settings.model_version),
+        "_setup": lambda: _setup(services),
         "webhook": lambda: _webhook(services),
         "health": lambda: _health(services),
         "metrics": lambda: metrics_page(registry, request.headers.get("Accept", "")),
@@ -93,7 +98,28 @@ def _predict(model_class: type[Any], services: Services) -> Response:
     context = parameters.get("context", body.get("context"))
     _require_few_tasks(body.get("tasks"), services.settings)
     results = model.predict(body.get("tasks"), context=context)
-    return jsonify(results=results, model_version=services.settings.model_version)
+    version = predictor.project_version_of(
+        project, body.get("label_config"), services.settings, services.jobs
+    )
+    return jsonify(results=results, model_version=version)
+
+
+def _setup(services: Services) -> Response:
+    """Answer with the project's model version, and remember its extra parameters."""
+    body = _body()
+    project, given = project_number({}, body.get("project")), body.get("extra_params")
+    remembered = extra_params_text(given)
+    if project is not None and "extra_params" in body and services.settings.label_studio_url:
+        try:
+            name = name_of(project, services.settings)
+            if services.jobs.remember_extra_params(name, remembered):
+                log.info("project %d has other extra parameters now", project)
+        except Exception as error:
+            # Label Studio sends them again before it asks for predictions.
+            log.warning("extra parameters of project %d cannot be remembered: %s", project, error)
+    extra = json.loads(remembered) if remembered else None
+    version = project_version(body.get("schema"), extra, services.settings)
+    return jsonify(model_version=version)
 
 
 def _require_few_tasks(tasks: Any, settings: Settings) -> None:
@@ -117,14 +143,15 @@ def _require_tasks(tasks: Any) -> None:
 def _webhook(services: Services) -> Response:
     body = _body()
     action = body.get("action")
-    if action == "TASKS_CREATED":
+    if action in ("TASKS_CREATED", *_SUBMITTED):
         sent = request.headers.get(WEBHOOK_SECRET_HEADER, "")
         if not accepts_secret(sent, services.settings):
             return _json_error(
                 401, "secret_needed", f"This webhook needs the header {WEBHOOK_SECRET_HEADER}."
             )
         _require_tasks(body.get("tasks"))
-        count = predictor.tasks_created(body, services.settings, services.jobs)
+        read = predictor.annotated if action in _SUBMITTED else predictor.tasks_created
+        count = read(body, services.settings, services.jobs)
         log.info("webhook: %d new jobs", count)
         return jsonify(status="queued", jobs=count)
     if action == "START_TRAINING":

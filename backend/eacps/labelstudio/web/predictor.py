@@ -18,8 +18,17 @@ from eacps.labelstudio import cards
 from eacps.labelstudio.client import open_client
 from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.panel.grants import Grants, needs_one
-from eacps.labelstudio.tasks.origins import Origin, has_result, new_job, origin_of
-from eacps.labelstudio.tasks.regions import mapping, sequence
+from eacps.labelstudio.tasks.extra_params import ExtraParams
+from eacps.labelstudio.tasks.origins import (
+    INSTRUCTION,
+    Origin,
+    has_result,
+    new_job,
+    origin_of,
+    project_number,
+    project_version,
+)
+from eacps.labelstudio.tasks.regions import mapping, sequence, typed_text
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,9 +80,10 @@ def predict_tasks(
     answers: list[dict[str, Any]] = []
     asked: dict[int, _Asked] = {}
     unreadable = _Unreadable("predict request")
+    extra = ExtraParams(settings, client)
     for index, task in enumerate(items):
         try:
-            asked[index] = _read(task, label_config, project, context, settings)
+            asked[index] = _read(task, label_config, project, context, settings, extra)
             answers.append({})
         except Exception as error:
             unreadable.add(error)
@@ -95,21 +105,54 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
     project = mapping(content.get("project"))
     items = sequence(content.get("tasks"))
     unreadable = _Unreadable("webhook")
+    extra = ExtraParams(settings, client)
     count = 0
     for part in _parts(items):
         jobs = []
         for task in part:
             try:
-                asked = _read(task, project.get("label_config"), dict(project), None, settings)
+                config = project.get("label_config")
+                asked = _read(task, config, dict(project), None, settings, extra)
             except Exception as error:
                 unreadable.add(error)
                 continue
-            held = cards.prediction(asked.task.get("data"), settings.model_version)
+            held = cards.prediction(asked.task.get("data"), asked.origin.model_version)
             if held is None and not has_result(asked.task, asked.origin):
                 jobs.append(_job(asked, BATCH_PRIORITY))
         count += client.submit_many(jobs) if jobs else 0
     unreadable.tell(len(items))
     return count
+
+
+def annotated(payload: Any, settings: Settings, client: JobQueue) -> int:
+    """Enqueue a search if an instruction was typed into the submitted annotation of a webhook, and
+    the task has no result for it; returns how many jobs are new."""
+    content = mapping(payload)
+    annotation, project = mapping(content.get("annotation")), mapping(content.get("project"))
+    task = {**mapping(content.get("task")), "annotations": [annotation]}
+    if not is_task(task) or not typed_text(task, None, INSTRUCTION):
+        return 0
+    config, extra = project.get("label_config"), ExtraParams(settings, client)
+    try:
+        asked = _read(task, config, dict(project), None, settings, extra)
+    except Exception as error:
+        log.warning("an annotation in a webhook cannot be read: %s", str(error)[:300])
+        return 0
+    if not asked.origin.delivered or has_result(task, asked.origin):
+        return 0
+    return int(client.submit(_job(asked, INTERACTIVE_PRIORITY)))
+
+
+def project_version_of(
+    project: Any, label_config: Any, settings: Settings, client: JobQueue
+) -> str:
+    """The model version of a project's results."""
+    try:
+        extra = ExtraParams(settings, client).of(project_number({}, project))
+    except Exception:
+        log.exception("the extra parameters of a project cannot be read")
+        extra = None
+    return project_version(label_config, extra, settings)
 
 
 def is_task(value: Any) -> bool:
@@ -144,13 +187,27 @@ def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (items[start : start + PART] for start in range(0, len(items), PART))
 
 
-def _read(task: Any, label_config: Any, project: Any, context: Any, settings: Settings) -> _Asked:
+def _read(
+    task: Any,
+    label_config: Any,
+    project: Any,
+    context: Any,
+    settings: Settings,
+    extra: ExtraParams,
+) -> _Asked:
     if not is_task(task):
         raise TaskError(
             "A task must be an object with an object `data`.",
             hint="Send tasks as Label Studio exports them.",
         )
-    origin = origin_of(task, settings, label_config=label_config, project=project, context=context)
+    origin = origin_of(
+        task,
+        settings,
+        label_config=label_config,
+        project=project,
+        context=context,
+        extra_params=extra.of(project_number(task, project)),
+    )
     return _Asked(task, origin, origin.job_id, label_config)
 
 
@@ -288,17 +345,22 @@ def _full_answer(
     if isinstance(outcome, Failure):
         return _error(outcome.code, outcome.message, job=entry.job_id)
     task = replace(outcome.task, route_reason=entry.origin.route_reason)
-    return full_prediction(replace(outcome, task=task), settings, job_id=entry.job_id)
+    version = entry.origin.model_version
+    answer = replace(outcome, task=task)
+    return full_prediction(answer, settings, job_id=entry.job_id, model_version=version)
 
 
-def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) -> dict[str, Any]:
+def full_prediction(
+    result: SearchResult, settings: Settings, *, job_id: str, model_version: str = ""
+) -> dict[str, Any]:
     """A complete prediction, for clients without a Label Studio task."""
     url_of = open_signer(settings).url
+    version = model_version or settings.model_version
     data = cards.enrichment(
         result,
         url_of,
         job_id=job_id,
-        model_version=settings.model_version,
+        model_version=version,
         references=[url_of(name) for name in result.task.references],
     )
     id_of = cards.ids_in(None, result)
@@ -313,7 +375,7 @@ def full_prediction(result: SearchResult, settings: Settings, *, job_id: str) ->
         for candidate in result.candidates
     ]
     return {
-        **(cards.prediction(data, settings.model_version) or {}),
+        **(cards.prediction(data, version) or {}),
         "image_url": candidates[0]["image_url"],
         "route": result.task.route,
         "route_reason": result.task.route_reason,

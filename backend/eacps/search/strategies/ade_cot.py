@@ -127,6 +127,10 @@ class AdeCotParams:
         """The most trials that the search begins."""
         return self.n
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for at most this number of candidates."""
+        return {"n": budget, "n_min": min(self.n_min, budget)}
+
     def cost(self, steps: int) -> float:
         """The most that the search costs in full renders when nothing fails."""
         finished_first = 1 if self.difficulty else 0

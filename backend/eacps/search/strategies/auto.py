@@ -36,6 +36,7 @@ class AutoParams:
     """Parameters of `auto`."""
 
     stops_early: ClassVar[bool] = True
+    budgets_average: ClassVar[bool] = True
 
     renders: Annotated[
         int,
@@ -51,6 +52,10 @@ class AutoParams:
     def budget(self) -> int:
         """The most trials that the search begins."""
         return MAX_WAVES * self.renders
+
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters with which an average task costs this number of full renders."""
+        return {"renders": max(2, budget)}
 
     @property
     def rungs(self) -> Rungs:

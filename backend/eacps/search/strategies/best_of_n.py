@@ -24,6 +24,10 @@ class BestOfNParams:
         """The number of candidates."""
         return self.n
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for this number of candidates."""
+        return {"n": budget}
+
 
 class BestOfN(RoundwiseStrategy[BestOfNParams]):
     """N candidates from independent noises; the best one wins.

@@ -82,6 +82,14 @@ class EacpsParams:
         """The number of trials that the search begins; an adaptive one may begin fewer."""
         return self.k + self.rounds * self.m * self.k_local
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for this number of candidates: about half of them in the global stage."""
+        elites = max(1, min(self.m, budget // 4))
+        rounds = max(1, min(self.rounds, budget // (4 * elites)))
+        children = max(1, budget // (2 * elites * rounds))
+        explored = max(1, budget - rounds * elites * children)
+        return {"k": explored, "m": elites, "k_local": children, "rounds": rounds}
+
     @property
     def stops_early(self) -> bool:
         """Whether the search may begin fewer trials than its budget."""

@@ -33,6 +33,10 @@ class HalvingParams:
         """The number of candidates that begin."""
         return self.n
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for this number of candidates."""
+        return {"n": budget}
+
     def cost(self, steps: int) -> float:
         """The cost of the search in full renders when nothing fails."""
         return pruning.cost(self.n, self.rungs, steps)

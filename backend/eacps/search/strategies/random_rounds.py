@@ -28,6 +28,10 @@ class RandomRoundsParams:
         """The number of candidates: 2 + 4 + ... + 2^R = 2^(R+1) - 2."""
         return (2 << self.rounds) - 2
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for at most this number of candidates."""
+        return {"rounds": max(1, (budget + 2).bit_length() - 2)}
+
 
 class RandomRounds(RoundwiseStrategy[RandomRoundsParams]):
     """Rounds 1 to R draw fresh pools of 2, 4, ... 2^R noises; the best of all rounds wins.

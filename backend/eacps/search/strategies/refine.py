@@ -94,6 +94,13 @@ class RefineParams:
         """The most trials that the search begins."""
         return self.n + self.max_steps * self.per_step
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for at most this number of candidates: a quarter of them first attempts."""
+        first = max(1, budget // 4)
+        attempts = max(1, min(self.per_step, budget - first))
+        steps = max(1, (budget - first) // attempts)
+        return {"n": max(1, budget - steps * attempts), "max_steps": steps, "per_step": attempts}
+
 
 class Refine(RoundwiseStrategy[RefineParams]):
     """The best attempt is edited again, its critique appended to the instruction, until it is good.

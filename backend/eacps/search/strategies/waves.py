@@ -51,6 +51,11 @@ class WavesParams:
         """The most trials that the search begins."""
         return self.n * self.waves
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for at most this number of candidates."""
+        waves = min(self.waves, budget)
+        return {"waves": waves, "n": budget // waves}
+
     def cost(self, steps: int) -> float:
         """The most that the search costs in full renders when nothing fails."""
         return self.waves * pruning.cost(self.n, self.rungs, steps)

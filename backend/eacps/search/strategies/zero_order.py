@@ -47,6 +47,11 @@ class ZeroOrderParams:
         """The most trials that the search begins; a base found by a move is not rendered again."""
         return self.rounds * (1 + self.num_neighbors)
 
+    def within(self, budget: int) -> dict[str, int]:
+        """Parameters for at most this number of candidates."""
+        neighbours = max(1, min(self.num_neighbors, budget - 1))
+        return {"num_neighbors": neighbours, "rounds": max(1, budget // (1 + neighbours))}
+
 
 class ZeroOrder(RoundwiseStrategy[ZeroOrderParams]):
     """Rounds of neighbours around a base noise, which moves to a better one or to a fresh noise.
