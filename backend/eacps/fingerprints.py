@@ -21,8 +21,9 @@ RENDER_VERSION: Final = 1
 """Bump when a code change makes the same trial another picture."""
 JUDGE_VERSION: Final = 1
 """Bump when a code change gives the same picture other scores."""
-VERIFIER_VERSION: Final = 2
-"""The same for verifiers alone; 2: they are told how far a preview has come."""
+VERIFIER_VERSION: Final = 3
+"""The same for verifiers alone; 2: they are told how far a preview has come; 3: the demo's does not
+judge words that it does not know."""
 
 SEARCH: Final = ("strategy", "strategy_params", "seed")
 """Settings that a task's plan holds."""

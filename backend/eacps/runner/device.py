@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eacps.artifacts import ArtifactStore
-from eacps.demo_defaults import demo_defaults_in_use
+from eacps.demo_defaults import demo_defaults_in_use, unknown_to_editor
 from eacps.domain import Candidate, EditTask, Failure, Trial
 from eacps.errors import CancelledError, EacpsError
 from eacps.runner.faces import Faces
@@ -46,6 +46,7 @@ class Device:
         index = PicturesInMemory() if pictures is None else pictures
         self._renderer = Renderer(editor, self.faces, store, settings, index)
         self._judge = Judge(scorers, potential, settings)
+        self._settings = settings
         self._warnings = demo_defaults_in_use(settings)
 
     def run_batch(
@@ -79,7 +80,8 @@ class Device:
     def _edited(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
         rendered = self._renderer.rendered(task, trials, tick)
         candidates = self._judge.candidates(task, self._renderer.start_of(task), rendered)
-        return [replace(one, notes=(*one.notes, *self._warnings)) for one in candidates]
+        warnings = (*self._warnings, *unknown_to_editor(self._settings, task.instruction))
+        return [replace(one, notes=(*one.notes, *warnings)) for one in candidates]
 
 
 def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:

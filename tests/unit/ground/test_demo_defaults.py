@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from eacps.demo_defaults import demo_defaults_in_use
+from eacps.demo.bears.language import phrases
+from eacps.demo_defaults import (
+    KNOWN_WORDS,
+    demo_defaults_in_use,
+    share_known,
+    unknown_to_editor,
+    unknown_words,
+)
 from eacps.settings import DEMO_PACK, Settings
 
 OWN = "Qwen/Qwen-Image-Edit"
@@ -74,3 +81,35 @@ def test_the_demos_verifier_is_noticed_among_others_and_others_are_not() -> None
 
 def test_the_potential_eacps_asks_no_verifier_whatever_the_weights_say() -> None:
     assert VERIFIER not in said(editor=OWN, weights={"verified": 1})
+
+
+def test_the_known_words_are_those_of_the_grammar() -> None:
+    assert {word for phrase in phrases() for word in phrase.split()} | {"and"} == KNOWN_WORDS
+
+
+@pytest.mark.parametrize(
+    ("instruction", "unknown", "known"),
+    [
+        ("add a red hat and make the bear blue", (), 1.0),
+        ("Please put some sunglasses on the bear.", (), 1.0),
+        ("добавь шляпу", ("добавь", "шляпу"), 0.0),
+        ("给熊戴帽子", ("给熊戴帽子",), 0.0),
+        ("add headphones", ("headphones",), 0.5),
+        ("🎩🎩", (), 0.0),
+    ],
+)
+def test_unknown_words_are_named(instruction: str, unknown: tuple[str, ...], known: float) -> None:
+    assert unknown_words(instruction) == unknown
+    assert share_known(instruction) == known
+    told = "".join(unknown_to_editor(Settings(_env_file=None), instruction))
+    assert bool(told) == (known < 1)
+    assert all(word in told for word in unknown if known)
+    other = Settings(_env_file=None, editor="Qwen/Qwen-Image-Edit")
+    assert unknown_to_editor(other, instruction) == ()
+
+
+def test_many_unknown_words_are_one_sentence() -> None:
+    text = "add " + " ".join(f"word{number}" for number in range(500))
+    [told] = unknown_to_editor(Settings(_env_file=None), text)
+    assert len(told) < 400
+    assert "492 other words" in told

@@ -88,6 +88,19 @@ def test_images_get_the_same_answers_in_a_batch_alone_and_in_other_sizes(
         assert judged(scorer, bear, larger)[0] == pytest.approx(together, abs=1e-4)
 
 
+def test_words_that_it_does_not_know_count_as_not_carried_out(
+    scorer: VerifierScorer, bears: list[DemoTask]
+) -> None:
+    seen, edit = TaskImages(bears[0].source), render(bears[0].after)
+    known = bears[0].instruction
+    for instruction, share_of_it in ((known, 1), (f"{known} {'xyz ' * 99}", 0.2), ("добавь", 0)):
+        [(scores, why)] = scorer.explained(EditTask("bear", instruction), seen, [edit], [1.0])
+        assert scores["satisfied"] <= share_of_it
+        assert bool(why) == (share_of_it < 1)
+        assert ("does not know" in why) == (share_of_it < 1)
+    assert scores["verified"] == 0
+
+
 def test_verified_is_satisfied_and_preserved(scorer: VerifierScorer, bears: list[DemoTask]) -> None:
     (row,) = judged(scorer, bears[0], render(bears[0].after), progress=0.4)
     assert row["verified"] == pytest.approx(row["satisfied"] * row["preserved"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from PIL import Image
 
 from eacps.demo.verifier.loading import loaded_verifier
+from eacps.demo_defaults import named, share_known
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
@@ -21,7 +22,8 @@ QUESTIONS = ("satisfied", "preserved", "intact")
 
 
 class TraitVerifier:
-    """Loads a folder of format `eacps-verifier-1`; answers with probabilities, without reasons."""
+    """Loads a folder of format `eacps-verifier-1`; answers with probabilities. What it does not
+    understand of an instruction counts as not carried out, and only then it gives a reason."""
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         name: MetricRange(worst=0, best=1) for name in QUESTIONS
@@ -46,4 +48,9 @@ class TraitVerifier:
         if not edited:
             return []
         rows = self._network.probabilities(images.source, edited, task.instruction, progress)
-        return [Answers(dict(zip(QUESTIONS, row, strict=True))) for row in rows]
+        known = share_known(task.instruction)
+        why = "".join(f"It does not know {words}." for words in named(task.instruction))
+        return [
+            Answers({"satisfied": known * satisfied, "preserved": preserved, "intact": intact}, why)
+            for satisfied, preserved, intact in rows
+        ]
