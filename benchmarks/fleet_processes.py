@@ -57,6 +57,9 @@ class Hooks:
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         pass
 
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Nobody waits here."""
+
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         del known
         return ()

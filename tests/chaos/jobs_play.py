@@ -118,6 +118,9 @@ class LoggingHooks:
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         note("deliveries", job=origin["job"], failure=failure.code)
 
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Nobody waits here."""
+
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         return ()
 

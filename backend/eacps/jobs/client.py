@@ -21,6 +21,7 @@ from eacps.jobs.contract import (
     JobState,
     JobStatus,
     PageEnd,
+    OverQuota,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -77,6 +78,7 @@ class JobClient:
 
     def _submit_portion(self, jobs: Sequence[Job]) -> int:
         from eacps.jobs.database import exclusive_transaction
+        from eacps.jobs.shares import Shares
         from eacps.jobs.subjects import note_subjects
 
         records, dbos = self._open()
@@ -84,8 +86,13 @@ class JobClient:
         with exclusive_transaction(records.engine) as connection:
             known = records.status(*wanted, connection=connection)
             new = [job for name, job in wanted.items() if name not in known]
-            for job in new:
-                dbos.enqueue_in_transaction(connection, _options(job), to_json(job))
+            shares = Shares(records, self._settings)
+            for job, queue in shares.placed(connection, new):
+                workflow = names.job_workflow(job.id)
+                options = names.options(names.EDIT_TASK, queue, workflow, job.priority)
+                dbos.enqueue_in_transaction(connection, options, to_json(job))
+                if queue == names.WAITING_QUEUE:
+                    shares.keep_waiting(connection, job)
             note_subjects(records, new, connection)
         return len(new)
 
@@ -281,6 +288,12 @@ class JobClient:
             for equipment, count in sorted(counts.items())
         ]
         return [*waiting, *waiting_for_versions(records, live)]
+
+    def over_quota(self) -> Sequence[OverQuota]:
+        """The projects whose jobs wait until tomorrow."""
+        from eacps.jobs.shares import over_quota
+
+        return over_quota(self._open()[0], self._settings)
 
     def delays(self) -> Delays:
         """How long jobs have been waiting, and how many wait to be tried again."""

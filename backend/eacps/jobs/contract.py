@@ -23,6 +23,8 @@ STATES: tuple[JobState, ...] = (
 MOST_AHEAD = 1000
 INTERACTIVE_PRIORITY = 1
 BATCH_PRIORITY = 10
+"""The priority of the first job of a batch; shares.py gives later ones higher numbers."""
+DEFAULT_COST = 8.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Job:
     the values that are not in its row (large_values.py). `subject` is what it is about, such as a
     task: `JobQueue.about` lists jobs by it.
     `trace` holds ids for logs and spans, which are no part of what is asked for.
+    `project` is whose share of the workers it counts for, with its `cost` in full renders and the
+    most `candidates` that its search begins.
     """
 
     id: str
@@ -54,6 +58,24 @@ class Job:
     subject: Annotated[str, Field(exclude_if=lambda subject: not subject)] = field(
         default="", compare=False
     )
+    project: Annotated[str, Field(exclude_if=lambda project: not project)] = field(
+        default="", compare=False
+    )
+    candidates: Annotated[int, Field(exclude_if=lambda number: not number)] = field(
+        default=0, compare=False
+    )
+    cost: Annotated[float, Field(exclude_if=lambda cost: cost == DEFAULT_COST)] = field(
+        default=DEFAULT_COST, compare=False
+    )
+
+
+@dataclass(frozen=True)
+class OverQuota:
+    """Jobs of a project that wait until tomorrow, because it has used its candidates of today."""
+
+    project: str
+    jobs: int
+    quota: int
 
 
 @dataclass(frozen=True)
@@ -180,6 +202,15 @@ def waiting_words(waiting: WaitingBatches) -> str:
     )
 
 
+def over_quota_words(over: OverQuota) -> str:
+    """A message that says which tasks wait until tomorrow, and why."""
+    tasks = "1 task waits" if over.jobs == 1 else f"{over.jobs:,} tasks wait"
+    return (
+        f"Project {over.project}: {tasks} until tomorrow (midnight UTC), because it has used its "
+        f"{over.quota:,} candidates of today (EACPS_PROJECT_QUOTAS)."
+    )
+
+
 def mixed_versions(workers: Iterable[WorkerStatus]) -> str:
     """A message if processes of several versions are running, or an empty text."""
     releases: dict[str, set[str]] = {}
@@ -284,6 +315,10 @@ class JobQueue(Protocol):
         """Batches that no live worker can run, because none has loaded the models they need."""
         ...
 
+    def over_quota(self) -> Sequence[OverQuota]:
+        """The projects whose jobs wait until tomorrow."""
+        ...
+
     def delays(self) -> Delays:
         """How long jobs have been waiting, and how many wait to be tried again."""
         ...
@@ -343,6 +378,10 @@ class TaskHooks(Protocol):
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Report a failure; same rules as `deliver`."""
+        ...
+
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Say where the result is expected that it comes later; same rules as `deliver`."""
         ...
 
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:

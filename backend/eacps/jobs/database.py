@@ -291,6 +291,31 @@ class Tables:
             sa.Column("scope", sa.String(200), primary_key=True),
             sa.Column("moment", sa.Float, nullable=False),
         )
+        self.clocks = sa.Table(
+            "eacps_project_clocks",
+            self.own,
+            sa.Column("project", sa.String(80), primary_key=True),
+            # The priority of the project's next job.
+            sa.Column("clock", sa.BigInteger, nullable=False),
+        )
+        self.usage = sa.Table(
+            "eacps_project_usage",
+            self.own,
+            sa.Column("project", sa.String(80), primary_key=True),
+            sa.Column("day", sa.String(10), primary_key=True),
+            sa.Column("candidates", sa.BigInteger, nullable=False),
+        )
+        self.waiting = sa.Table(
+            "eacps_waiting_jobs",
+            self.own,
+            sa.Column("job", sa.Text, primary_key=True),
+            sa.Column("project", sa.String(80), nullable=False),
+            sa.Column("candidates", sa.BigInteger, nullable=False),
+            sa.Column("created", sa.Float, nullable=False),
+            # Whether the job's task says that it waits.
+            sa.Column("told", sa.Boolean, nullable=False),
+            sa.Index("eacps_waiting_by_project", "project", "created"),
+        )
         self.projects = sa.Table(
             "eacps_projects",
             self.own,

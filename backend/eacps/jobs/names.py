@@ -30,6 +30,8 @@ DELIVERY = "delivery"
 
 JOBS_QUEUE = "jobs"
 INTERACTIVE_QUEUE = "jobs_interactive"
+WAITING_QUEUE = "jobs_waiting"
+"""Jobs over their project's quota. Nobody serves it; shares.py moves them on another day."""
 SEARCH_QUEUE = "search"
 DEVICE_QUEUE = "device"
 """The prefix of queue names; the equipment that a worker must have follows."""
@@ -66,9 +68,13 @@ def options(workflow: str, queue: str, identity: str, priority: int) -> EnqueueO
 
 def enqueue_options(workflow: str, identity: str, priority: int) -> EnqueueOptions:
     """The options with which a job or a delivery is enqueued."""
-    jobs = INTERACTIVE_QUEUE if priority <= INTERACTIVE_PRIORITY else JOBS_QUEUE
-    queue = DELIVERY_QUEUE if workflow == DELIVERY else jobs
+    queue = DELIVERY_QUEUE if workflow == DELIVERY else queue_of(priority)
     return options(workflow, queue, identity, priority)
+
+
+def queue_of(priority: int) -> str:
+    """The queue of a job with this priority."""
+    return INTERACTIVE_QUEUE if priority <= INTERACTIVE_PRIORITY else JOBS_QUEUE
 
 
 def job_workflow(job: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from eacps.domain import from_json
-from eacps.errors import RetryLaterError
+from eacps.errors import EacpsError, RetryLaterError
 from eacps.jobs import names
 from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, TaskHooks
@@ -20,6 +20,7 @@ from eacps.jobs.database import Records, Row, exclusive_transaction, now
 from eacps.jobs.enqueueing import open_client
 from eacps.jobs.job_index import JobIndex
 from eacps.jobs.outages import outage, outages
+from eacps.jobs.shares import mark_told, release, untold
 from eacps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS = 15.0
 AGAIN_SECONDS = 300.0
 """How often failed deliveries are looked for, and the first pause before they are tried again."""
+TOLD_AT_ONCE = 50
+"""So many tasks are told in one turn that they wait, so that nothing else waits for that."""
 LONGEST_AGAIN_SECONDS = 3600.0
 AFTER_FAILURE_SECONDS = 60.0
 """The first pause after work could not be looked for; it doubles, up to the usual one."""
@@ -38,6 +41,7 @@ class PeriodicWork(threading.Thread):
     def __init__(self, settings: Settings, hooks: TaskHooks, records: Records) -> None:
         super().__init__(name="periodic", daemon=True)
         self._every = settings.catch_up_minutes * 60
+        self._settings = settings
         self._hooks = hooks
         self._records = records
         self._jobs = JobClient(settings)
@@ -57,6 +61,7 @@ class PeriodicWork(threading.Thread):
         if self._probe.was_cut():
             # What was announced meanwhile could not be stored.
             self._catch_up_at = moment
+        self._begin_waiting()
         if moment >= self._again_at:
             self._again_at = moment + AGAIN_SECONDS
             self._deliver_again()
@@ -69,6 +74,17 @@ class PeriodicWork(threading.Thread):
             JobIndex(self._records).refresh()
         except sa.exc.SQLAlchemyError as error:
             log.warning("the index of jobs could not be refreshed: %s", outage(error) or error)
+
+    def _begin_waiting(self) -> None:
+        """Begin jobs for which there is quota again, and let the tasks of others say so."""
+        try:
+            number = release(self._records, self._settings)
+            if number:
+                log.info("%d jobs that waited for their project's quota may begin", number)
+            tell_waiting(self._hooks, self._records, self._jobs)
+        except Exception as error:
+            expected = isinstance(error, RetryLaterError) or outage(error)
+            log.warning("jobs over quota: %s", error, exc_info=None if expected else error)
 
     def _deliver_again(self) -> None:
         try:
@@ -102,6 +118,25 @@ def catch_up(hooks: TaskHooks, records: Records, jobs: JobClient) -> int:
 
     # A portion is stored before the hooks are asked for the next one.
     return sum(jobs.submit_many(portion) for portion in hooks.overlooked(known))
+
+
+def tell_waiting(hooks: TaskHooks, records: Records, jobs: JobClient) -> int:
+    """Let the tasks of jobs over quota say that they wait; returns how many."""
+    told = 0
+    for job in untold(records, TOLD_AT_ONCE):
+        status = jobs.status(job)
+        if status is not None and status.state == "queued" and status.note:
+            try:
+                hooks.say_waiting(status.origin, status.note)
+            except RetryLaterError as error:
+                if not error.only_here:
+                    raise
+                log.warning("job %s cannot say that it waits: %s", job, error)
+            except EacpsError as error:
+                log.warning("job %s cannot say that it waits: %s", job, error)
+            told += 1
+        mark_told(records, job)
+    return told
 
 
 def origins_since(records: Records, since: float) -> Iterator[Mapping[str, Any]]:

@@ -161,6 +161,14 @@ class LabelStudioHooks:
             data = cards.merged(target.current["data"], new)
             target.client.update_data(target.task, self._grants.added(target.current, data))
 
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Say in the task that its search comes later. Results that it has are kept."""
+        asked = read_origin(origin)
+        with self._target(asked) as target:
+            if target is not None and not has_result(target.current, asked):
+                new = cards.waiting_enrichment(note, target.current["data"])
+                target.client.update_data(target.task, {**target.current["data"], **new})
+
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         """Jobs for the tasks of connected projects that were never announced."""
         return self._overlooked.jobs(known) if self._overlooked else ()

@@ -11,11 +11,11 @@ from eacps.errors import TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.tasks.extra_params import ExtraParams
+from eacps.labelstudio.tasks.new_jobs import new_job
 from eacps.labelstudio.tasks.origins import (
     META,
     Origin,
     has_result,
-    new_job,
     origin_of,
     project_version,
 )
@@ -73,11 +73,13 @@ def search_again(
         if only and not any(first <= number <= last for first, last in only):
             continue
         asked = origin_of(task, settings, label_config=config, project=found, extra_params=extra)
-        fates[_fate(task, asked, jobs, dry_run)].append(number)
+        fates[_fate(task, asked, settings, jobs, dry_run)].append(number)
     return Again(project_version(config, extra, settings), fates)
 
 
-def _fate(task: Mapping[str, Any], asked: Origin, jobs: JobQueue, dry_run: bool) -> Fate:
+def _fate(
+    task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobQueue, dry_run: bool
+) -> Fate:
     held = has_result(task, asked)
     version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))
     if held and version == asked.model_version:
@@ -92,7 +94,7 @@ def _fate(task: Mapping[str, Any], asked: Origin, jobs: JobQueue, dry_run: bool)
         return "waiting"
     if not dry_run:
         if status is None:
-            jobs.submit(new_job(asked, BATCH_PRIORITY))
+            jobs.submit(new_job(asked, BATCH_PRIORITY, settings))
         else:
             jobs.restart(asked.job_id)
     return "queued"

@@ -91,6 +91,9 @@ class FileHooks:
         self._output.remove(name)
         self._write(origin, {"error": to_json(failure)})
 
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Nothing: tasks of files belong to no project."""
+
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:  # noqa: ARG002
         """None: all tasks of the input are submitted."""
         return ()

@@ -60,6 +60,9 @@ class Hooks:
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         raise NotImplementedError
 
+    def say_waiting(self, origin: Mapping[str, Any], note: str) -> None:
+        """Nobody waits here."""
+
     def overlooked(self, known: KnownOrigins) -> Iterable[Sequence[Job]]:
         self.asked += 1
         for portion in self.portions:

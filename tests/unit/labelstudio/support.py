@@ -34,6 +34,7 @@ from eacps.jobs.contract import (
     JobState,
     JobStatus,
     PageEnd,
+    OverQuota,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -154,6 +155,9 @@ class Queue:
         return {state: found[state] for state in STATES}
 
     def waiting(self) -> Sequence[WaitingBatches]:
+        return []
+
+    def over_quota(self) -> Sequence[OverQuota]:
         return []
 
     def delays(self) -> Delays:

@@ -7,12 +7,20 @@ from typing import Any
 
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio.cards.contract import (
+    STATE,
     failed_fields,
     finished_fields,
     merged,
     prediction,
 )
-from eacps.labelstudio.cards.html import ROUTE_NAMES, card, failure_report, report, route_line
+from eacps.labelstudio.cards.html import (
+    ROUTE_NAMES,
+    card,
+    failure_report,
+    report,
+    route_line,
+    waiting_report,
+)
 from eacps.labelstudio.cards.naming import has_result_of_02, ids_in
 from eacps.labelstudio.cards.records import UrlOf
 from eacps.labelstudio.tasks.origins import META
@@ -30,6 +38,7 @@ __all__ = [
     "prediction",
     "report",
     "route_line",
+    "waiting_enrichment",
 ]
 
 
@@ -73,6 +82,12 @@ def failure_enrichment(
         job_id=job_id,
         model_version=model_version,
     )
+
+
+def waiting_enrichment(note: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a task whose search comes another day; a report of a result stays."""
+    report = {} if data.get("candidates") else {"report_md": waiting_report(note)}
+    return {STATE: "waiting: quota", **report}
 
 
 def _picture(candidate: Candidate, url_of: UrlOf) -> str | None:

@@ -64,6 +64,11 @@ def failure_report(failure: Failure, route_line: str = "") -> str:
     return _rendered("failure.html", failure=failure, route_line=route_line)
 
 
+def waiting_report(note: str) -> str:
+    """The report of a task whose search comes later, and why."""
+    return _rendered("waiting.html", note=note)
+
+
 def route_line(route: Route, reason: str) -> Markup:
     """The route and why it was chosen."""
     return Markup(_rendered("route_line.html", route=ROUTE_NAMES[route], reason=reason))  # noqa: S704

@@ -333,7 +333,7 @@ def effective(settings: Settings, choices: Raw) -> Settings:
     """The same as `applied`, remembered: a request may hold thousands of tasks."""
     if not choices:
         return settings
-    found = _remembered(_Server(settings), json.dumps(choices, sort_keys=True))
+    found = _remembered(Server(settings), json.dumps(choices, sort_keys=True))
     if isinstance(found, ChoiceError):
         raise ChoiceError(found.message, hint=found.hint)
     return found
@@ -349,20 +349,20 @@ def problem_with(settings: Settings, choices: Raw) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Server:
+class Server:
     """The server's settings as a key: settings hold dicts, so they have no hash."""
 
     settings: Settings
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Server) and self.settings is other.settings
+        return isinstance(other, Server) and self.settings is other.settings
 
     def __hash__(self) -> int:
         return id(self.settings)
 
 
 @lru_cache(maxsize=256)
-def _remembered(server: _Server, choices: str) -> Settings | ChoiceError:
+def _remembered(server: Server, choices: str) -> Settings | ChoiceError:
     try:
         return applied(server.settings, mapping(json.loads(choices)))
     except ChoiceError as error:

@@ -10,11 +10,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
-from eacps import log, tracing
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
-from eacps.jobs.contract import Job
-from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.choices import (
     ChoiceError,
     Choices,
@@ -177,20 +174,6 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
         raise TaskError(
             "The job's description cannot be read.", hint="Submit the task again."
         ) from None
-
-
-def new_job(origin: Origin, priority: int, identity: str = "") -> Job:
-    """A job for an origin. Logs and spans of all processes name the request that asked for it."""
-    request = log.current_ids().get("request") or log.new_request()
-    subject = shown_by(origin.label_studio, origin.task) if origin.task is not None else ""
-    with log.ids(request=request, project=origin.project, task=origin.task):
-        return Job(
-            identity or origin.job_id,
-            to_json(origin),
-            priority,
-            trace=tracing.carried(),
-            subject=subject,
-        )
 
 
 def has_result(task: Mapping[str, Any], asked: Origin) -> bool:

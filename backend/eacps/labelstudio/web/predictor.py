@@ -19,11 +19,11 @@ from eacps.labelstudio.client import open_client
 from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.panel.grants import Grants, needs_one
 from eacps.labelstudio.tasks.extra_params import ExtraParams
+from eacps.labelstudio.tasks.new_jobs import new_job
 from eacps.labelstudio.tasks.origins import (
     INSTRUCTION,
     Origin,
     has_result,
-    new_job,
     origin_of,
     project_number,
     project_version,
@@ -118,7 +118,7 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
                 continue
             held = cards.prediction(asked.task.get("data"), asked.origin.model_version)
             if held is None and not has_result(asked.task, asked.origin):
-                jobs.append(_job(asked, BATCH_PRIORITY))
+                jobs.append(_job(asked, BATCH_PRIORITY, settings))
         count += client.submit_many(jobs) if jobs else 0
     unreadable.tell(len(items))
     return count
@@ -140,7 +140,7 @@ def annotated(payload: Any, settings: Settings, client: JobQueue) -> int:
         return 0
     if not asked.origin.delivered or has_result(task, asked.origin):
         return 0
-    return int(client.submit(_job(asked, INTERACTIVE_PRIORITY)))
+    return int(client.submit(_job(asked, INTERACTIVE_PRIORITY, settings)))
 
 
 def project_version_of(
@@ -273,7 +273,7 @@ def _being_delivered(status: JobStatus) -> bool:
 def _enqueue(
     waiting: Sequence[_Asked], priority: int, settings: Settings, client: JobQueue
 ) -> None:
-    jobs = [_job(entry, priority) for entry in waiting]
+    jobs = [_job(entry, priority, settings) for entry in waiting]
     if not jobs or client.submit_many(jobs) == len({job.id for job in jobs}):
         return
     known = client.statuses([job.id for job in jobs])
@@ -291,7 +291,7 @@ def _restart_if_lost(
     """Restart an ended job if its task still has no result."""
     for repeat in range(2, MAX_REPEATS):
         if status is None:
-            client.submit(_job(entry, priority))
+            client.submit(_job(entry, priority, settings))
             return
         if status.state == "failed":
             if _age(status) >= _pause_after(status, settings):
@@ -420,8 +420,8 @@ def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}, **more}
 
 
-def _job(entry: _Asked, priority: int) -> Job:
-    return new_job(entry.origin, priority, entry.job_id)
+def _job(entry: _Asked, priority: int, settings: Settings) -> Job:
+    return new_job(entry.origin, priority, settings, entry.job_id)
 
 
 def _age(status: JobStatus) -> float:

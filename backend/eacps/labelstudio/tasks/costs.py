@@ -1,0 +1,52 @@
+"""What a task's search is going to cost, for the shares and quotas of projects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from eacps.domain import Route
+from eacps.errors import EacpsError
+from eacps.faces.choices import plan_of, swaps_of
+from eacps.labelstudio.tasks.choices import Server, effective, over
+from eacps.labelstudio.tasks.origins import Origin
+from eacps.search import budget, cost, create
+from eacps.settings import Settings
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many candidates a search plans to begin, and its work in full renders of the server's
+    number of steps."""
+
+    candidates: int
+    renders: float
+
+
+NOTHING = Cost(0, 0.0)
+
+
+def cost_of(asked: Origin, settings: Settings) -> Cost:
+    """What a task's search costs; nothing, if it is refused."""
+    if asked.refused:
+        return NOTHING
+    try:
+        own = effective(settings, over(asked.project_choices, asked.task_choices))
+    except EacpsError:
+        return NOTHING
+    found = _planned(Server(own), asked.route)
+    return Cost(found.candidates, found.renders * own.steps / settings.steps)
+
+
+@lru_cache(maxsize=256)
+def _planned(server: Server, route: Route) -> Cost:
+    settings = server.settings
+    if route == "face_swap":
+        return Cost(len(swaps_of(plan_of(settings))), 1.0)
+    try:
+        expected = getattr(create(settings.plan), "expected", None)
+        candidates = expected if isinstance(expected, int) else budget(settings.plan)
+        return Cost(candidates, cost(settings.plan))
+    except EacpsError:
+        # The search says what is wrong with the settings.
+        return NOTHING
