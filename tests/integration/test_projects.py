@@ -15,7 +15,7 @@ from eacps.labelstudio.label_config import label_config, same_config
 from eacps.settings import Settings
 from tests.label_studio_server import LabelStudioServer, label_studio_command
 from tests.patience import PATIENCE
-from tests.stack import Backend, bear_tasks, connected_project, uploaded, wait_until
+from tests.stack import ROOT, Backend, bear_tasks, connected_project, uploaded, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +26,8 @@ CHOICES = 'eacps_strategy="best_of_n" eacps_budget="3" eacps_steps="8" eacps_see
 
 @pytest.fixture(scope="module")
 def own_backend(server: LabelStudioServer) -> Iterator[Backend]:
-    with Backend(server, EACPS_CATCH_UP_MINUTES="0") as running:
+    quotas = '{"*": 24}'
+    with Backend(server, EACPS_CATCH_UP_MINUTES="0", EACPS_PROJECT_QUOTAS=quotas) as running:
         yield running
 
 
@@ -157,6 +158,12 @@ def test_what_the_server_refuses_is_said_in_the_task(
     assert len(server.data(task)["candidates"]) == 2
 
 
+def test_label_studio_accepts_the_example_of_a_project(server: LabelStudioServer) -> None:
+    project = server.create_project((ROOT / "examples" / "own-project.xml").read_text())
+    found = server.call("GET", f"/api/projects/{project}/")
+    assert 'eacps_budget="16"' in found["label_config"]
+
+
 def test_a_picture_of_the_import_button_is_searched_once_an_instruction_is_typed(
     server: LabelStudioServer, own_backend: Backend
 ) -> None:
@@ -197,3 +204,27 @@ def test_a_project_may_have_an_instruction_for_all_its_pictures(
     [task] = server.import_tasks(project, [{"image": image}])
     predicted(server, own_backend, task)
     assert bear.instruction in server.data(task)["report_md"]
+
+
+def test_tasks_over_the_quota_wait_and_say_so_until_there_is_more(
+    server: LabelStudioServer, own_backend: Backend
+) -> None:
+    project = connected_project(server, own_backend)
+    few = 'eacps_strategy="best_of_n" eacps_budget="12" eacps_steps="2"'
+    configure(server, project, label_config().replace("<View", f"<View {few}", 1))
+    tasks = server.import_tasks(project, bear_tasks(server, project, 3, seed=38))
+
+    def states() -> list[str]:
+        return sorted(server.data(task).get("eacps_state", "") for task in tasks)
+
+    wait_until(lambda: states() == ["ready", "ready", "waiting: quota"], own_backend.log)
+    [last] = [task for task in tasks if server.data(task)["eacps_state"] != "ready"]
+    assert "EACPS_PROJECT_QUOTAS" in server.data(last)["report_md"]
+    told = own_backend.status()["waiting"]
+    assert any(f"Project {project}: 1 task waits until tomorrow" in each for each in told)
+    own_backend.kill_all()
+    own_backend.environment["EACPS_PROJECT_QUOTAS"] = '{"*": 1000}'
+    own_backend.start()
+    predicted(server, own_backend, last)
+    assert states() == ["ready", "ready", "ready"]
+    assert own_backend.status()["waiting"] == []

@@ -26,6 +26,9 @@ from eacps.settings import Settings
 
 TASK: dict[str, Any] = {"id": 5, "project": 2, "data": {"image": "/a.png", "prompt": "add a scarf"}}
 
+STORED_ID = "a982e03e851771c3601672c4"
+"""The id of a request that is stored in queues: it must never be another."""
+
 
 @pytest.fixture
 def server() -> Settings:
@@ -131,6 +134,30 @@ def test_the_project_decides_the_version_and_the_task_its_result(server: Setting
     again = read_origin(to_json(own))
     assert again == own
     assert again.job_id == own.job_id
+
+
+def test_a_stored_request_with_choices_keeps_its_meaning_and_its_id(server: Settings) -> None:
+    stored = {
+        "data": {"img": "/a.png", "words": "add a scarf"},
+        "route": "edit",
+        "route_reason": "default: the task does not specify a route",
+        "model_version": "eacps-0123456789",
+        "label_studio": "http://label-studio.example",
+        "project": 2,
+        "task": 5,
+        "created": None,
+        "regions": [],
+        "look_up": False,
+        "columns": {"image_field": "img", "instruction_field": "words"},
+        "project_choices": {"strategy": "eacps", "budget": 16},
+        "task_choices": {"steps": 20, "weights": {"pf": 1.0}},
+        "instruction": "add a hat",
+    }
+    read = read_origin(stored)
+    assert to_json(read) == stored
+    assert read.job_id == STORED_ID
+    found = settings_of(read, server)
+    assert (found.image_field, found.strategy, found.steps) == ("img", "eacps", 20)
 
 
 def test_a_finished_task_keeps_its_result_when_its_project_changes(server: Settings) -> None:

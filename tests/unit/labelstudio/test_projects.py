@@ -46,7 +46,10 @@ def server(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def web(server: Settings, queue: Queue) -> FlaskClient:
-    return create_app(server, open_jobs=lambda _: queue).test_client()
+    client = create_app(server, open_jobs=lambda _: queue).test_client()
+    # As Label Studio does; until the queue is open, /setup does not wait for it.
+    client.get("/status.json")
+    return client
 
 
 def ask(web: FlaskClient, project: int, config: str = "", **data: Any) -> Any:

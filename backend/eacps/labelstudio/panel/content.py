@@ -77,12 +77,13 @@ def content(known: Known) -> dict[str, Any]:
 
 
 def _task(known: Known, task: EditTask | None) -> dict[str, Any]:
-    instruction = known.data.get(known.settings.instruction_field)
+    # The newest search may have had one that was typed, or its project's; and its own columns.
+    asked = task.instruction if task else known.data.get(known.settings.instruction_field)
     route = task.route if task else "edit"
     return {
         "id": known.row.get("id"),
         "project": known.row.get("project"),
-        "instruction": _text(instruction if isinstance(instruction, str) else ""),
+        "instruction": _text(asked if isinstance(asked, str) else ""),
         "route": route,
         "route_name": ROUTE_NAMES[route],
         "route_reason": _text(task.route_reason if task else ""),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import islice
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
@@ -110,16 +111,22 @@ def _setup(services: Services) -> Response:
     project, given = project_number({}, body.get("project")), body.get("extra_params")
     remembered = extra_params_text(given)
     if project is not None and "extra_params" in body and services.settings.label_studio_url:
-        try:
-            name = name_of(project, services.settings)
-            if services.jobs.remember_extra_params(name, remembered):
-                log.info("project %d has other extra parameters now", project)
-        except Exception as error:
-            # Label Studio sends them again before it asks for predictions.
-            log.warning("extra parameters of project %d cannot be remembered: %s", project, error)
+        remember = partial(_remember, services, project, remembered)
+        # Label Studio waits for 3 s, and opening the queue may take as long.
+        remember() if services.is_open else Thread(target=remember, daemon=True).start()
     extra = json.loads(remembered) if remembered else None
     version = project_version(body.get("schema"), extra, services.settings)
     return jsonify(model_version=version)
+
+
+def _remember(services: Services, project: int, extra_params: str) -> None:
+    try:
+        name = name_of(project, services.settings)
+        if services.jobs.remember_extra_params(name, extra_params):
+            log.info("project %d has other extra parameters now", project)
+    except Exception as error:
+        # Label Studio sends them again before it asks for predictions.
+        log.warning("extra parameters of project %d cannot be remembered: %s", project, error)
 
 
 def _require_few_tasks(tasks: Any, settings: Settings) -> None:

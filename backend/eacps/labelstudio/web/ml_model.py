@@ -46,6 +46,11 @@ class Services:
                 self._opened = self.open_jobs(self.settings)
             return self._opened
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the queue was opened."""
+        return self._opened is not None
+
     def warm_up(self) -> None:
         """Open the queue in the background, because Label Studio's webhooks time out after 1 s."""
         with self._opening:
