@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -23,7 +23,13 @@ from eacps.labelstudio.tasks.choices import (
 )
 from eacps.labelstudio.tasks.masks import mask_regions
 from eacps.labelstudio.tasks.regions import mapping, sequence, text, typed_text
-from eacps.labelstudio.tasks.routing import choose_route, default_strategy, labelled_strategy
+from eacps.labelstudio.tasks.routing import (
+    Clue,
+    choose_route,
+    clues_of,
+    default_strategy,
+    labelled_strategy,
+)
 from eacps.settings import Settings
 
 META = "eacps"
@@ -98,8 +104,9 @@ def origin_of(
     data = mapping(task.get("data"))
     chosen = choices_of(data, label_config, extra_params, settings)
     seen = settings.changed(chosen.columns) if chosen.columns else settings
-    route = choose_route(task, label_config, context, seen, chosen.project_route)
-    of_project, of_task = _with_labels(chosen, task, label_config, context, seen)
+    clues = clues_of(task, context, seen)
+    route = choose_route(task, label_config, context, seen, chosen.project_route, clues)
+    of_project, of_task = _with_labels(chosen, clues, label_config, seen)
     origin = Origin(
         data=relevant_data(task, seen),
         route=route.route,
@@ -133,13 +140,13 @@ def project_version(label_config: Any, extra_params: Any, settings: Settings) ->
 
 
 def _with_labels(
-    chosen: Choices, task: Any, label_config: Any, context: Any, settings: Settings
+    chosen: Choices, clues: Sequence[Clue], label_config: Any, settings: Settings
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The choices of the project and of the task, with strategies that labels ask for."""
     project, own = chosen.project, chosen.task
     if "strategy" not in project and (named := default_strategy(label_config, settings)):
         project = over({"strategy": named}, project) if named != settings.strategy else project
-    if "strategy" not in own and (named := labelled_strategy(task, context, settings)):
+    if "strategy" not in own and (named := labelled_strategy(clues, settings)):
         below = project.get("strategy", settings.strategy)
         own = over({"strategy": named}, own) if named != below else own
     return project, own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -35,24 +35,30 @@ class RouteChoice:
 
 
 @dataclass(frozen=True)
-class _Clue:
+class Clue:
+    """A label of a task, and where it is, in words."""
+
     label: str
     where: str
 
 
 def choose_route(
-    task: Any, label_config: Any, context: Any, settings: Settings, project_route: str = ""
+    task: Any,
+    label_config: Any,
+    context: Any,
+    settings: Settings,
+    project_route: str = "",
+    clues: Sequence[Clue] | None = None,
 ) -> RouteChoice:
     """The route of the first matching clue, or `edit` if there is none. Never raises.
 
-    `project_route` is what the project says about tasks that say nothing themselves.
+    `project_route` is what the project says about tasks that say nothing themselves; `clues` are
+    those of the task, if they are known.
     """
-    content = mapping(task)
+    of_task = clues_of(task, context, settings) if clues is None else clues
     unknown = ""
-    project = [_Clue(project_route, "set for the project")] if project_route else []
-    for clue in chain(
-        _task_clues(content, context, settings), project, _config_clues(label_config)
-    ):
+    project = [Clue(project_route, "set for the project")] if project_route else []
+    for clue in chain(of_task, project, _config_clues(label_config)):
         if strategy_of_label(clue.label, settings):
             continue
         route = route_of_label(clue.label, settings)
@@ -74,16 +80,14 @@ def route_of_label(label: str, settings: Settings) -> Route | None:
     return found or next((route for route in ROUTES if route == _normal(label)), None)
 
 
-def labelled_strategy(task: Any, context: Any, settings: Settings) -> str:
+def labelled_strategy(clues: Iterable[Clue], settings: Settings) -> str:
     """The strategy that the first matching label of a task asks for, or an empty string."""
-    clues = _task_clues(mapping(task), context, settings)
     return next(filter(None, (strategy_of_label(clue.label, settings) for clue in clues)), "")
 
 
 def default_strategy(label_config: Any, settings: Settings) -> str:
     """The strategy that the label config selects by default, or an empty string."""
-    clues = _config_clues(label_config)
-    return next(filter(None, (strategy_of_label(clue.label, settings) for clue in clues)), "")
+    return labelled_strategy(_config_clues(label_config), settings)
 
 
 def strategy_of_label(label: str, settings: Settings) -> str:
@@ -101,31 +105,35 @@ def _matching(label: str, patterns: Mapping[str, T]) -> T | None:
     return patterns[max(matching)[1]] if matching else None
 
 
-def _task_clues(task: Mapping[str, Any], context: Any, settings: Settings) -> Iterator[_Clue]:
-    yield from _data_clues(task, settings)
-    yield from _meta_clues(task, settings)
-    yield from _region_clues(task, context)
+def clues_of(task: Any, context: Any, settings: Settings) -> list[Clue]:
+    """The labels of a task, those that count most first."""
+    content = mapping(task)
+    return [
+        *_data_clues(content, settings),
+        *_meta_clues(content, settings),
+        *_region_clues(content, context),
+    ]
 
 
 def _normal(label: str) -> str:
     return " ".join(label[:MAX_LABEL_CHARACTERS].casefold().split())
 
 
-def _data_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
+def _data_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[Clue]:
     data = mapping(task.get("data"))
     for field in (ROUTE_FIELD, *settings.route_fields):
         for label in _texts(data.get(field)):
-            yield _Clue(label, f"in the task's field `{field}`")
+            yield Clue(label, f"in the task's field `{field}`")
 
 
-def _meta_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[_Clue]:
+def _meta_clues(task: Mapping[str, Any], settings: Settings) -> Iterator[Clue]:
     meta = mapping(task.get("meta"))
     for field in (*settings.route_fields, *_META_FIELDS):
         for label in _texts(meta.get(field)):
-            yield _Clue(label, f"in the task's meta `{field}`")
+            yield Clue(label, f"in the task's meta `{field}`")
 
 
-def _region_clues(task: Mapping[str, Any], context: Any) -> Iterator[_Clue]:
+def _region_clues(task: Mapping[str, Any], context: Any) -> Iterator[Clue]:
     for source in (
         regions.context_regions(context),
         regions.draft_regions(task),
@@ -136,12 +144,12 @@ def _region_clues(task: Mapping[str, Any], context: Any) -> Iterator[_Clue]:
         for region in sorted(source, key=lambda region: region.kind != "choices"):
             for label in region.labels:
                 if region.kind == "choices" or _normal(label) != _MARK:
-                    yield _Clue(label, _place(region))
+                    yield Clue(label, _place(region))
 
 
-def _config_clues(label_config: Any) -> Iterator[_Clue]:
+def _config_clues(label_config: Any) -> Iterator[Clue]:
     for label in regions.default_choices(label_config):
-        yield _Clue(label, "selected by default in the label config")
+        yield Clue(label, "selected by default in the label config")
 
 
 def _place(region: Region) -> str:
