@@ -17,8 +17,7 @@ from eacps.labelstudio.connections import connected_projects
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
 from eacps.labelstudio.model_versions import show_version
 from eacps.labelstudio.tasks.extra_params import ExtraParams, Memory
-from eacps.labelstudio.tasks.new_jobs import new_job
-from eacps.labelstudio.tasks.origins import META, origin_of, project_version
+from eacps.labelstudio.tasks.origins import META, new_job, origin_of, project_version
 from eacps.labelstudio.tasks.regions import mapping, text
 from eacps.settings import Settings
 
@@ -102,7 +101,7 @@ class Overlooked:
             project=dict(project),
             extra_params=ExtraParams(self._settings, self._extra_params).of(int(project["id"])),
         )
-        return new_job(origin, BATCH_PRIORITY, self._settings)
+        return new_job(origin, BATCH_PRIORITY, settings=self._settings)
 
 
 class _Memory:

@@ -11,11 +11,11 @@ from eacps.errors import TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, JobQueue
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.tasks.extra_params import ExtraParams
-from eacps.labelstudio.tasks.new_jobs import new_job
 from eacps.labelstudio.tasks.origins import (
     META,
     Origin,
     has_result,
+    new_job,
     origin_of,
     project_version,
 )
@@ -94,7 +94,7 @@ def _fate(
         return "waiting"
     if not dry_run:
         if status is None:
-            jobs.submit(new_job(asked, BATCH_PRIORITY, settings))
+            jobs.submit(new_job(asked, BATCH_PRIORITY, settings=settings))
         else:
             jobs.restart(asked.job_id)
     return "queued"

@@ -75,9 +75,9 @@ class Params(Protocol):
     A strategy that pauses trials also has a method `cost(steps)`: the denoising steps of the whole
     search, in full renders. Without it, every trial counts as one render (see registry.cost). A
     strategy that may begin fewer trials than its budget has an attribute `stops_early`, which is
-    true for the parameters that make it do so. With a method `within(budget)` it can be asked for a
-    number of candidates instead of its own parameters: it returns those to change. It may exceed
-    the number only with an attribute `budgets_average` that is true.
+    true for the parameters that make it do so. The built-in ones have a method `within(budget)`,
+    which returns the parameters to change for a number of candidates. They may exceed it only with
+    an attribute `budgets_average` that is true.
     """
 
     @property

@@ -57,8 +57,9 @@ def refusal(server: Settings, *arguments: Any, **data: Any) -> str:
     with pytest.raises(TaskError) as caught:
         settings_of(origin, server)
     assert caught.value.code == BAD_CHOICE
-    assert str(caught.value) == origin.refused
-    return origin.refused
+    # What only plug-ins know is seen when the task is prepared.
+    assert origin.refused in ("", str(caught.value))
+    return str(caught.value)
 
 
 def test_a_task_without_choices_is_the_same_job_as_ever(server: Settings) -> None:
@@ -342,9 +343,12 @@ def test_whatever_is_chosen_is_a_job_or_a_sentence(data: dict[str, Any], extra: 
     origin = asked(server, "", extra, **data)
     json.dumps(to_json(origin))
     assert origin.job_id
-    if origin.refused:
-        with pytest.raises(TaskError) as caught:
-            settings_of(origin, server)
-        assert len(str(caught.value)) < 1000
+    try:
+        found = settings_of(origin, server)
+    except TaskError as error:
+        told = str(error)
     else:
-        assert budget(settings_of(origin, server).plan) <= 64
+        told = ""
+        assert budget(found.plan) <= 64
+    assert len(told) < 1000
+    assert bool(told) >= bool(origin.refused)

@@ -14,9 +14,8 @@ from eacps.jobs.client import JobClient
 from eacps.jobs.contract import BATCH_PRIORITY
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.label_config import label_config
-from eacps.labelstudio.tasks.costs import NOTHING, cost_of
-from eacps.labelstudio.tasks.new_jobs import new_job
-from eacps.labelstudio.tasks.origins import origin_of
+from eacps.labelstudio.tasks.costs import OF_PLUGINS, cost_of
+from eacps.labelstudio.tasks.origins import new_job, origin_of
 from eacps.labelstudio.web.app import create_app
 from eacps.labelstudio.web.predictor import tasks_created
 from eacps.settings import Settings
@@ -102,7 +101,8 @@ def test_imports_over_the_quota_wait_and_the_status_page_says_so(settings: Setti
 def test_a_job_counts_what_its_own_search_plans(settings: Settings) -> None:
     def planned(config: str = "", **data: Any) -> tuple[str, int, float]:
         task = {"id": 5, "project": 4, "data": {"image": "/a", "prompt": "x", **data}}
-        made = new_job(origin_of(task, settings, label_config=config), BATCH_PRIORITY, settings)
+        origin = origin_of(task, settings, label_config=config)
+        made = new_job(origin, BATCH_PRIORITY, settings=settings)
         return made.project, made.candidates, made.cost
 
     assert planned() == ("4", 8, 8.0)
@@ -111,5 +111,5 @@ def test_a_job_counts_what_its_own_search_plans(settings: Settings) -> None:
     assert planned(eacps_strategy="auto")[1] == 8
     assert planned(route="face swap")[1:] == (10, 1.0)
     assert planned(eacps_budget=9999) == ("4", 0, 0.0)
-    task = {"data": {"image": "/a", "eacps_seed": "x"}}
-    assert cost_of(origin_of(task, settings), settings) == NOTHING
+    own = settings.changed({"strategy": "file.py:Mine"})
+    assert cost_of({}, "edit", own) == OF_PLUGINS

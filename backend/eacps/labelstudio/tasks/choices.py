@@ -21,7 +21,7 @@ from eacps.errors import SettingsError, TaskError
 from eacps.labelstudio.tasks.columns import COLUMNS, columns_of, is_column
 from eacps.labelstudio.tasks.regions import attributes_of_views, mapping, text
 from eacps.options import short
-from eacps.plugins import is_reference
+from eacps.plugins import STRATEGIES, identity, is_reference
 from eacps.search import budget, create, with_budget
 from eacps.settings import Settings
 
@@ -114,12 +114,15 @@ def over(lower: Raw, upper: Raw) -> dict[str, Any]:
     return {**kept, **upper}
 
 
-def applied(settings: Settings, choices: Raw) -> Settings:
-    """The settings with these choices; raises ChoiceError if the server does not allow them."""
+def applied(settings: Settings, choices: Raw, *, run_plugins: bool = True) -> Settings:
+    """The settings with these choices; raises ChoiceError if the server does not allow them.
+
+    Without `run_plugins`, as in the web process, nothing is asked that runs the code of plug-ins.
+    """
     if not choices:
         return settings
     try:
-        return _applied(settings, choices)
+        return _applied(settings, choices, run_plugins)
     except ChoiceError:
         raise
     except SettingsError as error:
@@ -142,7 +145,7 @@ def extra_params_text(given: Any) -> str:
     return json.dumps(content, sort_keys=True) if content else ""
 
 
-def _applied(settings: Settings, choices: Raw) -> Settings:
+def _applied(settings: Settings, choices: Raw, run_plugins: bool) -> Settings:
     changes = {name: choices[name] for name in ("steps", "seed", "potential") if name in choices}
     if "weights" in choices:
         changes |= {
@@ -153,17 +156,32 @@ def _applied(settings: Settings, choices: Raw) -> Settings:
     changes |= {"strategy": plan.strategy, "strategy_params": dict(plan.params)}
     effective = settings.changed(changes)
     _require_steps(settings, effective)
-    create(effective.plan)
-    limit = max(settings.max_candidates, budget(settings.plan))
+    if run_plugins or is_built_in(effective.strategy):
+        create(effective.plan)
+        _require_few(settings, plan, choices, run_plugins)
+    if run_plugins and "potential" in changes:
+        _require_metrics(settings, effective)
+    return effective
+
+
+def is_built_in(strategy: str) -> bool:
+    """Whether a strategy is not one of a plug-in."""
+    return not is_reference(strategy) and not identity(strategy, STRATEGIES)
+
+
+def _limit(settings: Settings, run_plugins: bool) -> int:
+    known = run_plugins or is_built_in(settings.strategy)
+    return max(settings.max_candidates, budget(settings.plan) if known else 0)
+
+
+def _require_few(settings: Settings, plan: SearchPlan, choices: Raw, run_plugins: bool) -> None:
+    limit = _limit(settings, run_plugins)
     if budget(plan) > limit:
         raise ChoiceError(
             f"{_words(choices)}: the search would begin {budget(plan):,} candidates; the server "
             f"allows {limit:,}.",
             hint="Ask for fewer, or ask the administrator to raise EACPS_MAX_CANDIDATES.",
         )
-    if "potential" in changes:
-        _require_metrics(settings, effective)
-    return effective
 
 
 def _plan(settings: Settings, choices: Raw) -> SearchPlan:
@@ -186,8 +204,13 @@ def _plan(settings: Settings, choices: Raw) -> SearchPlan:
         return plan
     if choices[BUDGET] < 1:
         raise ChoiceError("A search needs a budget of at least 1.", hint="Correct `eacps_budget`.")
+    if not is_built_in(strategy):
+        raise ChoiceError(
+            f"The strategy {short(strategy)} of a plug-in takes no budget.",
+            hint="Set its parameters with `eacps_strategy_params`.",
+        )
     # Before it is spent: parameters have limits of their own, with other words.
-    limit = max(settings.max_candidates, budget(settings.plan))
+    limit = _limit(settings, is_built_in(settings.strategy))
     return with_budget(plan, min(choices[BUDGET], limit + 1))
 
 
@@ -330,7 +353,7 @@ def version_of(settings: Settings, project: Raw) -> str:
 
 
 def effective(settings: Settings, choices: Raw) -> Settings:
-    """The same as `applied`, remembered: a request may hold thousands of tasks."""
+    """The same as `applied` without plug-ins, remembered: a request may hold thousands of tasks."""
     if not choices:
         return settings
     found = _remembered(Server(settings), json.dumps(choices, sort_keys=True))
@@ -364,6 +387,6 @@ class Server:
 @lru_cache(maxsize=256)
 def _remembered(server: Server, choices: str) -> Settings | ChoiceError:
     try:
-        return applied(server.settings, mapping(json.loads(choices)))
+        return applied(server.settings, mapping(json.loads(choices)), run_plugins=False)
     except ChoiceError as error:
         return error

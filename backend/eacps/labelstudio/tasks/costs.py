@@ -8,8 +8,7 @@ from functools import lru_cache
 from eacps.domain import Route
 from eacps.errors import EacpsError
 from eacps.faces.choices import plan_of, swaps_of
-from eacps.labelstudio.tasks.choices import Server, effective, over
-from eacps.labelstudio.tasks.origins import Origin
+from eacps.labelstudio.tasks.choices import Raw, Server, effective, is_built_in
 from eacps.search import budget, cost, create
 from eacps.settings import Settings
 
@@ -24,17 +23,17 @@ class Cost:
 
 
 NOTHING = Cost(0, 0.0)
+OF_PLUGINS = Cost(8, 8.0)
+"""What a search counts whose strategy is a plug-in's, which this process must not run."""
 
 
-def cost_of(asked: Origin, settings: Settings) -> Cost:
-    """What a task's search costs; nothing, if it is refused."""
-    if asked.refused:
-        return NOTHING
+def cost_of(choices: Raw, route: Route, settings: Settings) -> Cost:
+    """What a search with these choices costs; nothing, if they are refused."""
     try:
-        own = effective(settings, over(asked.project_choices, asked.task_choices))
+        own = effective(settings, choices)
     except EacpsError:
         return NOTHING
-    found = _planned(Server(own), asked.route)
+    found = _planned(Server(own), route)
     return Cost(found.candidates, found.renders * own.steps / settings.steps)
 
 
@@ -43,6 +42,8 @@ def _planned(server: Server, route: Route) -> Cost:
     settings = server.settings
     if route == "face_swap":
         return Cost(len(swaps_of(plan_of(settings))), 1.0)
+    if not is_built_in(settings.strategy):
+        return OF_PLUGINS
     try:
         expected = getattr(create(settings.plan), "expected", None)
         candidates = expected if isinstance(expected, int) else budget(settings.plan)

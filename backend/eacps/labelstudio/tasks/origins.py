@@ -10,17 +10,21 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
+from eacps import log, tracing
 from eacps.domain import Route, digest, from_json, to_json
 from eacps.errors import TaskError
+from eacps.jobs.contract import Job
+from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.choices import (
     ChoiceError,
     Choices,
+    applied,
     choices_of,
-    effective,
     over,
     problem_with,
     version_of,
 )
+from eacps.labelstudio.tasks.costs import NOTHING, cost_of
 from eacps.labelstudio.tasks.masks import mask_regions
 from eacps.labelstudio.tasks.regions import mapping, sequence, text, typed_text
 from eacps.labelstudio.tasks.routing import (
@@ -161,11 +165,12 @@ def _instruction(task: Mapping[str, Any], context: Any, settings: Settings, defa
 
 
 def settings_of(asked: Origin, settings: Settings) -> Settings:
-    """The server's settings with what the project and the task choose; raises TaskError."""
+    """The server's settings with what the project and the task choose; raises TaskError. This may
+    run plug-ins."""
     if asked.refused:
         raise ChoiceError(asked.refused)
     both = over(asked.project_choices, asked.task_choices)
-    return fields_of(asked, effective(settings, both))
+    return fields_of(asked, applied(settings, both))
 
 
 def fields_of(asked: Origin, settings: Settings) -> Settings:
@@ -181,6 +186,30 @@ def read_origin(content: Mapping[str, Any]) -> Origin:
         raise TaskError(
             "The job's description cannot be read.", hint="Submit the task again."
         ) from None
+
+
+def new_job(
+    origin: Origin, priority: int, identity: str = "", *, settings: Settings | None = None
+) -> Job:
+    """A job for an origin. Logs and spans of all processes name the request that asked for it.
+
+    With settings, what it costs is counted for its project.
+    """
+    request = log.current_ids().get("request") or log.new_request()
+    subject = shown_by(origin.label_studio, origin.task) if origin.task is not None else ""
+    chosen = over(origin.project_choices, origin.task_choices)
+    cost = NOTHING if origin.refused or not settings else cost_of(chosen, origin.route, settings)
+    with log.ids(request=request, project=origin.project, task=origin.task):
+        return Job(
+            identity or origin.job_id,
+            to_json(origin),
+            priority,
+            trace=tracing.carried(),
+            subject=subject,
+            project="" if origin.project is None else str(origin.project),
+            candidates=cost.candidates,
+            cost=cost.renders,
+        )
 
 
 def has_result(task: Mapping[str, Any], asked: Origin) -> bool:

@@ -123,6 +123,8 @@ def image_tags(label_config: Any, image_field: str) -> frozenset[str]:
 def labels_of_tags(label_config: Any) -> Mapping[str, tuple[str, ...]]:
     """The labels of each tag by which regions are drawn."""
     return _labels_of_tags(text(label_config))
+
+
 def attributes_of_views(label_config: Any) -> Iterator[tuple[str, str]]:
     """The attributes of all View tags, in order."""
     return (pair for tag in _elements(label_config) if tag.tag == "View" for pair in tag.items())

@@ -19,11 +19,11 @@ from eacps.labelstudio.client import open_client
 from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.panel.grants import Grants, needs_one
 from eacps.labelstudio.tasks.extra_params import ExtraParams
-from eacps.labelstudio.tasks.new_jobs import new_job
 from eacps.labelstudio.tasks.origins import (
     INSTRUCTION,
     Origin,
     has_result,
+    new_job,
     origin_of,
     project_number,
     project_version,
@@ -421,7 +421,7 @@ def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
 
 
 def _job(entry: _Asked, priority: int, settings: Settings) -> Job:
-    return new_job(entry.origin, priority, settings, entry.job_id)
+    return new_job(entry.origin, priority, entry.job_id, settings=settings)
 
 
 def _age(status: JobStatus) -> float:

@@ -33,6 +33,7 @@ from eacps.jobs.contract import (
     PageEnd,
     can_only_fail_again,
     mixed_versions,
+    over_quota_words,
     waiting_words,
 )
 from eacps.labelstudio.tasks.regions import mapping
@@ -223,7 +224,10 @@ class StatusPage:
             "throughput": throughput(jobs),
             "workers": [_worker(worker) for worker in workers],
             "versions": mixed_versions(workers),
-            "waiting": [waiting_words(waiting) for waiting in jobs.waiting()],
+            "waiting": [
+                *(waiting_words(waiting) for waiting in jobs.waiting()),
+                *(over_quota_words(over) for over in jobs.over_quota()),
+            ],
             **self._job_facts(asked),
         }
 
