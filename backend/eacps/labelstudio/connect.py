@@ -29,7 +29,7 @@ from eacps.labelstudio.errors import LabelStudioError
 from eacps.labelstudio.panel import addresses
 from eacps.labelstudio.review_tab import tabs_of
 from eacps.labelstudio.steps import Line, Report, Step, run, show
-from eacps.labelstudio.tasks.choices import choices_of
+from eacps.labelstudio.tasks.choices import Choices, choices_of
 from eacps.labelstudio.tasks.origins import project_version
 from eacps.labelstudio.tasks.regions import mapping
 from eacps.settings import Settings
@@ -394,8 +394,7 @@ class _Connect:
         columns = mapping(found.summary.get("all_data_columns"))
         if not columns:
             return
-        extra = (row_of(found.backends, self._url) or {}).get("extra_params")
-        chosen = choices_of({}, found.config, extra, self._settings)
+        chosen = self._chosen(found)
         own = self._settings.changed(chosen.columns)
         wanted = own.image_field
         shown = ", ".join(f"`{name}`" for name in list(columns)[:8])
@@ -457,8 +456,14 @@ class _Connect:
         if possible and readiness(self._settings).engine:
             self._report.add("warn", f"Face swaps are available. {CONSENT}")
 
+    def _chosen(self, found: _Found) -> Choices:
+        """What the project chooses for itself."""
+        extra = (row_of(found.backends, self._url) or {}).get("extra_params")
+        return choices_of({}, found.config, extra, self._settings)
+
     def _say_what_is_next(self, found: _Found) -> None:
-        fields = f"`{self._settings.image_field}` and `{self._settings.instruction_field}`"
+        own = self._settings.changed(self._chosen(found).columns)
+        fields = f"`{own.image_field}` and `{own.instruction_field}`"
         server = self._settings.label_studio_browser_url or self._client.url
         address = f"{server.rstrip('/')}/projects/{found.number}/data"
         if found.tasks:
