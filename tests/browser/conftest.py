@@ -75,7 +75,7 @@ def login(chromium: Browser, server: LabelStudioServer) -> BrowserContext:
 
 def logged_in(chromium: Browser, server: LabelStudioServer) -> BrowserContext:
     """A fresh profile that is logged in to this Label Studio."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 2200})
+    context = chromium.new_context(viewport={"width": 1400, "height": 2600})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto(f"{server.url}/user/login/")

@@ -118,7 +118,8 @@ def _entries(path: Path, option: str) -> list[Any]:
 def _rows(text: str, path: Path) -> Iterator[dict[str, Any]]:
     """The tasks of a table, as Label Studio exports it: a row for each annotation, so that a task
     may have several rows; the first one counts."""
-    csv.field_size_limit(len(text) + 1)
+    # A limit of the whole process: never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.DictReader(io.StringIO(text), delimiter=DELIMITERS[path.suffix.lower()])
     seen: set[str] = set()
     try:

@@ -29,6 +29,9 @@ SCENE = picture(540, 400, Drawn(BOB, 130, 200, 110), Drawn(CAROL, 400, 200, 150)
 BY_BRIGHTNESS: dict[str, Any] = {"potential": "weighted", "weights": {"pf": 1}}
 MakeSettings = Callable[..., Settings]
 
+OF_A_BEAR = "Give the bear a red hat."
+"""Words that the demo's editor knows."""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
@@ -217,7 +220,7 @@ def test_identity_may_be_weighed_in_edits_and_is_no_matter_without_a_reference(
     store: ArtifactStore, synthetic_settings: MakeSettings
 ) -> None:
     settings = synthetic_settings(potential="weighted", weights={"pf": 1, "identity": 2})
-    with_reference = replace(character(store, settings), route="edit")
+    with_reference = replace(character(store, settings), route="edit", instruction=OF_A_BEAR)
     best = run(store, settings, with_reference).best
     assert {one.name: one.weight for one in best.metrics}["identity"] == 2
     without = run(store, settings, replace(with_reference, references=()))
@@ -236,7 +239,10 @@ def test_an_edit_whose_reference_is_no_face_needs_no_engine(
         face_models=tmp_path,
     )
     task = replace(
-        character(store, settings), route="edit", references=(put(store, picture(64, 64)),)
+        character(store, settings),
+        route="edit",
+        instruction=OF_A_BEAR,
+        references=(put(store, picture(64, 64)),),
     )
     result = run(store, settings, task)
     assert result.best.potential is not None

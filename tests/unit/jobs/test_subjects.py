@@ -22,7 +22,7 @@ from eacps.domain import (
 from eacps.jobs import names
 from eacps.jobs.client import JobClient
 from eacps.jobs.codec import encode
-from eacps.jobs.contract import Job
+from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY, Job
 from eacps.jobs.database import Records, open_engine, prepare
 from eacps.jobs.enqueueing import open_client
 from eacps.settings import Settings
@@ -71,13 +71,15 @@ def test_a_deleted_job_is_about_nothing(client: JobClient, records: Records) -> 
 
 def test_what_waits_knows_how_many_wait_before_it(client: JobClient, records: Records) -> None:
     status = records.tables.status
-    for number, (name, priority) in enumerate((("a", 10), ("b", 10), ("c", 9), ("d", 10))):
+    for number, name in enumerate("abcd"):
+        # Whoever waits at the screen has a queue of their own.
+        priority = INTERACTIVE_PRIORITY if name == "c" else BATCH_PRIORITY
         client.submit(Job(name, {}, priority))
         own = status.c.workflow_uuid == names.job_workflow(name)
         with records.engine.begin() as connection:
             connection.execute(sa.update(status).where(own).values(created_at=1000 + number))
     ahead = {status.id: client.ahead(status) for status in client.list()}
-    assert ahead == {"c": 0, "a": 1, "b": 2, "d": 3}
+    assert ahead == {"c": 0, "a": 0, "b": 1, "d": 2}
 
 
 def test_a_search_tells_what_it_has_made_and_then_its_result(
