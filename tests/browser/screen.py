@@ -38,8 +38,11 @@ def drag(page: Page, card: Locator, target: Locator) -> None:
     """Drag with the mouse; returns when the card lies where it was dropped."""
     name = card.get_attribute("data-rbd-draggable-id")
     wait_until(lambda: _grabbed(page, card))
-    end = box(target)
-    page.mouse.move(end["x"] + 40, end["y"] + 12, steps=25)
+    end, held, title = box(target), box(card), box(card.locator("h5"))
+    # A card falls into the column below its middle.
+    middle = end["x"] + end["width"] / 2 - held["width"] / 2
+    x, y = middle + title["x"] - held["x"], end["y"] - 2
+    page.mouse.move(x + 26, y + 14, steps=25)
     # The screen follows one frame behind and forgets what it has not followed when the mouse is up.
     page.wait_for_function(
         """([name, x, y]) => {
@@ -48,7 +51,7 @@ def drag(page: Page, card: Locator, target: Locator) -> None:
             return card.style.position === 'fixed'
                 && Math.abs(title.x - x) < 2 && Math.abs(title.y - y) < 2;
         }""",
-        arg=[name, end["x"] + 14, end["y"] - 2],
+        arg=[name, x, y],
     )
     page.mouse.up()
     page.wait_for_function(
