@@ -83,8 +83,6 @@ class Shell:
             [sys.executable, "-m", "eacps", *arguments],
             cwd=self.folder, env=ENVIRONMENT | gated, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            # Whoever was started in the background ignores Ctrl-C, and so do its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )  # fmt: skip
 
     def run(self, *arguments: str) -> tuple[int, str]:

@@ -122,7 +122,7 @@ def test_a_config_of_ones_own_gets_the_review_screen_and_loses_nothing(
     assert Path(copy.rstrip(".")).read_text() == DETECTION
     assert {line.level for line in connect(settings, project)} == {"ok", "next"}
     server.call("POST", f"/api/tasks/{task}/annotations/", json={"result": [ranking()]})
-    assert after["tabs"][-2:] == ["Review", "Ready"]
+    assert after["tabs"][-4:] == ["Review", "Ready", "Failed", "Not finished"]
     assert after["backends"] == [settings.public_url]
 
 
