@@ -63,5 +63,6 @@ def test_tasks_that_were_announced_to_nobody_are_found_at_the_next_start(tmp_pat
                 process.send_signal(signal.SIGTERM)
                 process.wait(PATIENCE)
         assert sorted(status.origin["task"] for status in client.list()) == [7, 8]
-        assert [task for kind, task in site.writes if kind == "task"] == ["7", "8"]
+        # First its panel, then its report.
+        assert [task for kind, task in site.writes if kind == "task"] == ["7", "7", "8", "8"]
         client.close()
