@@ -245,8 +245,10 @@ def test_requests_as_both_generations_of_label_studio_ml_clients_send_them(
     assert post("/webhook", created)["status"] == "queued"
     assert post("/webhook", created) == {"status": "queued", "jobs": 0}
     annotated = recorded["webhook_annotation_created"]
+    for event in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"):
+        assert post("/webhook", {**annotated, "action": event}) == {"status": "queued", "jobs": 0}
     for event in (
-        *("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_DELETED"),
+        *("ANNOTATIONS_DELETED", "TASKS_DELETED"),
         *("PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING", "NEW_EVENT"),
     ):
         assert post("/webhook", {**annotated, "action": event})["status"] == "ignored"

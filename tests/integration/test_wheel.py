@@ -65,7 +65,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
     someone.run("pip wheel --quiet --no-deps --wheel-dir dist ./source")
     shutil.rmtree(source)
     (wheel,) = (folder / "dist").glob("*.whl")
-    someone.run(f"pip install --quiet -c requirements.txt pytest setuptools '{wheel}[faces]'")
+    # -qq: of a failure, the error alone. Twice: a registry may stumble.
+    install = f"pip install -qq -c requirements.txt pytest setuptools '{wheel}[faces]'"
+    someone.run(f"{install} || {install}")
     (folder / "examples").mkdir()
     shutil.copy(ROOT / "examples" / "bear.png", folder / "examples")
     shutil.copy(ROOT / "examples" / "bear.png", folder)
