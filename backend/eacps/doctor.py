@@ -24,11 +24,14 @@ from eacps.faces.readiness import readiness, without_effect
 from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
 from eacps.jobs.contract import mixed_versions, waiting_words
+from eacps.judge_names import is_judge_name, judges_named
 from eacps.log import masked
 from eacps.plugins import label
 from eacps.plugins_in_use import check, plugins_in_use
 from eacps.settings import DEMO_PACK, Settings
-from eacps.verifiers.registry import VERIFIERS
+from eacps.verifiers.language.naming import LanguageVerifier
+from eacps.verifiers.registry import VERIFIERS, verifiers_of
+from eacps.verifiers.scorer import uses_answers
 from eacps.weights import verify_manifest
 
 State = Literal["ok", "warn", "fail"]
@@ -90,7 +93,8 @@ def refuse_to_start(settings: Settings, *, with_workers: bool = True) -> None:
     # What changes results is hashed by every process; it is the first thing that can be wrong.
     settings.fingerprint  # noqa: B018
     everywhere = ("Plug-ins", "Search", "Ranking")
-    subjects = ("Packages", "Devices", "Weights", *everywhere) if with_workers else everywhere
+    workers = ("Packages", "Devices", "Weights", "Judges")
+    subjects = (*workers, *everywhere) if with_workers else everywhere
     for subject in subjects:
         for finding in _findings(subject, _CHECKS[subject], settings):
             if finding.state == "fail":
@@ -138,6 +142,26 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "Plug-ins", f"{each.kind} {name}: {each.source.origin}")
 
 
+def _judges(settings: Settings) -> Iterator[Finding]:
+    """Who is sent the pictures; asks no server."""
+    for each in verifiers_of(settings):
+        if isinstance(each.plugin, LanguageVerifier):
+            address = each.plugin.address(settings)
+            rubric = each.plugin.rubric
+            where = f"is asked at {address}" if address else "runs on this machine"
+            receives = (
+                f"; it receives source, edits, mask and instruction of tasks on route "
+                f"{' and '.join(settings.judge_routes)}"
+                if address
+                else ""
+            )
+            words = f"{each.title} {where} by rubric {rubric.name} {rubric.version}{receives}"
+            yield Finding("ok", "Judges", words)
+    if (named := judges_named(settings)) and not uses_answers(settings):
+        words = f"{named[0].label} is named, but EACPS_WEIGHTS uses none of its metrics"
+        yield Finding("warn", "Judges", words)
+
+
 def _defaults(settings: Settings) -> Iterator[Finding]:
     for words in demo_defaults_in_use(settings):
         yield Finding("warn", "Defaults", words)
@@ -167,7 +191,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
         yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
     yield from _clip(settings.clip)
     for name in settings.verifiers:
-        if not VERIFIERS.knows(name):
+        if not is_judge_name(name) and not VERIFIERS.knows(name):
             yield from _folder("EACPS_VERIFIER", name, "config.json", from_hub=False)
 
 
@@ -431,6 +455,7 @@ _CHECKS: dict[str, Check] = {
     "Devices": _devices,
     "Plug-ins": _plugins,
     "Weights": _weights,
+    "Judges": _judges,
     "Defaults": _defaults,
     "Search": _search,
     "Ranking": _ranking,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from eacps import plugins
+from eacps import judge_names, plugins
 from eacps.domain import Route, digest
 from eacps.weights import weights_digest
 
@@ -24,6 +24,8 @@ JUDGE_VERSION: Final = 1
 VERIFIER_VERSION: Final = 3
 """The same for verifiers alone; 2: they are told how far a preview has come; 3: the demo's does not
 judge words that it does not know."""
+JUDGES_VERSION: Final = 1
+"""The same for judges that read language: bump when they are asked in other words."""
 
 SEARCH: Final = ("strategy", "strategy_params", "seed")
 """Settings that a task's plan holds."""
@@ -38,10 +40,12 @@ FACES: Final = (
 )
 JUDGE: Final = (
     *("clip", "verifier", "lpips_trunk", "potential", "weights", "scorers", "identity_weight"),
-    "face_weights",
+    *("face_weights", "verifier_weights", "rubric"),
 )
-LATER: Final = frozenset({"scorers"})
+LATER: Final = frozenset({"scorers", "verifier_weights"})
 """Settings that 0.1 did not have: what they are by default must not change a fingerprint."""
+_IN_JUDGES: Final = frozenset({"rubric"})
+"""Settings that count as part of the judges that use them."""
 
 _WEIGHTS: Final = ("editor", "clip", "verifier", "lora")
 _NAMES: Final[Mapping[str, str]] = {
@@ -103,10 +107,21 @@ def _content(settings: Settings, fields: Collection[str]) -> dict[str, Any]:
         value = getattr(settings, field)
         if field in LATER and value == type(settings).model_fields[field].default:
             continue
+        if field in _IN_JUDGES:
+            continue
         content[field] = _portable(field, value)
     if "verifier" in content and _uses_verifier(settings):
         content["verifier_version"] = VERIFIER_VERSION
+    if "verifier" in content:
+        content |= _of_judges(settings)
     return content | _of_plugins(settings, fields)
+
+
+def _of_judges(settings: Settings) -> dict[str, Any]:
+    """What judges that read language are asked, and how; empty without any."""
+    named = [name for name in settings.verifiers if judge_names.is_judge_name(name)]
+    found = [judge_names.identity(name, settings) for name in named]
+    return {"judges": found, "judges_version": JUDGES_VERSION} if found else {}
 
 
 def _of_plugins(settings: Settings, fields: Collection[str]) -> dict[str, Any]:
@@ -123,6 +138,8 @@ def _used(settings: Settings, fields: Collection[str]) -> Iterator[tuple[str, st
     with its identity."""
     for field, group in _NAMES.items():
         for name in _parts(field, getattr(settings, field)) if field in fields else ():
+            if field == "verifier" and judge_names.is_judge_name(name):
+                continue
             identity = plugins.identity(name, group)
             if identity:
                 yield name, identity
@@ -151,6 +168,9 @@ def _portable(field: str, value: Any) -> Any:
 
 
 def _weights(name: str) -> str:
+    judge = judge_names.judge_name(name)
+    if judge is not None:
+        return judge.label if judge.remote else f"local:{weights_digest(judge.model)}"
     return plugins.label(name) if plugins.is_reference(name) else weights_digest(name)
 
 
@@ -168,6 +188,9 @@ def _uses_verifier(settings: Settings) -> bool:
 
 def _shown(name: str) -> str:
     """A class or a folder without its place; the owner is part of a hub id."""
+    judge = judge_names.judge_name(name)
+    if judge is not None:
+        return judge.label if judge.remote else f"local:{_shown(judge.model)}"
     if plugins.is_reference(name):
         return plugins.label(name)
     is_path = name.startswith(("/", ".", "~"))

@@ -35,6 +35,20 @@ SCORE_SECONDS: Final = Histogram(
 SCORER_FAILURES: Final = Counter(
     "eacps_scorer_failures", "Batches that a scorer could not score.", ["scorer"]
 )
+JUDGE_CALLS: Final = Counter(
+    "eacps_judge_calls", "Requests to servers that judge, by outcome.", ["judge", "outcome"]
+)
+JUDGE_SECONDS: Final = Histogram(
+    "eacps_judge_seconds",
+    "Seconds a server that judges took for a request.",
+    ["judge"],
+    buckets=_SECONDS,
+)
+JUDGE_TOKENS: Final = Counter(
+    "eacps_judge_tokens",
+    "Tokens by the count of servers that judge: read (sent to them) and written (answered).",
+    ["judge", "kind"],
+)
 MODEL_LOAD_SECONDS: Final = Gauge(
     "eacps_model_load_seconds", "Seconds it took to load the models at the start."
 )

@@ -12,12 +12,14 @@ from eacps.editors.registry import EDITORS, FAMILIES
 from eacps.errors import SettingsError
 from eacps.faces.readiness import AUTO
 from eacps.faces.registry import FACE_ENGINES
+from eacps.judge_names import is_judge_name
 from eacps.options import Parameter, parameters
 from eacps.plugins import OPTIONS, Registry, Source, clashes, label, options_for, written_options
 from eacps.scoring import registry as scoring
 from eacps.search.registry import STRATEGIES
 from eacps.settings import Settings
-from eacps.verifiers.registry import FORMATS, VERIFIERS
+from eacps.verifiers.language.naming import LanguageVerifier
+from eacps.verifiers.registry import FORMATS, VERIFIERS, find_verifier
 
 REGISTRIES: tuple[Registry[Any], ...] = (
     *(STRATEGIES, scoring.SCORERS, VERIFIERS, FORMATS, EDITORS, FAMILIES, FACE_ENGINES),
@@ -55,6 +57,11 @@ def check(settings: Settings) -> None:
         raise SettingsError(problems[0], hint="Remove one of the packages.")
     in_use = list(plugins_in_use(settings))
     known = {name for each in in_use for name in (each.source.name, label(each.source.name))}
+    judges = [find_verifier(name, settings) for name in settings.verifiers if is_judge_name(name)]
+    for judge in judges:
+        if isinstance(judge.plugin, LanguageVerifier):
+            judge.plugin.options(settings)
+            known |= {judge.name, judge.plugin.judge.label, judge.plugin.judge.service}
     # First, because a misspelt plug-in's options are missing where they belong.
     unknown = sorted(settings.plugin_options.keys() - known)
     if unknown:
@@ -79,7 +86,7 @@ def _named(settings: Settings) -> Iterator[tuple[Registry[Any], str]]:
     for name in scoring.names(settings):
         yield scoring.SCORERS, name
     for name in settings.verifiers:
-        if VERIFIERS.knows(name):
+        if not is_judge_name(name) and VERIFIERS.knows(name):
             yield VERIFIERS, name
     for name in FORMATS.names():
         yield FORMATS, name

@@ -13,7 +13,14 @@ from typing import Annotated, Any, Literal, cast
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -24,8 +31,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
-from eacps import fingerprints, plugins
-from eacps.domain import FaceMapping, Route, SearchPlan
+from eacps import fingerprints, judge_names, plugins
+from eacps.domain import ROUTES, FaceMapping, Route, SearchPlan
 from eacps.errors import SettingsError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -36,6 +43,9 @@ _ENV_FILE_ENCODING = "utf-8-sig"
 """UTF-8, with or without the mark that some editors for Windows begin a file with."""
 _OUTSIDE = ("EACPS_TEST_", "EACPS_DEMO_")
 """Variables for tests and the demo, which are not settings."""
+_LIMITED = ("calls", "tokens", "cost")
+_SPANS = ("task", "project", "day")
+"""What EACPS_JUDGE_LIMITS may limit."""
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -325,10 +335,42 @@ class Settings(BaseSettings):
     )
     verifier: str = _scoring_field(
         str(DEMO_PACK / "verifier"),
-        "Verifier for satisfied, preserved, intact and verified: a folder, or a plug-in: an entry "
-        "point, `module:Class` or `file.py:Class`. Several, comma separated, are averaged. Empty: "
-        "none. Opened only if the potential asks for it.",
+        "Verifier for satisfied, preserved, intact and verified: a folder, a plug-in (an entry "
+        "point, `module:Class` or `file.py:Class`), a server's model (openai:MODEL, "
+        "anthropic:MODEL, gemini:MODEL; docs/judges.md), which is then sent the pictures, or a "
+        "model on this machine (local:FOLDER). Several, comma separated, are averaged. Empty: "
+        "none. Opened only if the potential asks for it; a server's or local model that is named "
+        "becomes the potential unless EACPS_POTENTIAL or EACPS_WEIGHTS is set.",
         results=True,
+    )
+    verifier_weights: dict[str, float] = _scoring_field(
+        {},
+        "JSON object of weights of the verifiers in EACPS_VERIFIER, where several answer a "
+        'question, e.g. {"openai:MODEL": 2}. Those that it does not name count 1.',
+        results=True,
+    )
+    rubric: str = _scoring_field(
+        "edit",
+        "What judges that read language are asked: edit, viescore, realism, technical, yes_no, or "
+        "the path of a .toml file (`eacps judge rubric edit` prints one to change).",
+        results=True,
+    )
+    judge_routes: Words = _scoring_field(
+        ("edit",),
+        "Routes whose pictures may be sent to servers that judge. `edit,character` also sends "
+        "those with a person's face that was inserted.",
+    )
+    judge_limits: dict[str, float] = _scoring_field(
+        {},
+        "JSON object of limits on what servers that judge may be asked: calls, tokens or cost, "
+        'per_task, per_project or per_day, e.g. {"tokens_per_task": 200000, "cost_per_day": 5}. '
+        "Past a limit nothing is asked, and the cards say so.",
+    )
+    judge_cache_days: float = _scoring_field(
+        90.0,
+        "How many days the answers of servers that judge are kept, so that the same question is "
+        "not asked again. 0: not at all.",
+        ge=0,
     )
     scorers: Words = _scoring_field(
         (),
@@ -580,6 +622,42 @@ class Settings(BaseSettings):
         """Arguments override the environment, which overrides `.env`; dicts are not merged."""
         return init_settings, _UnmergedSource(env_settings), _UnmergedSource(dotenv_settings)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rank_by_a_named_judge(cls, given: Any) -> Any:
+        """Rank by a server's or a local model's answers if only its name is set."""
+        verifier = given.get("verifier") if isinstance(given, dict) else None
+        if not isinstance(verifier, str) or {"potential", "weights"} & given.keys():
+            return given
+        rubric = str(given.get("rubric") or cls.model_fields["rubric"].default)
+        weights = judge_names.default_weights(verifier, rubric)
+        return {**given, "potential": "weighted", "weights": weights} if weights else given
+
+    @field_validator("judge_limits")
+    @classmethod
+    def _check_limits(cls, value: dict[str, float]) -> dict[str, float]:
+        known = [f"{what}_per_{span}" for what in _LIMITED for span in _SPANS]
+        for name, limit in value.items():
+            if name not in known:
+                raise ValueError(f"{name[:60]!r} is none of {', '.join(known)}")
+            if not limit > 0:
+                raise ValueError(f"{name} must be above 0")
+        return value
+
+    @field_validator("judge_routes")
+    @classmethod
+    def _check_routes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not set(value) <= set(ROUTES):
+            raise ValueError(f"must be routes: {', '.join(ROUTES)}")
+        return value
+
+    @field_validator("verifier_weights")
+    @classmethod
+    def _check_verifier_weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(not 0 < weight < float("inf") for weight in value.values()):
+            raise ValueError("every weight must be above 0")
+        return value
+
     @field_validator("editor", "clip", "verifier")
     @classmethod
     def _resolve_demo_pack(cls, value: str) -> str:
@@ -620,6 +698,7 @@ class Settings(BaseSettings):
         "route_fields",
         "scorers",
         "trusted_proxies",
+        "judge_routes",
         mode="before",
     )
     @classmethod

@@ -14,6 +14,7 @@ from eacps.cli.drain import drain
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
 from eacps.cli.labelstudio import connect, disconnect, export, label_config, search_again
+from eacps.cli.judge import judge_app
 from eacps.cli.panel import panel_app
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run
@@ -58,6 +59,7 @@ app.command()(label_config)
 app.command()(settings)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(panel_app, name="panel")
+app.add_typer(judge_app, name="judge")
 
 
 def main() -> None:

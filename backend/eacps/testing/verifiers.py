@@ -30,7 +30,7 @@ def check_verifier(
     `repeats=False` for a verifier that is not deterministic, such as a sampling language model.
     """
     settings = settings or load_settings()
-    found = find_verifier(name)
+    found = find_verifier(name, settings)
     verifier = found.load(settings, "cpu")
 
     def judge(

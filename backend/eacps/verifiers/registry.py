@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from eacps.errors import ScoringError, SettingsError
+from eacps.judge_names import FORMS, judge_name
 from eacps.plugins import VERIFIER_FORMATS as FORMAT_GROUP
 from eacps.plugins import VERIFIERS as GROUP
 from eacps.plugins import Context, Registry, label, lacks, loaded, options_for
 from eacps.settings import Settings
+from eacps.verifiers.language.naming import LanguageVerifier, language_verifier
 from eacps.verifiers.protocol import Verifier, VerifierClass
 from eacps.weights import existing_path
 
@@ -44,12 +46,21 @@ class NamedVerifier:
     location: str = ""
 
     @property
+    def written(self) -> str:
+        """What EACPS_VERIFIER says."""
+        return self.location or self.name
+
+    @property
     def title(self) -> str:
         """The name to show to people."""
+        if isinstance(self.plugin, LanguageVerifier):
+            return self.plugin.judge.label
         return Path(self.location).name if self.location else label(self.name)
 
     def load(self, settings: Settings, device: str) -> Verifier:
         """Load the verifier."""
+        if isinstance(self.plugin, LanguageVerifier):
+            return self.plugin.load(Context(settings, device))
         options = options_for(self.plugin, self.name, VERIFIERS.kind, settings)
         context = Context(settings, device, options, self.location)
         verifier: Verifier = loaded(self.plugin, context)
@@ -58,11 +69,14 @@ class NamedVerifier:
 
 def verifiers_of(settings: Settings) -> list[NamedVerifier]:
     """The verifiers in EACPS_VERIFIER; loads no weights."""
-    return [find_verifier(name) for name in settings.verifiers]
+    return [find_verifier(name, settings) for name in settings.verifiers]
 
 
-def find_verifier(name: str) -> NamedVerifier:
+def find_verifier(name: str, settings: Settings) -> NamedVerifier:
     """The verifier for one name in EACPS_VERIFIER."""
+    judge = judge_name(name)
+    if judge is not None:
+        return NamedVerifier(name, language_verifier(name, judge, settings))
     if VERIFIERS.knows(name):
         return NamedVerifier(name, VERIFIERS.get(name))
     folder = existing_path(name)
@@ -70,8 +84,8 @@ def find_verifier(name: str) -> NamedVerifier:
         known = ", ".join(VERIFIERS.names())
         raise ScoringError(
             f"{SETTING} names a folder that does not exist: {name!r}.",
-            hint=f"Set {SETTING} to a folder, {f'{known}, ' if known else ''}`module:Class` or "
-            "`file.py:Class`.",
+            hint=f"Set {SETTING} to a folder, {f'{known}, ' if known else ''}`module:Class`, "
+            f"`file.py:Class`, {FORMS}.",
         )
     written = _format(folder)
     return NamedVerifier(written, FORMATS.get(written), str(folder))

@@ -6,6 +6,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from numbers import Real
 from typing import Any, ClassVar, Final
 
@@ -19,12 +21,14 @@ from eacps.options import short
 from eacps.plugins import Context
 from eacps.settings import Settings
 from eacps.verifiers.protocol import Answers, Verifier
-from eacps.verifiers.registry import require_verifier, verifiers_of
+from eacps.verifiers.registry import NamedVerifier, require_verifier, verifiers_of
 
 log = logging.getLogger(__name__)
 
 VERIFIED: Final = "verified"
 PARTS: Final = ("satisfied", "preserved")
+DISAGREEMENT: Final = 0.3
+"""From this share of a question's range on, a card says that the verifiers disagree."""
 Explained = tuple[Mapping[str, float], str]
 
 
@@ -36,15 +40,19 @@ class VerifierScorer:
     - `intact`: the image is undamaged;
     - `verified`: `satisfied` x `preserved`.
 
-    If several verifiers answer a question, the metric is the mean of their answers.
+    If several verifiers answer a question, the metric is the mean of their answers, weighted by
+    EACPS_VERIFIER_WEIGHTS. Those that wait for a server are asked at the same time.
     """
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
         name: MetricRange(worst=0, best=1) for name in (*PARTS, "intact", VERIFIED)
     }
 
-    def __init__(self, verifiers: Mapping[str, Verifier]) -> None:
+    def __init__(
+        self, verifiers: Mapping[str, Verifier], weights: Mapping[str, float] | None = None
+    ) -> None:
         self._verifiers = verifiers
+        self._weights = weights or {}
 
     @classmethod
     def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
@@ -78,12 +86,15 @@ class VerifierScorer:
         require_verifier(context.settings, ", ".join(cls.ranges))
         found = verifiers_of(context.settings)
         titles = Counter(each.title for each in found)
-        opened = {}
+        opened, weights = {}, {}
+        given = context.settings.verifier_weights
         for each in found:
             # Two folders, or classes, may be called the same.
             name = each.title if titles[each.title] == 1 else each.location or each.name
             opened[name] = each.load(context.settings, context.device)
-        return cls(opened)
+            weights[name] = given.get(each.written, given.get(each.title, 1.0))
+        _require_known(given, found)
+        return cls(opened, weights)
 
     def score(
         self,
@@ -107,18 +118,65 @@ class VerifierScorer:
             return []
         given: list[dict[str, Answers]] = [{} for _ in edited]
         problems = []
-        for name, verifier in self._verifiers.items():
-            try:
-                rows = _answers(verifier, task, images, edited, progress)
-            except Exception as error:
-                log.exception("verifier %s failed", name)
-                problems.append(f"{name}: {error}")
+        asked = self._asked(task, images, edited, progress)
+        for name in self._verifiers:
+            rows = asked[name]
+            if isinstance(rows, Exception):
+                problems.append(f"{name}: {rows}")
                 continue
             for answers, row in zip(given, rows, strict=True):
                 answers[name] = row
         if len(problems) == len(self._verifiers):
             raise ScoringError("; ".join(problems))
-        return [_merged(answers, problems) for answers in given]
+        return [_merged(answers, problems, self._weights, self._spans) for answers in given]
+
+    @property
+    def _spans(self) -> Mapping[str, MetricRange]:
+        each = (verifier.ranges.items() for verifier in self._verifiers.values())
+        return {name: span for items in each for name, span in items}
+
+    def _asked(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        progress: Sequence[float],
+    ) -> Mapping[str, list[Answers] | Exception]:
+        """What each verifier answered, or how it failed. Those that wait for servers wait in
+        threads; the others share this worker's device, and take turns in this one."""
+
+        def ask(name: str) -> list[Answers] | Exception:
+            try:
+                return _answers(self._verifiers[name], task, images, edited, progress)
+            except ScoringError as error:
+                log.warning("verifier %s failed: %s", name, error)
+                return error
+            except Exception as error:
+                log.exception("verifier %s failed", name)
+                return error
+
+        waiting = [name for name, each in self._verifiers.items() if getattr(each, "waits", False)]
+        with ThreadPoolExecutor(max_workers=max(1, len(waiting))) as pool:
+            begun = {name: pool.submit(copy_context().run, ask, name) for name in waiting}
+            found = {name: ask(name) for name in self._verifiers if name not in begun}
+            return found | {name: future.result() for name, future in begun.items()}
+
+
+def uses_answers(settings: Settings) -> bool:
+    """Whether the potential asks a verifier at all."""
+    asked = settings.weights.keys() if settings.potential == "weighted" else set()
+    return bool(VerifierScorer.metric_ranges(settings).keys() & asked)
+
+
+def _require_known(weights: Mapping[str, float], found: Sequence[NamedVerifier]) -> None:
+    known = [name for each in found for name in dict.fromkeys((each.written, each.title))]
+    unknown = sorted(weights.keys() - set(known))
+    if unknown:
+        raise SettingsError(
+            f"EACPS_VERIFIER_WEIGHTS names {', '.join(map(short, unknown))}, which EACPS_VERIFIER "
+            "does not.",
+            hint=f"Known: {', '.join(known)}.",
+        )
 
 
 def _answers(
@@ -157,12 +215,17 @@ def _problem(value: Any, span: MetricRange | None) -> str:
     return f"was {number:g}, not {span.worst:g} to {span.best:g}"
 
 
-def _merged(given: Mapping[str, Answers], problems: Sequence[str]) -> Explained:
-    values: dict[str, list[float]] = {}
-    for answers in given.values():
+def _merged(
+    given: Mapping[str, Answers],
+    problems: Sequence[str],
+    weights: Mapping[str, float],
+    spans: Mapping[str, MetricRange],
+) -> Explained:
+    values: dict[str, dict[str, float]] = {}
+    for judge, answers in given.items():
         for name, value in answers.values.items():
-            values.setdefault(name, []).append(float(value))
-    scores = {name: math.fsum(each) / len(each) for name, each in values.items()}
+            values.setdefault(name, {})[judge] = float(value)
+    scores = {name: _weighted(each, weights) for name, each in values.items()}
     if all(part in scores for part in PARTS):
         scores[VERIFIED] = scores["satisfied"] * scores["preserved"]
     several = len(given) + len(problems) > 1
@@ -171,4 +234,21 @@ def _merged(given: Mapping[str, Answers], problems: Sequence[str]) -> Explained:
         for name, answers in given.items()
         if answers.why
     ]
-    return scores, " ".join([*reasons, *(f"No answer from {problem}" for problem in problems)])
+    differing = [
+        f"They disagree about {name}: {', '.join(f'{judge} {v:.3g}' for judge, v in each.items())}."
+        for name, each in values.items()
+        if _disagreement(each, spans[name]) >= DISAGREEMENT
+    ]
+    silent = [f"No answer from {problem}" for problem in problems]
+    return scores, " ".join([*reasons, *differing, *silent])
+
+
+def _weighted(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    total = math.fsum(weights.get(judge, 1.0) for judge in values)
+    return math.fsum(weights.get(judge, 1.0) * value for judge, value in values.items()) / total
+
+
+def _disagreement(values: Mapping[str, float], span: MetricRange) -> float:
+    """How far apart the answers are, as a share of the question's range."""
+    shares = [span.normalised(value) for value in values.values()]
+    return max(shares) - min(shares)

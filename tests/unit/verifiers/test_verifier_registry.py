@@ -111,13 +111,13 @@ def test_several_names_are_several_verifiers_in_their_order() -> None:
 
 def test_a_folder_whose_format_no_package_reads_names_the_formats() -> None:
     with pytest.raises(ScoringError, match=r"'strict-1'; this version reads 'eacps-verifier-1'"):
-        find_verifier(a_folder("strict-1"))
+        find_verifier(a_folder("strict-1"), Settings())
 
 
 def test_a_class_that_is_no_verifier_is_told_what_it_lacks() -> None:
     Path("mine.py").write_text("class Judge:\n    ranges = {}\n")
     with pytest.raises(SettingsError, match=r"The verifier 'mine\.py:Judge' .* has no `judge`"):
-        find_verifier("mine.py:Judge")
+        find_verifier("mine.py:Judge", Settings())
 
 
 @pytest.mark.parametrize("name", ["nowhere", "~nobody-of-this-name/x", "x" * 9999, "a\0b", "a.txt"])
@@ -127,6 +127,6 @@ def test_what_is_neither_class_nor_folder_is_refused_with_what_may_be_named(
     Path("a.txt").touch()
     install(site, "strict", points={plugins.VERIFIERS: {"strict": "strict_judges:Judge"}})
     with pytest.raises(ScoringError) as caught:
-        find_verifier(name)
+        find_verifier(name, Settings())
     assert "EACPS_VERIFIER names a folder that does not exist" in caught.value.message
     assert "Set EACPS_VERIFIER to a folder, strict, `module:Class`" in caught.value.hint

@@ -76,7 +76,9 @@ def test_a_question_that_several_answer_gets_the_mean_and_one_that_one_answers_i
         other=Says("The hat is red.", satisfied=0.5),
     )
     assert scores == {"satisfied": 0.75, "preserved": 0.5, "verified": 0.375}
-    assert why == "one: It has a hat. other: The hat is red."
+    assert why == (
+        "one: It has a hat. other: The hat is red. They disagree about satisfied: one 1, other 0.5."
+    )
 
 
 def test_a_lone_verifiers_reason_needs_no_name() -> None:
@@ -159,7 +161,7 @@ def test_two_classes_of_one_name_are_two_verifiers(
         EditTask("a.png", "add a hat"), TaskImages(IMAGE), [IMAGE], [1.0]
     )
     assert scores == {"satisfied": 0.5}
-    assert why == "one.py:Judge: I am one. other.py:Judge: I am other."
+    assert why.startswith("one.py:Judge: I am one. other.py:Judge: I am other. They disagree")
 
 
 def test_two_scales_of_one_question_are_refused(

@@ -1,0 +1,1 @@
+"""Verifiers that read language: models of servers, and models on this machine."""

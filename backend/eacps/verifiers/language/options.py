@@ -1,0 +1,42 @@
+"""The options of judges that read language, in EACPS_PLUGIN_OPTIONS."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Way = Literal["auto", "pointwise", "logprobs"]
+
+
+class LanguageOptions(BaseModel):
+    """What the options of every judge that reads language may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rubric: str = Field("", description="instead of EACPS_RUBRIC, for this judge")
+    way: Way = Field(
+        "auto",
+        description="pointwise: the score that is said; logprobs: the expected score by the "
+        "probabilities of its tokens; auto: logprobs where they are given",
+    )
+    image_side: int = Field(1024, ge=64, le=4096, description="longer side of the pictures sent")
+    max_tokens: int = Field(2048, ge=16, le=65_536, description="most tokens of an answer")
+
+
+class ServerOptions(LanguageOptions):
+    """What the options of a server's model may say."""
+
+    base_url: str = Field("", description="the server's address")
+    api_key: SecretStr = Field(SecretStr(""), description="the key; write $NAME")
+    api_key_file: str = Field("", description="a file with the key")
+    passes: int = Field(1, ge=1, le=16, description="how often each question is asked")
+    temperature: float | None = Field(0.0, ge=0, le=2, description="null: the server's default")
+    timeout_seconds: float = Field(120, gt=0, le=3600, description="for one answer")
+    attempts: int = Field(3, ge=1, le=10, description="how often a failing request is sent")
+    wait_seconds: float = Field(
+        60, ge=0, le=3600, description="longest wait before another attempt"
+    )
+    concurrency: int = Field(8, ge=1, le=256, description="requests at once, per worker")
+    price_read: float = Field(0, ge=0, description="price of a million tokens that are sent")
+    price_written: float = Field(0, ge=0, description="price of a million tokens that are answered")

@@ -1,0 +1,168 @@
+"""Turns a rubric and the pictures of a task into requests."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from PIL import Image
+
+from eacps.domain import digest
+from eacps.images import TaskImages, fit_within
+from eacps.rubrics.reading import ANSWER, INSTRUCTION, Call, Question, Rubric
+from eacps.verifiers.language.services.contract import Part, Shown
+
+SMALL_BYTES: Final = 300_000
+"""A PNG up to this size is sent as it is; a larger picture as a JPEG of high quality."""
+LONGEST_INSTRUCTION: Final = 8000
+BETTER: Final = ("first", "second", "neither")
+_TITLES: Final = {
+    "source": "The source picture:",
+    "edited": "The edited picture:",
+    "mask": "The mask (only what is white in it may change):",
+    "reference": "A picture of the character:",
+}
+_COMPARE: Final = """
+The first picture is the source. The second and the third are two edits of it: edit one and edit \
+two. The request: {instruction}
+
+Which edit is better? First give the reason in one short sentence, then the better one.
+
+{answer}"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The texts and pictures of one request, and the form of its answer."""
+
+    system: str
+    parts: tuple[Part, ...]
+    schema: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """A hash of everything that is sent."""
+        parts = [
+            each if isinstance(each, str) else digest(each.content.hex()) for each in self.parts
+        ]
+        return digest([self.system, parts, dict(self.schema)])
+
+
+def pictures_of(images: TaskImages, side: int) -> dict[str, Shown]:
+    """A task's own pictures as they are sent."""
+    found = {"source": shown(images.source, side)}
+    if images.mask is not None:
+        mask = images.mask.convert("L").resize(images.source.size)
+        found["mask"] = shown(mask, side)
+    if images.reference is not None:
+        found["reference"] = shown(images.reference, side)
+    return found
+
+
+def shown(image: Image.Image, side: int) -> Shown:
+    """A picture as it is sent: encoded anew, so that nothing but its pixels leaves the machine."""
+    small = fit_within(image if image.mode == "L" else image.convert("RGB"), side)
+    file = io.BytesIO()
+    small.save(file, "PNG")
+    if file.tell() <= SMALL_BYTES:
+        return Shown(file.getvalue(), "image/png")
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=95, subsampling=0)
+    return Shown(file.getvalue(), "image/jpeg")
+
+
+def at_the_size_of(source: Image.Image, edited: Image.Image) -> Image.Image:
+    """The edit at its source's size, so that a judge compares like with like."""
+    if edited.size == source.size:
+        return edited
+    return edited.resize(source.size, Image.Resampling.LANCZOS)
+
+
+def judging(
+    rubric: Rubric, call: Call, instruction: str, pictures: Mapping[str, Shown], *, preview: str
+) -> Request:
+    """The request for one call about one edit; pictures that the task does not have are left
+    out."""
+    parts: list[Part] = []
+    for name in call.pictures:
+        if name in pictures:
+            parts += [_TITLES[name], pictures[name]]
+    described = "" if call.layout == "score_list" else described_answer(call.questions)
+    text = _filled(call.text, instruction, described, rubric.instruction)
+    note = f"\n\n{preview}" if preview else ""
+    return Request(rubric.system, (*parts, text.strip() + note), schema_of(call))
+
+
+def comparing(
+    rubric: Rubric, instruction: str, source: Shown, first: Shown, second: Shown
+) -> Request:
+    """The request which of two edits is better."""
+    form = '{"reason": "<one sentence>", "better": "<first, second or neither>"}'
+    described = f"Answer with one JSON object and nothing else:\n{form}"
+    text = _filled(rubric.compare or _COMPARE, instruction, described, rubric.instruction)
+    parts = ("Source:", source, "Edit one (first):", first, "Edit two (second):", second)
+    return Request(rubric.system, (*parts, text.strip()), COMPARISON)
+
+
+def described_answer(questions: Sequence[Question]) -> str:
+    """The questions, and the form of their answer: also servers that know no schema must see it."""
+    form = ", ".join(
+        f'"{one.name}": {{"reason": "<one sentence>", {_value(one)}}}' for one in questions
+    )
+    asked = "\n".join(f"{one.name}: {' '.join(one.text.split())}" for one in questions)
+    return f"{asked}\n\nAnswer with one JSON object and nothing else:\n{{{form}}}"
+
+
+def schema_of(call: Call) -> dict[str, Any]:
+    """The JSON schema of the answer to a call: reasons come before the scores that they explain."""
+    if call.layout == "score_list":
+        low, high = call.questions[0].ends
+        scores = {"type": "array", "items": {"type": "integer", "enum": [*range(low, high + 1)]}}
+        return _object({"reasoning": {"type": "string"}, "score": scores})
+    return _object({one.name: _question(one) for one in call.questions})
+
+
+def _question(question: Question) -> dict[str, Any]:
+    reason = {"reason": {"type": "string"}}
+    if question.kind == "yes_no":
+        return _object({**reason, "answer": {"type": "string", "enum": ["yes", "no"]}})
+    low, high = question.ends
+    return _object({**reason, "score": {"type": "integer", "enum": [*range(low, high + 1)]}})
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    # Every provider's strict form wants all of it required, and nothing else.
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+COMPARISON: Final = _object(
+    {"reason": {"type": "string"}, "better": {"type": "string", "enum": list(BETTER)}}
+)
+
+
+def _value(question: Question) -> str:
+    if question.kind == "yes_no":
+        return '"answer": "<yes or no>"'
+    low, high = question.ends
+    return f'"score": <{low} to {high}>'
+
+
+def _filled(template: str, instruction: str, described: str, how: str) -> str:
+    """The template with the answer's form and the instruction, each put in once: an instruction
+    that contains a placeholder must not be filled in itself."""
+    before, placeholder, after = template.replace(ANSWER, described).partition(INSTRUCTION)
+    return before + _as_data(instruction, how) + after if placeholder else before
+
+
+def _as_data(instruction: str, how: str) -> str:
+    """The instruction as data: a JSON string, which no text in it can end."""
+    short = instruction[:LONGEST_INSTRUCTION]
+    return short if how == "plain" else json.dumps(short, ensure_ascii=False)
