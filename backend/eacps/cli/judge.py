@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from eacps.cli.loading import load_quietly
-from eacps.cli.printing import out, print_json
+from eacps.cli.printing import err, out, print_finding, print_json
+from eacps.errors import SettingsError
 
 judge_app = typer.Typer(
     help="Judges that read language: their rubrics, their cost, and how well they judge.",
@@ -40,6 +44,95 @@ def rubric(
     for each in map(read_rubric, rubric_names()):
         table.add_row(each.name, str(each.version), each.title, ", ".join(each.ranges))
     out.print(table)
+
+
+@judge_app.command()
+def measure(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA", help="Output of `eacps export`, or files or folders of labelled edits."
+        ),
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="A value of EACPS_VERIFIER, or `potential`. Repeat it to compare."),
+    ] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder for rows, JSON and a plot.")
+    ] = Path("judged"),
+    demo: Annotated[int, typer.Option(help="Also measure on so many of the demo's tasks.")] = 0,
+    limit: Annotated[int, typer.Option(help="Only so many tasks; 0: all.")] = 0,
+    metric: Annotated[str, typer.Option(help="Instead of the judge's main metric.")] = "",
+    pairs: Annotated[
+        int, typer.Option(help="Compare in pairs, at most so many per task, instead of scoring.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="For judges that run on this machine.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how well judges put edits into their known order. Renders nothing.
+
+    Run the same command again to resume.
+
+    Examples:
+
+        eacps judge measure --demo 20 --judge openai:gpt-5
+
+        eacps judge measure rankings.jsonl --judge openai:gpt-5 --judge potential --out judged
+    """
+    from eacps.offline.judging.datasets import demo_labelled, read_labelled
+    from eacps.offline.judging.measuring import Setup
+    from eacps.offline.judging.measuring import measure as measure_judges
+
+    settings = load_quietly()
+    items = [each for path in data or () for each in read_labelled(path, settings)]
+    items += demo_labelled(demo) if demo else []
+    if not items:
+        raise SettingsError("There is nothing to measure on.", hint="Pass DATA, or --demo 20.")
+    names = judge or list(settings.verifiers)
+    if not names:
+        raise SettingsError("No judge is named.", hint="Pass --judge openai:MODEL, for example.")
+    setup = Setup(settings, device, metric, pairs)
+    found = measure_judges(names, items[: limit or None], out_folder, setup, _progress)
+    if as_json:
+        print_json(found)
+        return
+    out.print(_table(found))
+    print_finding("ok", f"{out_folder}: rows of every judge, summary.json, auc.svg")
+
+
+def _progress(name: str, done: int, count: int) -> None:
+    if err.is_terminal or done == count:
+        end = "\n" if done == count else "\r"
+        err.print(f"{name}: {done} of {count} tasks", end=end, highlight=False, markup=False)
+
+
+def _table(found: Mapping[str, Any]) -> Table:
+    """The measures, one line each, with the judges side by side."""
+    from eacps.offline.judging.measuring import MEASURES
+
+    table = Table("", *map(escape, found))
+    for name in (*MEASURES, "calibration_error", "tasks", "calls", "tokens", "cost", "seconds"):
+        cells = (_cell(each, name) for each in found.values())
+        table.add_row(name.replace("_", " "), *cells)
+    for judge, each in found.items():
+        for problem, times in each["problems"].items():
+            err.print(f"{judge}: {problem} ({times} tasks)", highlight=False, markup=False)
+    return table
+
+
+def _cell(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    if name == "tokens":
+        return f"{found['read'] + found['written']:,}"
+    if name == "seconds":
+        value = found["seconds_per_candidate"]["median"]
+        return "-" if value is None else f"{value:.2f} a candidate"
+    if isinstance(value, Mapping):
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 @judge_app.command()

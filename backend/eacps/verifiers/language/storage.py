@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,6 +47,14 @@ ON CONFLICT (day, project, task, judge) DO UPDATE SET
 """
 
 
+_opened: weakref.WeakValueDictionary[Path, Storage] = weakref.WeakValueDictionary()
+
+
+def opened() -> list[Storage]:
+    """Every account that judges of this process keep, once for each file."""
+    return list(_opened.values())
+
+
 class LimitError(Exception):
     """A limit of EACPS_JUDGE_LIMITS is reached."""
 
@@ -69,6 +78,7 @@ class Storage:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        _opened[self._path.resolve()] = self
 
     def recall(self, key: str) -> Any:
         """What was kept under this key; None if nothing was, or it cannot be read."""
@@ -109,6 +119,15 @@ class Storage:
                 connection.execute(_ADD, (*_row(account), 0, usage.read, usage.written, cost))
         except (sqlite3.Error, OSError) as error:
             log.warning("the account of judges cannot be kept: %s", error)
+
+    def spent_on(self, task: str) -> dict[str, float]:
+        """What was spent on one task."""
+        query = "SELECT sum(calls), sum(read), sum(written), sum(cost) FROM spent WHERE task = ?"
+        names = ("calls", "read", "written", "cost")
+        with suppress(sqlite3.Error, OSError), self._connected() as connection:
+            row = connection.execute(query, (task,)).fetchone()
+            return {name: value or 0 for name, value in zip(names, row, strict=True)}
+        return dict.fromkeys(names, 0.0)
 
     def totals(self) -> list[dict[str, Any]]:
         """What was spent, by day, project and judge; the newest day first."""
