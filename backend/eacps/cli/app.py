@@ -15,6 +15,7 @@ from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
 from eacps.cli.labelstudio import connect, disconnect, export, label_config, search_again
 from eacps.cli.judge import judge_app
+from eacps.cli.judge import judge_app, rescore
 from eacps.cli.panel import panel_app
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run
@@ -47,6 +48,7 @@ app.command()(worker)
 app.command()(drain)
 app.command()(run)
 app.command()(collage)
+app.command()(rescore)
 app.command()(faceswap)
 app.command()(face_models)
 app.command(hidden=True)(offline_workers)

@@ -12,13 +12,48 @@ from rich.markup import escape
 from rich.table import Table
 
 from eacps.cli.loading import load_quietly
-from eacps.cli.printing import err, out, print_finding, print_json
+from eacps.cli.printing import err, out, print_finding, print_json, print_notes
 from eacps.errors import SettingsError
 
 judge_app = typer.Typer(
     help="Judges that read language: their rubrics, their cost, and how well they judge.",
     no_args_is_help=True,
 )
+
+
+def rescore(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of `eacps run`.")],
+    out_folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Another folder, for the new order.")
+    ],
+    device: Annotated[str, typer.Option(help="For scorers that run on this machine.")] = "cpu",
+) -> None:
+    """Judge finished results again with the present judges and potential. Renders nothing.
+
+    Results of route edit are judged again; the others are left out. Exit code 1: some tasks could
+    not be judged.
+
+    Example:
+
+        EACPS_VERIFIER=openai:gpt-5 eacps rescore results --out rescored
+    """
+    from eacps.offline.judging.rescoring import rescore as rescored
+
+    settings = load_quietly()
+    print_notes(settings)
+    failed = changed = kept = 0
+    for each in rescored(settings, results, out_folder, device):
+        if each.problem:
+            failed += 1
+            print_finding("fail", f"{each.name}: {each.problem}")
+        elif each.before != each.after:
+            changed += 1
+            print_finding("changed", f"{each.name}: {each.after} is best, it was {each.before}")
+        else:
+            kept += 1
+    words = f"{changed} tasks have another best candidate, {kept} the same; {failed} not judged"
+    out.print(words, highlight=False)
+    raise SystemExit(1 if failed else 0)
 
 
 @judge_app.command()
