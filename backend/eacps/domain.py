@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, TypeAdapter
 
 Route = Literal["edit", "face_swap", "character"]
-Stage = Literal["global", "local"]
+Stage = Literal["global", "local", "final"]
 FaceMapping = Literal["auto", "order", "regions", "similarity"]
 ROUTES: tuple[Route, ...] = ("edit", "face_swap", "character")
 T = TypeVar("T")
@@ -191,7 +191,8 @@ class Candidate:
 class SearchPlan:
     """A strategy with its parameters, seed and batch size.
 
-    `steps` is the number of steps of a full render, which strategies need to pause trials.
+    `steps` is the number of steps of a full render, which strategies need to pause trials. `finals`
+    is how many of the best meet in pairs at the end; 0: none.
     """
 
     strategy: str = "eacps"
@@ -199,6 +200,7 @@ class SearchPlan:
     seed: int = 0
     batch_size: int = 4
     steps: int = 12
+    finals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,9 @@ class EditTask:
         content = to_json(self)
         for name in ("route_reason", "equipment", "rendered", "judged"):
             del content[name]
+        if not self.plan.finals:
+            # Earlier versions had no finals, and their keys remain.
+            del content["plan"]["finals"]
         return digest(content)
 
 

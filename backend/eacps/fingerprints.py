@@ -27,7 +27,7 @@ judge words that it does not know."""
 JUDGES_VERSION: Final = 1
 """The same for judges that read language: bump when they are asked in other words."""
 
-SEARCH: Final = ("strategy", "strategy_params", "seed")
+SEARCH: Final = ("strategy", "strategy_params", "seed", "finals")
 """Settings that a task's plan holds."""
 RENDER: Final = (
     *("editor", "editor_revision", "editor_dtype", "steps", "guidance", "image_guidance"),
@@ -107,7 +107,7 @@ def _content(settings: Settings, fields: Collection[str]) -> dict[str, Any]:
         value = getattr(settings, field)
         if field in LATER and value == type(settings).model_fields[field].default:
             continue
-        if field in _IN_JUDGES:
+        if field in _IN_JUDGES or (field == "finals" and not settings.plan.finals):
             continue
         content[field] = _portable(field, value)
     if "verifier" in content and _uses_verifier(settings):

@@ -349,6 +349,14 @@ class Settings(BaseSettings):
         'question, e.g. {"openai:MODEL": 2}. Those that it does not name count 1.',
         results=True,
     )
+    finals: int = _scoring_field(
+        4,
+        "How many of the best candidates, if their potentials are nearly equal, a judge that reads "
+        "language compares in pairs at the end, to order them. 0 or 1: none.",
+        results=True,
+        ge=0,
+        le=12,
+    )
     rubric: str = _scoring_field(
         "edit",
         "What judges that read language are asked: edit, viescore, realism, technical, yes_no, or "
@@ -788,7 +796,12 @@ class Settings(BaseSettings):
     def plan(self) -> SearchPlan:
         """The search plan of these settings."""
         return SearchPlan(
-            self.strategy, self.strategy_params, self.seed, self.editor_batch_size, self.steps
+            self.strategy,
+            self.strategy_params,
+            self.seed,
+            self.editor_batch_size,
+            self.steps,
+            self._finals,
         )
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
@@ -797,6 +810,12 @@ class Settings(BaseSettings):
         for name in ("fingerprint", "equipment"):
             copy.__dict__.pop(name, None)
         return copy
+
+    @property
+    def _finals(self) -> int:
+        """How many finalists meet: none unless the potential asks a judge that reads language."""
+        asked = self.potential == "weighted" and bool(judge_names.judges_named(self))
+        return self.finals if asked and self.finals > 1 else 0
 
     @property
     def verifiers(self) -> tuple[str, ...]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import exp, inf
 from typing import TYPE_CHECKING, Final
 
 from eacps import metrics, tracing
-from eacps.domain import Candidate, EditTask, Failure, Trial
+from eacps.domain import Candidate, EditTask, Failure, Metric, Trial
 from eacps.images import TaskImages
+from eacps.runner.finals import PREFERENCE
 from eacps.runner.potentials import potential_of
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
-from eacps.scoring.protocol import Comparing, Explaining
+from eacps.scoring.protocol import Comparing, Explaining, Preferring
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Judge:
         self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
     ) -> list[Candidate]:
         """Return one candidate per trial, in order."""
+        if rendered and all(one.trial.stage == "final" for one in rendered):
+            return self._finalists(task, start, rendered)
         whole = [one for one in rendered if one.stored]
         with tracing.span("score", candidates=len(whole)):
             judged, notes = self._judged(task, start, whole)
@@ -57,6 +60,33 @@ class Judge:
             if one.stored
             else _failed(one)
             for one in rendered
+        ]
+
+    def _finalists(
+        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+    ) -> list[Candidate]:
+        """Candidates with their strength in a tournament, or with the reason why there is none."""
+        found: Sequence[tuple[float, str]] = [(0.0, "")] * len(rendered)
+        note = ""
+        preferring = next((one for one in self._scorers if isinstance(one, Preferring)), None)
+        images = [one.stored.image for one in rendered if one.stored]
+        if preferring is None or len(images) < len(rendered):
+            note = "no judge can compare them."
+        else:
+            try:
+                found = preferring.preferences(task, start, images)
+            except Exception as error:
+                log.warning("the finals failed: %s", error)
+                note = str(error)[:300]
+        return [
+            Candidate(
+                one.trial,
+                image=one.stored.picture.image if one.stored else None,
+                metrics=() if note else (_preference(strength),),
+                notes=(note,) if note else (),
+                why=why,
+            )
+            for one, (strength, why) in zip(rendered, found, strict=True)
         ]
 
     def _judged(
@@ -130,6 +160,11 @@ class Judge:
         settings = self._settings.changed(task.settings) if task.settings else self._settings
         with_reference = bool(task.references)
         return potential_of(settings, task.route, with_reference=with_reference)
+
+
+def _preference(strength: float) -> Metric:
+    share = 1 / (1 + exp(-strength))
+    return Metric(PREFERENCE, strength, share, 0.0, 0.0)
 
 
 def share_done(trial: Trial, steps: int) -> float:

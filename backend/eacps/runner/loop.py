@@ -17,6 +17,7 @@ from eacps.domain import (
 )
 from eacps.errors import SearchError
 from eacps.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
+from eacps.runner.finals import finals
 from eacps.search import Strategy, budget, create
 from eacps.search import ranked as rank_outcomes
 from eacps.search.strategies.auto import CANNOT_PAUSE
@@ -57,7 +58,8 @@ def search(
         strategy.tell(ledger.record(trials, finished))
         if on_progress:
             on_progress(_progress(ledger.candidates, expected))
-    return _result(task, ledger.finish_all(), potential_range, tuple(strategy.notes))
+    result = _result(task, ledger.finish_all(), potential_range, tuple(strategy.notes))
+    return finals(result, run_batches)
 
 
 class Ledger:

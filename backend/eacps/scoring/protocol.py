@@ -56,6 +56,17 @@ class Comparing(Protocol):
         """The cosine similarities of all pairs of images."""
 
 
+@runtime_checkable
+class Preferring(Protocol):
+    """A scorer that can say how strong images are when they meet in pairs."""
+
+    def preferences(
+        self, task: EditTask, images: TaskImages, edited: Images
+    ) -> Sequence[tuple[float, str]]:
+        """The strength of each finished image (higher is better), with a reason that may be empty;
+        raises ScoringError if they cannot be compared."""
+
+
 class ScorerClass(Protocol):
     """A scorer class, as the registry holds it. It may also have:
 

@@ -20,12 +20,15 @@ from eacps.metric_range import MetricRange
 from eacps.options import short
 from eacps.plugins import Context
 from eacps.settings import Settings
-from eacps.verifiers.protocol import Answers, Verifier
+from eacps.verifiers.protocol import Answers, Comparing, Verifier
 from eacps.verifiers.registry import NamedVerifier, require_verifier, verifiers_of
+from eacps.verifiers.tournament import Pair, tournament
 
 log = logging.getLogger(__name__)
 
 VERIFIED: Final = "verified"
+PAIRS_EACH: Final = 2
+"""A final has at most so many pairs for each finalist."""
 PARTS: Final = ("satisfied", "preserved")
 DISAGREEMENT: Final = 0.3
 """From this share of a question's range on, a card says that the verifiers disagree."""
@@ -130,6 +133,40 @@ class VerifierScorer:
             raise ScoringError("; ".join(problems))
         return [_merged(answers, problems, self._weights, self._spans) for answers in given]
 
+    def preferences(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Image.Image]
+    ) -> Sequence[tuple[float, str]]:
+        """The strength of each finished image in a tournament of pairs, and why it won or lost;
+        raises ScoringError if too few pairs could be compared."""
+        judges = {name: one for name, one in self._verifiers.items() if isinstance(one, Comparing)}
+        if not judges:
+            raise ScoringError("No verifier in EACPS_VERIFIER can compare two edits.")
+        reasons: dict[int, str] = {}
+
+        def meet(pairs: Sequence[Pair]) -> list[float | str]:
+            with ThreadPoolExecutor(max_workers=len(pairs)) as pool:
+                begun = [
+                    pool.submit(
+                        copy_context().run, _met, judges, self._weights, task, images, edited, pair
+                    )
+                    for pair in pairs
+                ]
+                found = [future.result() for future in begun]
+            for pair, (share, why) in zip(pairs, found, strict=True):
+                if isinstance(share, float) and share != 0.5 and why:
+                    reasons[pair[0] if share > 0.5 else pair[1]] = why
+            return [share for share, _ in found]
+
+        count = len(edited)
+        most = min(count * (count - 1) // 2, PAIRS_EACH * count)
+        standing = tournament(count, meet, most=most)
+        if len(standing.met) < count - 1:
+            raise ScoringError(next(iter(standing.problems), "No pair could be compared."))
+        return [
+            (strength, f"Preferred in pairs: {reasons[place]}" if place in reasons else "")
+            for place, strength in enumerate(standing.strengths)
+        ]
+
     @property
     def _spans(self) -> Mapping[str, MetricRange]:
         each = (verifier.ranges.items() for verifier in self._verifiers.values())
@@ -160,6 +197,31 @@ class VerifierScorer:
             begun = {name: pool.submit(copy_context().run, ask, name) for name in waiting}
             found = {name: ask(name) for name in self._verifiers if name not in begun}
             return found | {name: future.result() for name, future in begun.items()}
+
+
+def _met(
+    judges: Mapping[str, Comparing],
+    weights: Mapping[str, float],
+    task: EditTask,
+    images: TaskImages,
+    edited: Sequence[Image.Image],
+    pair: Pair,
+) -> tuple[float | str, str]:
+    """Which of two is better by the mean of the judges that answer, and the first one's reason; or
+    why none answers."""
+    shares: dict[str, float] = {}
+    reasons, problems = [], []
+    for name, judge in judges.items():
+        try:
+            answer = judge.compare(task, images, edited[pair[0]], edited[pair[1]])
+        except Exception as error:
+            problems.append(f"{name}: {error}")
+            continue
+        shares[name] = answer.first
+        reasons.append(answer.why)
+    if not shares:
+        return "; ".join(problems), ""
+    return _weighted(shares, weights), next(filter(None, reasons), "")
 
 
 def uses_answers(settings: Settings) -> bool:

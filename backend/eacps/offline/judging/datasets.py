@@ -77,7 +77,7 @@ def demo_labelled(count: int, seed: int = 5) -> list[Labelled]:
             sum(a == b for a, b in zip(attributes(scene), wanted, strict=True)) / len(wanted)
             for scene in scenes
         ]
-        truth = [float(share == 1) + share / 2 for share in right]
+        truth = [1.0 if share == 1 else share / 2 for share in right]
         loads = [_constant(render(scene)) for scene in scenes]
         name = f"demo-{seed}-{number}"
         found.append(Labelled(name, task.instruction, _constant(task.source), loads, truth))
