@@ -200,7 +200,8 @@ class SearchPlan:
     seed: int = 0
     batch_size: int = 4
     steps: int = 12
-    finals: int = 0
+    # Earlier versions had none, and what they stored, and tasks' keys, remain as they were.
+    finals: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +239,6 @@ class EditTask:
         content = to_json(self)
         for name in ("route_reason", "equipment", "rendered", "judged"):
             del content[name]
-        if not self.plan.finals:
-            # Earlier versions had no finals, and their keys remain.
-            del content["plan"]["finals"]
         return digest(content)
 
 

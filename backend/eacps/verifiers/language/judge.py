@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from PIL import Image
 
 from eacps.domain import EditTask, digest
 from eacps.errors import ScoringError
 from eacps.images import TaskImages
+from eacps.log import current_ids
 from eacps.rubrics.reading import Call, Question, Rubric
 from eacps.verifiers.language import prompts
 from eacps.verifiers.language.asking import Asker, NoAnswerError
@@ -36,25 +35,11 @@ from eacps.verifiers.language.services.contract import Question as Asked
 from eacps.verifiers.language.storage import Account, Storage
 from eacps.verifiers.protocol import Answers, Preference
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 log = logging.getLogger(__name__)
 
 CACHE_FORMAT: Final = 1
 LONGER: Final = 4
 """An answer that was cut off is asked for once more with so many times the tokens."""
-_project: contextvars.ContextVar[str] = contextvars.ContextVar("eacps_judged_project", default="")
-
-
-@contextmanager
-def judging_for(project: str) -> Iterator[None]:
-    """What judges are asked in this block is counted for this project."""
-    token = _project.set(project)
-    try:
-        yield
-    finally:
-        _project.reset(token)
 
 
 @dataclass(frozen=True)
@@ -154,7 +139,9 @@ class ServerJudge:
             )
 
     def _account(self, task: EditTask) -> Account:
-        return Account(task.key, _project.get(), self._name)
+        # A search that several projects share counts for the one that began it.
+        project = current_ids().get("project", "")
+        return Account(task.key, str(project), self._name)
 
     def _request(
         self,

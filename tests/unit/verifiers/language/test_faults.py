@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eacps import log
 from eacps.errors import ScoringError
 from eacps.images import TaskImages
 from eacps.verifiers.language import transport
@@ -362,6 +363,20 @@ def test_a_limit_ends_the_asking_politely(
         # What is known is still answered.
         assert judged(judge, [picture_of(0)])[0].values
     assert len(server.heard) == calls
+
+
+def test_limits_per_project_count_the_project_that_is_worked_for(tmp_path: Path) -> None:
+    with serving() as server:
+        limits = {"judge_limits": {"calls_per_project": 2}}
+        judge = judge_at(server.address, tmp_path, settings=limits, concurrency=1)
+        scorer = VerifierScorer({"m": judge})
+        for project, scores in ((7, (1, 2, 3)), (8, (4, 5))):
+            with log.ids(project=project):
+                edited = [picture_of(score) for score in scores]
+                rows = scorer.score(task_of(), IMAGES, edited, [1.0] * len(edited))
+            assert [bool(row) for row in rows] == [True, True, False][: len(scores)]
+    totals = Storage(tmp_path, keep_days=1, limits={}).totals()
+    assert [(total["project"], total["calls"]) for total in totals] == [("7", 2), ("8", 2)]
 
 
 def test_limits_hold_for_calls_at_once(tmp_path: Path) -> None:
