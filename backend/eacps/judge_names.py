@@ -26,7 +26,10 @@ FORMS: Final = "openai:MODEL, anthropic:MODEL, gemini:MODEL, local:PATH"
 _NAME: Final = re.compile(r"(?P<service>openai|anthropic|gemini|local):(?P<rest>.*)", re.DOTALL)
 _ADDRESS: Final = re.compile(r"(?P<model>.+?)@(?P<address>https?://.+)")
 _MODEL: Final = re.compile(r"[^\s@?#]{1,200}")
-_OPTIONS_OF_RESULTS: Final = ("rubric", "way", "passes", "temperature", "image_side", "max_tokens")
+_OPTIONS_OF_RESULTS: Final = (
+    *("rubric", "way", "passes", "temperature", "image_side", "max_tokens"),
+    "dtype",
+)
 """Options of a judge that change its scores; the others only say how it is reached."""
 
 

@@ -13,9 +13,8 @@ from eacps.cli.doctor import doctor
 from eacps.cli.drain import drain
 from eacps.cli.faces import face_models, faceswap
 from eacps.cli.jobs import jobs_app
-from eacps.cli.labelstudio import connect, disconnect, export, label_config, search_again
-from eacps.cli.judge import judge_app
 from eacps.cli.judge import judge_app, rescore
+from eacps.cli.labelstudio import connect, disconnect, export, label_config, search_again
 from eacps.cli.panel import panel_app
 from eacps.cli.printing import err, out
 from eacps.cli.run import collage, offline_workers, run

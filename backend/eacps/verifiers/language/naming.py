@@ -14,7 +14,7 @@ from eacps.options import checked, from_environment
 from eacps.plugins import OPTIONS, Context
 from eacps.rubrics.reading import Rubric, read_rubric
 from eacps.settings import Settings
-from eacps.verifiers.language.options import LanguageOptions, ServerOptions
+from eacps.verifiers.language.options import LocalOptions, ServerOptions
 from eacps.verifiers.protocol import Verifier
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class LanguageVerifier:
         return self.rubric.ranges
 
     @property
-    def Options(self) -> type[LanguageOptions]:  # noqa: N802 - as plug-ins' classes have it
+    def Options(self) -> type[ServerOptions] | type[LocalOptions]:  # noqa: N802 - as plug-ins' classes have it
         """What EACPS_PLUGIN_OPTIONS may say for it."""
-        return ServerOptions if self.judge.remote else LanguageOptions
+        return ServerOptions if self.judge.remote else LocalOptions
 
     def options(self, settings: Settings) -> Any:
         """Its options, checked."""
@@ -69,7 +69,10 @@ class LanguageVerifier:
         options = self.options(context.settings)
         if self.judge.remote:
             return _server_judge(self, options, context.settings)
-        raise SettingsError(f"The judge {self.judge.label} is not known.")
+        from eacps.verifiers.language.local import LocalJudge
+
+        device = options.device or context.device
+        return LocalJudge.load(self.judge.model, self.rubric, options, device)
 
     def __call__(self, *_: Any) -> Verifier:
         """Not used: it has `load`."""

@@ -9,8 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 Way = Literal["auto", "pointwise", "logprobs"]
 
 
-class LanguageOptions(BaseModel):
-    """What the options of every judge that reads language may say."""
+class LocalOptions(BaseModel):
+    """What the options of a model on this machine may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rubric: str = Field("", description="instead of EACPS_RUBRIC, for this judge")
+    image_side: int = Field(768, ge=28, le=4096, description="longer side of the pictures shown")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on CPUs, bfloat16 on GPUs"
+    )
+    device: str = Field("", description="a device of its own, such as cuda:1")
+
+
+class ServerOptions(BaseModel):
+    """What the options of a server's model may say."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,10 +35,6 @@ class LanguageOptions(BaseModel):
     )
     image_side: int = Field(1024, ge=64, le=4096, description="longer side of the pictures sent")
     max_tokens: int = Field(2048, ge=16, le=65_536, description="most tokens of an answer")
-
-
-class ServerOptions(LanguageOptions):
-    """What the options of a server's model may say."""
 
     base_url: str = Field("", description="the server's address")
     api_key: SecretStr = Field(SecretStr(""), description="the key; write $NAME")

@@ -19,7 +19,7 @@ SMALL_BYTES: Final = 300_000
 """A PNG up to this size is sent as it is; a larger picture as a JPEG of high quality."""
 LONGEST_INSTRUCTION: Final = 8000
 BETTER: Final = ("first", "second", "neither")
-_TITLES: Final = {
+TITLES: Final = {
     "source": "The source picture:",
     "edited": "The edited picture:",
     "mask": "The mask (only what is white in it may change):",
@@ -89,7 +89,7 @@ def judging(
     parts: list[Part] = []
     for name in call.pictures:
         if name in pictures:
-            parts += [_TITLES[name], pictures[name]]
+            parts += [TITLES[name], pictures[name]]
     described = "" if call.layout == "score_list" else described_answer(call.questions)
     text = _filled(call.text, instruction, described, rubric.instruction)
     note = f"\n\n{preview}" if preview else ""
@@ -105,6 +105,22 @@ def comparing(
     text = _filled(rubric.compare or _COMPARE, instruction, described, rubric.instruction)
     parts = ("Source:", source, "Edit one (first):", first, "Edit two (second):", second)
     return Request(rubric.system, (*parts, text.strip()), COMPARISON)
+
+
+def asking_in_one_token(rubric: Rubric, call: Call, question: Question, instruction: str) -> str:
+    """One question whose answer is a digit, for models whose probabilities are at hand."""
+    low, high = question.ends
+    form = "1 for yes, 0 for no" if question.kind == "yes_no" else f"a digit from {low} to {high}"
+    described = (
+        f"{' '.join(question.text.split())}\n\nAnswer with one digit and nothing else: {form}."
+    )
+    return _filled(call.text, instruction, described, rubric.instruction).strip()
+
+
+def comparing_in_one_token(rubric: Rubric, instruction: str) -> str:
+    """Which of two edits is better, as a digit."""
+    described = "Answer with one digit and nothing else: 1 for edit one, 2 for edit two."
+    return _filled(rubric.compare or _COMPARE, instruction, described, rubric.instruction).strip()
 
 
 def described_answer(questions: Sequence[Question]) -> str:
