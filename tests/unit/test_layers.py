@@ -50,7 +50,7 @@ HOMES = {
     "markupsafe": {"labelstudio"},
     "prometheus_client": {"metrics", "jobs", "labelstudio"},
     "opentelemetry": {"tracing"},
-    "pyarrow": {"export"},
+    "pyarrow": {"export", "offline"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
