@@ -326,10 +326,13 @@ def idle(given: argparse.Namespace) -> list[Row]:
                 ),
             }
         )
-        delays = sorted(_first_batch_delay(fleet) for _ in range(40))
+        in_turn = [_first_batch_delay(fleet) for _ in range(40)]
+        delays = sorted(in_turn)
         rows.append(
             {
                 "kind": "first batch after silence",
+                "silence": given.seconds,
+                "after_the_silence": round(in_turn[0], 3),
                 "delays": [round(delay, 3) for delay in delays],
                 "p50": round(delays[len(delays) // 2], 3),
                 "p95": round(delays[math.ceil(0.95 * len(delays)) - 1], 3),
