@@ -77,14 +77,25 @@ class Reviewed:
 
     def __init__(self, server: LabelStudioServer, settings: Settings) -> None:
         self.server, self.settings = server, settings
-        self.number = server.create_project(label_config())
+        self.config, self.fields = label_config(), ("image", "prompt")
+        self.number = server.create_project(self.config)
+
+    def show(self, image: str, prompt: str, **attributes: str) -> None:
+        """Give the project columns of its own."""
+        config = label_config(Settings(_env_file=None, image_field=image, instruction_field=prompt))
+        words = "".join(f' {name}="{value}"' for name, value in attributes.items())
+        self.config = config.replace("<View", f"<View{words}", 1)
+        self.fields = (image, prompt)
+        body = {"label_config": self.config}
+        self.server.call("PATCH", f"/api/projects/{self.number}/", json=body)
 
     def task(self, prompt: str = "add a hat") -> tuple[int, list[str]]:
         """A task with a result, and the ids of its cards."""
         server, settings = self.server, self.settings
         image = server.upload(self.number, "a.png", png())
-        [task] = server.import_tasks(self.number, [{"data": {"image": image, "prompt": prompt}}])
-        origin = to_json(origin_of(server.task(task), settings, label_config=label_config()))
+        data = dict(zip(self.fields, (image, prompt), strict=True))
+        [task] = server.import_tasks(self.number, [{"data": data}])
+        origin = to_json(origin_of(server.task(task), settings, label_config=self.config))
         LabelStudioHooks(settings).deliver(origin, searched(settings, origin))
         return task, [card["id"] for card in server.data(task)["candidates"]]
 
@@ -152,6 +163,23 @@ def test_all_formats_say_the_same(reviewed: Reviewed, tmp_path: Path) -> None:
         assert {one["id"] for one in each["candidates"]} == set(line["candidates"])
         assert each["problems"] == line["problems"]
     assert "still on top" in "".join(row["problems"] for row in rows)
+
+
+def test_originals_and_instructions_are_in_the_columns_that_the_project_shows(
+    server: LabelStudioServer, settings: Settings, tmp_path: Path
+) -> None:
+    made = Reviewed(server, settings)
+    made.show("photo", "words", eacps_default_instruction="add a default hat")
+    for prompt in ("add a scarf", ""):
+        task, (one, two, three, _) = made.task(prompt)
+        made.review(task, [one, two, three], [], "Accept best")
+    table, folder = tmp_path / "reviews.jsonl", tmp_path / "pictures"
+    assert not made.export(table=table, pictures=folder).missing
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    assert {line["prompt"] for line in lines} == {"add a scarf", "add a default hat"}
+    for line in lines:
+        assert line["original"].startswith("/data/upload/")
+        assert (tmp_path / line["original_file"]).read_bytes() == png()
 
 
 def test_cells_are_no_formulas(reviewed: Reviewed, tmp_path: Path) -> None:

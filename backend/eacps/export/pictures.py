@@ -60,8 +60,11 @@ class Pictures:
     folder: Path | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """Which pictures were not found, and why."""
+    original_field: str = field(init=False)
+    """The field of a task's data with the picture that was edited: projects may have their own."""
 
     def __post_init__(self) -> None:
+        self.original_field = self.settings.image_field
         self._store: ArtifactStore = open_store(self.settings)
         self._fetcher = _Fetcher(self.settings, self.client)
         self._output: OutputFolder | None = None
@@ -82,8 +85,7 @@ class Pictures:
 
     def original(self, task: Mapping[str, Any]) -> bytes | None:
         """The picture that was edited; None if it cannot be fetched."""
-        field_name = self.settings.image_field
-        address = text(mapping(task.get("data")).get(field_name))
+        address = text(mapping(task.get("data")).get(self.original_field))
         return self._read(task, ORIGINAL, "", address)
 
     def keep_candidate(self, task: Mapping[str, Any], name: str, record: Any) -> str | None:
@@ -140,7 +142,7 @@ class Pictures:
             except (MissingArtifactError, StoreAwayError):
                 if not address or address.startswith(self.settings.resolved_public_url):
                     raise
-        content = self._fetcher.fetch(address, field=self.settings.image_field, task=task)
+        content = self._fetcher.fetch(address, field=self.original_field, task=task)
         if artifact and not name_of(content, "").startswith(artifact.partition(".")[0]):
             raise TaskError("Label Studio's copy is another picture.")
         suffix_of(content)

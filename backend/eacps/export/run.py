@@ -29,7 +29,9 @@ from eacps.export.table import (
 )
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.connect import project_row
+from eacps.labelstudio.connections import row_of as backend_row
 from eacps.labelstudio.reviews import reviewed_tasks, reviews
+from eacps.labelstudio.tasks.choices import choices_of
 from eacps.labelstudio.tasks.regions import mapping, text
 from eacps.offline.output import DATA_FOLDER, OutputFolder
 from eacps.offline.progress import progress_bar
@@ -100,6 +102,9 @@ class _Export:
         self._done = Exported()
         _require_possible(wanted)
         self._pictures = Pictures(settings, client, wanted.pictures)
+        rows = client.list_rows("/api/ml", project=int(project["id"]))
+        ours = backend_row(rows, settings.resolved_public_url) or {}
+        self._extra_params = ours.get("extra_params")
 
     def run(self, console: Console) -> Exported:
         """Write everything that is wanted."""
@@ -134,9 +139,14 @@ class _Export:
 
     def _reviews(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         data = mapping(task.get("data"))
-        for review in reviews(task, self._project.get("label_config")):
-            review["prompt"] = text(data.get(self._settings.instruction_field)) or None
-            review["original"] = text(data.get(self._settings.image_field)) or None
+        config = self._project.get("label_config")
+        chosen = choices_of(data, config, self._extra_params, self._settings)
+        seen = self._settings.changed(chosen.columns)
+        self._pictures.original_field = seen.image_field
+        instruction = text(data.get(seen.instruction_field)) or chosen.default_instruction
+        for review in reviews(task, config):
+            review["prompt"] = instruction or None
+            review["original"] = text(data.get(seen.image_field)) or None
             if self._wanted.pictures:
                 self._keep_pictures(task, review)
             yield review
