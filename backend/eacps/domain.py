@@ -116,6 +116,8 @@ class Failure:
 
 LEAST_CONVINCING_SHARE = 0.2
 """If even the best candidate has less than this share of its potential's range, people are told."""
+JUDGE_DOWN = "judge_down"
+"""The code of a picture that no judge could be asked about, which is delivered without a rank."""
 PRUNED = "pruned"
 """The code of a candidate that was stopped early in favour of others, which is no error."""
 
@@ -181,6 +183,12 @@ class Candidate:
         return self.failure is not None and self.failure.code == PRUNED
 
     @property
+    def unjudged(self) -> bool:
+        """Whether it was rendered to the end and has no rank, because no judge could be asked."""
+        whole = self.trial.to_step is None and self.image is not None
+        return whole and self.failure is None and self.potential is None
+
+    @property
     def outcome(self) -> Outcome:
         """This candidate as the strategy sees it."""
         scores = {metric.name: metric.value for metric in self.metrics}
@@ -244,7 +252,8 @@ class EditTask:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The ranked candidates of a search: usable ones best first, then pruned, then failed ones.
+    """The ranked candidates of a search: usable ones best first, then those that no judge could be
+    asked about, then pruned, then failed ones.
 
     `notes` are warnings, `decisions` the strategy's notes about what it did and why.
     """
@@ -260,12 +269,12 @@ class SearchResult:
 
     @property
     def usable(self) -> tuple[Candidate, ...]:
-        """The candidates that have an image and a rank."""
-        return tuple(c for c in self.candidates if c.outcome.usable)
+        """The candidates that people may choose: those with a rank, then the unjudged ones."""
+        return tuple(c for c in self.candidates if c.outcome.usable or c.unjudged)
 
     @property
     def best(self) -> Candidate:
-        """The best candidate; every SearchResult has one."""
+        """The best candidate, or the first one if none was judged; every SearchResult has one."""
         return self.usable[0]
 
     @property
@@ -277,8 +286,13 @@ class SearchResult:
         return first.potential - rest[0].potential
 
     @property
+    def is_judged(self) -> bool:
+        """Whether the order of the candidates says anything."""
+        return self.best.potential is not None
+
+    @property
     def is_convincing(self) -> bool:
-        """Whether the best candidate is worth calling good."""
+        """Whether the best candidate is worth calling good; False if none was judged."""
         return self.share(self.best.potential) >= LEAST_CONVINCING_SHARE
 
     def share(self, potential: float | None) -> float:

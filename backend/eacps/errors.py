@@ -87,6 +87,12 @@ class ScoringError(EacpsError):
     code = "scoring_failed"
 
 
+class JudgeDownError(ScoringError):
+    """The judges cannot be asked for now: a server is down, or a limit is reached."""
+
+    code = "judge_down"
+
+
 class SearchError(EacpsError):
     """The search ended without a usable candidate."""
 

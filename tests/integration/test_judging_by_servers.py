@@ -27,6 +27,14 @@ def same_for_all(heard: Heard) -> str:
 
 
 def run(server: JudgeServer, folder: Path, attempts: int) -> subprocess.CompletedProcess[str]:
+    image = str(ROOT / "examples" / "bear.png")
+    asked = ["run", "--image", image, "--prompt", INJECTION, "--out", str(folder / "out")]
+    return eacps(server, folder, *asked, attempts=attempts)
+
+
+def eacps(
+    server: JudgeServer, folder: Path, *asked: str, attempts: int = 2
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_STUDIO_"))}
     variables = {
         **kept,
@@ -36,8 +44,6 @@ def run(server: JudgeServer, folder: Path, attempts: int) -> subprocess.Complete
         "EACPS_STRATEGY_PARAMS": json.dumps({"n": attempts}),
         "EACPS_STEPS": "2",
     }
-    image = str(ROOT / "examples" / "bear.png")
-    asked = ["run", "--image", image, "--prompt", INJECTION, "--out", str(folder / "out")]
     return subprocess.run(
         [sys.executable, "-m", "eacps", *asked],
         cwd=folder,
@@ -76,7 +82,7 @@ def test_a_server_judges_a_search_and_its_ties_are_decided_in_pairs(tmp_path: Pa
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_a_judge_that_is_down_fails_the_task_which_is_then_only_judged(tmp_path: Path) -> None:
+def test_without_its_judge_a_search_is_delivered_and_judged_later(tmp_path: Path) -> None:
     away = True
 
     def fault(_: Heard) -> str:
@@ -84,10 +90,13 @@ def test_a_judge_that_is_down_fails_the_task_which_is_then_only_judged(tmp_path:
 
     with serving(JudgeServer(fault=fault, say=same_for_all)) as server:
         server.retry_after = "3600"
-        failed = run(server, tmp_path, 2)
-        assert failed.returncode == 1
-        assert "it answers 503: unavailable, sorry" in report(tmp_path)["error"]["message"]
-        away = False
         done = run(server, tmp_path, 2)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert report(tmp_path)["candidates"][0]["potential"] == (5 / 9) ** 2
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Not judged: openai:tiny: it answers 503: unavailable, sorry" in done.stdout
+        assert [one["potential"] for one in report(tmp_path)["candidates"]] == [None, None]
+        assert len(list((tmp_path / "out" / "bear").glob("c*.png"))) == 2
+        away = False
+        again = eacps(server, tmp_path, "rescore", str(tmp_path / "out"), "--out", "judged")
+    assert again.returncode == 0, again.stdout + again.stderr
+    judged = json.loads((tmp_path / "judged" / "bear.json").read_text())
+    assert [one["potential"] for one in judged["candidates"]] == [(5 / 9) ** 2] * 2

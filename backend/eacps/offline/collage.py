@@ -157,7 +157,8 @@ def _own_row(report: Path, settings: Settings) -> Row | None:
         best = candidates[0]
         picture = _opened(images / f"{best.id}.png")
         if picture:
-            caption = (f"round {number}, {_origin(best)}", f"score {best.potential:.3f}")
+            score = "not judged" if best.potential is None else f"score {best.potential:.3f}"
+            caption = (f"round {number}, {_origin(best)}", score)
             tiles.append(Tile(picture, caption, best is result.best))
     return Row(result.task.instruction, tiles) if tiles else None
 

@@ -45,6 +45,7 @@ from eacps.offline.output import (
 from eacps.offline.progress import progress_bar
 from eacps.offline.tasks import LOCAL, OfflineTask
 from eacps.runner.judging import MISSING
+from eacps.runner.loop import NOT_JUDGED
 from eacps.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
@@ -375,11 +376,13 @@ def _report(
         name = str(job.origin["name"])
         if job.id not in problems and _is_written(folder, job):
             content = own_report(folder, name) or {}
-            missing = _missing_throughout(content)
-            mark = "[yellow]![/]" if missing else "[green]✓[/]"
+            missing, unjudged = _missing_throughout(content), _not_judged(content)
+            mark = "[yellow]![/]" if missing or unjudged else "[green]✓[/]"
             _say(out, mark, f"{folder / name / 'best.png'}{_potential(content)}")
             for note in missing:
                 _say(out, " ", f"ranked without {note}")
+            if unjudged:
+                _say(out, " ", unjudged)
             continue
         failed += 1
         status = statuses.get(job.id)
@@ -411,6 +414,17 @@ def _missing_throughout(report: Mapping[str, Any]) -> list[str]:
         return sorted(note.replace(MISSING, ": ", 1) for note in common if MISSING in note)
     except (AttributeError, KeyError, TypeError):
         return []  # Somebody has edited the report.
+
+
+def _not_judged(report: Mapping[str, Any]) -> str:
+    """Why no candidate of a report was judged; empty if one was."""
+    try:
+        first = report["candidates"][0]
+        notes = [*report.get("notes", ()), *first["notes"]]
+        unjudged = first.get("potential") is None
+        return next((note for note in notes if note.startswith(NOT_JUDGED)), "") if unjudged else ""
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return ""  # Somebody has edited the report.
 
 
 def _potential(report: Mapping[str, Any]) -> str:

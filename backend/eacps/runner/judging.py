@@ -9,7 +9,8 @@ from math import exp, inf
 from typing import TYPE_CHECKING, Final
 
 from eacps import metrics, tracing
-from eacps.domain import Candidate, EditTask, Failure, Metric, Trial
+from eacps.domain import JUDGE_DOWN, Candidate, EditTask, Failure, Metric, Trial
+from eacps.errors import JudgeDownError
 from eacps.images import TaskImages
 from eacps.runner.finals import PREFERENCE
 from eacps.runner.potentials import potential_of
@@ -52,11 +53,11 @@ class Judge:
             return self._finalists(task, start, rendered)
         whole = [one for one in rendered if one.stored]
         with tracing.span("score", candidates=len(whole)):
-            judged, notes = self._judged(task, start, whole)
+            judged, notes, away = self._judged(task, start, whole)
         self._add_likeness(task, whole, judged)
         waiting = iter(judged)
         return [
-            self._candidate(task, one, one.stored, next(waiting), notes)
+            self._candidate(task, one, one.stored, next(waiting), notes, away)
             if one.stored
             else _failed(one)
             for one in rendered
@@ -91,9 +92,11 @@ class Judge:
 
     def _judged(
         self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
-    ) -> tuple[list[_Judged], tuple[str, ...]]:
+    ) -> tuple[list[_Judged], tuple[str, ...], str]:
+        """What was measured, the reasons why something was not, and why no judge could be asked."""
         judged = [_Judged() for _ in rendered]
         notes: list[str] = []
+        away = ""
         for scorer in self._scorers if rendered else ():
             name = type(scorer).__name__
             try:
@@ -103,11 +106,16 @@ class Judge:
                 for one, (scores, why) in list(zip(judged, rows, strict=True)):
                     one.scores.update(scores)
                     one.reasons += [why] if why else []
+            except JudgeDownError as error:
+                log.warning("no judge can be asked: %s", error)
+                metrics.SCORER_FAILURES.labels(name).inc()
+                away = str(error)[:300]
+                notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
             except Exception as error:
                 log.exception("scorer %s failed", name)
                 metrics.SCORER_FAILURES.labels(name).inc()
                 notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
-        return judged, tuple(notes)
+        return judged, tuple(notes), away
 
     def _add_likeness(
         self, task: EditTask, rendered: Sequence[Rendered], judged: Sequence[_Judged]
@@ -135,10 +143,13 @@ class Judge:
         stored: StoredImage,
         judged: _Judged,
         notes: tuple[str, ...],
+        away: str,
     ) -> Candidate:
         judgement = self._potential_for(task).judge(judged.scores)
         failure = None
-        if judgement.value is None:
+        if judgement.value is None and away:
+            failure = Failure(JUDGE_DOWN, away)
+        elif judgement.value is None:
             failure = Failure("scoring_failed", "; ".join((*judgement.notes, *notes)))
         return Candidate(
             trial=rendered.trial,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from eacps.domain import (
+    JUDGE_DOWN,
     PRUNED,
     Candidate,
     EditTask,
@@ -18,11 +19,14 @@ from eacps.domain import (
 from eacps.errors import SearchError
 from eacps.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
 from eacps.runner.finals import finals
+from eacps.runner.judging import MISSING
 from eacps.search import Strategy, budget, create
 from eacps.search import ranked as rank_outcomes
 from eacps.search.strategies.auto import CANNOT_PAUSE
 
 RunBatches = Callable[[Sequence[Sequence[Trial]]], Sequence[Candidate]]
+NOT_JUDGED = "Not judged: "
+JUDGE_LATER = "The order says nothing; `eacps rescore` judges it when the judge can be asked again."
 OnProgress = Callable[["Progress"], None]
 
 
@@ -48,7 +52,7 @@ def search(
     `on_expected` is called before each round with the number of trials that are now expected.
     """
     strategy = _strategy(task)
-    ledger = Ledger(task.plan.steps)
+    ledger = Ledger(task.plan.steps, potential_range)
     while asked := strategy.ask():
         expected = expected_trials(task, strategy)
         if on_expected:
@@ -63,10 +67,15 @@ def search(
 
 
 class Ledger:
-    """All candidates of a search. A resumed trial remains one candidate, with its total cost."""
+    """All candidates of a search. A resumed trial remains one candidate, with its total cost.
 
-    def __init__(self, steps: int) -> None:
+    Strategies take a picture that no judge could be asked about for an average one, so that they go
+    on; nobody else is told a potential that was not measured.
+    """
+
+    def __init__(self, steps: int, potential_range: tuple[float, float] = (0.0, 1.0)) -> None:
         self._steps = steps
+        self._average = sum(potential_range) / 2
         self._entries: dict[str, Candidate] = {}
 
     @property
@@ -96,7 +105,7 @@ class Ledger:
         for trial, candidate in zip(asked, finished, strict=True):
             # Strategies do not know about states: tell them about the trial that they asked for.
             own = replace(candidate, trial=trial)
-            outcomes.append(own.outcome)
+            outcomes.append(self._told(own))
             before = self._entries.get(trial.id)
             if before is not None:
                 own = replace(
@@ -107,12 +116,22 @@ class Ledger:
             self._entries[trial.id] = own
         return outcomes
 
+    def _told(self, candidate: Candidate) -> Outcome:
+        if _is_unjudged(candidate):
+            return replace(candidate.outcome, potential=self._average, failure=None)
+        return candidate.outcome
+
     def finish_all(self) -> list[Candidate]:
         """All candidates at the end of the search; those still paused become pruned."""
         return [self._finish_one(candidate) for candidate in self.candidates]
 
     def _finish_one(self, candidate: Candidate) -> Candidate:
         step = candidate.trial.to_step
+        if _is_unjudged(candidate) and candidate.failure:
+            words = f"{NOT_JUDGED}{candidate.failure.message.rstrip('.')}. {JUDGE_LATER}"
+            others = (note for note in candidate.notes if MISSING not in note)
+            notes = (words, *(note for note in others if not note.startswith("All metrics")))
+            candidate = replace(candidate, failure=None, notes=notes)
         if step is None or candidate.failure is not None:
             return replace(candidate, state=None)
         words = f"Stopped at step {step} of {self._steps}: others looked better."
@@ -136,13 +155,22 @@ def batches(trials: Sequence[Trial], plan: SearchPlan) -> list[Sequence[Trial]]:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Usable candidates, best first (ties in the order of request), then pruned, then failed."""
+    """Usable candidates, best first (ties in the order of request), then unjudged, then pruned,
+    then failed ones."""
     by_trial = {candidate.trial: candidate for candidate in candidates}
     best_first = [
         by_trial.pop(outcome.trial)
         for outcome in rank_outcomes([candidate.outcome for candidate in candidates])
     ]
-    return [*best_first, *sorted(by_trial.values(), key=lambda one: not one.pruned)]
+    return [*best_first, *sorted(by_trial.values(), key=_place)]
+
+
+def _place(candidate: Candidate) -> int:
+    return 0 if candidate.unjudged else 1 if candidate.pruned else 2
+
+
+def _is_unjudged(candidate: Candidate) -> bool:
+    return candidate.failure is not None and candidate.failure.code == JUDGE_DOWN
 
 
 def _strategy(task: EditTask) -> Strategy:
@@ -161,7 +189,7 @@ def _result(
     decisions: tuple[str, ...],
 ) -> SearchResult:
     candidates, notes = _hoist_shared_notes(ranked(_offered(candidates)))
-    if not candidates or not candidates[0].outcome.usable:
+    if not candidates or not (candidates[0].outcome.usable or candidates[0].unjudged):
         raise _no_result_error(candidates)
     return SearchResult(
         task=task,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from PIL import Image
 
 from eacps.domain import EditTask
-from eacps.errors import ScoringError, SettingsError
+from eacps.errors import JudgeDownError, ScoringError, SettingsError
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.options import short
@@ -121,16 +121,18 @@ class VerifierScorer:
             return []
         given: list[dict[str, Answers]] = [{} for _ in edited]
         problems = []
+        away = False
         asked = self._asked(task, images, edited, progress)
         for name in self._verifiers:
             rows = asked[name]
             if isinstance(rows, Exception):
                 problems.append(f"{name}: {rows}")
+                away = away or isinstance(rows, JudgeDownError)
                 continue
             for answers, row in zip(given, rows, strict=True):
                 answers[name] = row
         if len(problems) == len(self._verifiers):
-            raise ScoringError("; ".join(problems))
+            raise (JudgeDownError if away else ScoringError)("; ".join(problems))
         return [_merged(answers, problems, self._weights, self._spans) for answers in given]
 
     def preferences(

@@ -32,11 +32,12 @@ def records(result: SearchResult, url_of: UrlOf, id_of: IdOf) -> dict[str, dict[
 def _what_it_is(result: SearchResult, candidate: Candidate, rank: int) -> dict[str, Any]:
     failure = candidate.failure
     state = "pruned" if candidate.pruned else "failed" if failure else "finished"
+    unranked = state == "failed" or candidate.unjudged
     return {
         "trial": candidate.id,
         "state": state,
         "rank": rank if candidate.outcome.usable else None,
-        "score": round(result.share(candidate.potential), 4) if state != "failed" else None,
+        "score": None if unranked else round(result.share(candidate.potential), 4),
         "potential": _finite(candidate.potential),
         "metrics": {metric.name: _finite(metric.value) for metric in candidate.metrics},
         **({"failure": to_json(failure)} if failure else {}),

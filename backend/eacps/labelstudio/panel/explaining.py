@@ -88,6 +88,8 @@ def why_it_won(
     """Why the best candidate is ahead of the second."""
     if best is None:
         return ""
+    if best.get("potential") is None:
+        return "No judge could be asked about these, so their order says nothing."
     first = name_of[best["id"]]
     if second is None:
         return f"{first} is the only candidate that was finished."

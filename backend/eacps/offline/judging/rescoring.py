@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from eacps import fingerprints
 from eacps import images as pixels
 from eacps.artifacts import ArtifactStore, MissingArtifactError, open_store
-from eacps.domain import Candidate, SearchResult, from_json, to_json
+from eacps.domain import JUDGE_DOWN, Candidate, SearchResult, from_json, to_json
 from eacps.errors import EacpsError, SettingsError
 from eacps.offline.output import DATA_FOLDER, OutputFolder, json_object
 from eacps.offline.run import at_home
@@ -72,8 +72,9 @@ def _rescored(
         return Rescored(file.stem, problem=words)
     judged = judged_again(result, judge, store, settings)
     if not judged.usable:
-        notes = judged.candidates[0].failure
-        return Rescored(file.stem, problem=notes.message if notes else "Nothing was judged.")
+        failures = (one.failure for one in judged.candidates if not one.pruned)
+        failure = next(filter(None, failures), None)
+        return Rescored(file.stem, problem=failure.message if failure else "Nothing was judged.")
     _write(file.stem, content, judged, store, output)
     return Rescored(file.stem, content["best"], judged.best.id)
 
@@ -94,7 +95,7 @@ def judged_again(
 
 def _finished(candidate: Candidate) -> bool:
     """Whether it was rendered to the end; a candidate that could not be judged may be now."""
-    return candidate.failure is None or candidate.failure.code == "scoring_failed"
+    return candidate.failure is None or candidate.failure.code in ("scoring_failed", JUDGE_DOWN)
 
 
 def _merged(old: Candidate, new: Candidate) -> Candidate:

@@ -39,25 +39,34 @@ _WORDS: Final = {
 
 
 class NoAnswerError(Exception):
-    """There is no answer; `down` where other questions will get none either for now."""
+    """There is no answer; `down` where other questions will get none either for now. `passes`:
+    without anybody changing a setting, it will be possible to ask again."""
 
-    def __init__(self, reason: str, *, down: bool = False) -> None:
+    def __init__(self, reason: str, *, down: bool = False, passes: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.down = down
+        self.passes = passes
 
 
 class _FailedError(Exception):
     """One attempt failed; another may succeed unless it is `final`."""
 
     def __init__(
-        self, reason: str, *, down: bool, final: bool = False, retry_after: float = 0.0
+        self,
+        reason: str,
+        *,
+        down: bool,
+        final: bool = False,
+        retry_after: float = 0.0,
+        passes: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.down = down
         self.final = final
         self.retry_after = retry_after
+        self.passes = passes
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Asker:
     def _asked(self, question: Question, account: Account) -> Answer:
         refusal = self._breaker.refusal()
         if refusal:
-            raise NoAnswerError(refusal, down=True)
+            raise NoAnswerError(refusal, down=True, passes=self._breaker.passes)
         attempt = 0
         while True:
             attempt += 1
@@ -129,8 +138,10 @@ class Asker:
         if error.down:
             # A server that says when it is back need not fail five times.
             at_once = error.final or error.retry_after > self._options.wait_seconds
-            self._breaker.failed(error.reason, at_once=at_once, seconds=error.retry_after)
-        raise NoAnswerError(error.reason, down=error.down)
+            self._breaker.failed(
+                error.reason, at_once=at_once, seconds=error.retry_after, passes=error.passes
+            )
+        raise NoAnswerError(error.reason, down=error.down, passes=error.passes)
 
     def _wait(self, attempt: int) -> float:
         longest = FIRST_WAIT * 2.0 ** (attempt - 1)
@@ -161,7 +172,7 @@ class Asker:
             self._storage.reserve(account)
         except LimitError as error:
             metrics.JUDGE_CALLS.labels(place.label, "limited").inc()
-            raise _FailedError(str(error), down=False, final=True) from None
+            raise _FailedError(str(error), down=False, final=True, passes=True) from None
         body = place.service.body(place.model, question, self._left_out)
         url = place.address + place.service.path(place.model)
         try:
@@ -203,7 +214,8 @@ class Asker:
         retry_after: float = 0.0,
     ) -> _FailedError:
         metrics.JUDGE_CALLS.labels(self._place.label, outcome).inc()
-        return _FailedError(reason, down=down, final=final, retry_after=retry_after)
+        passes = down and not final
+        return _FailedError(reason, down=down, final=final, retry_after=retry_after, passes=passes)
 
     def _spend(self, account: Account, usage: Usage) -> None:
         options = self._options

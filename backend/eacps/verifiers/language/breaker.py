@@ -24,6 +24,12 @@ class Breaker:
         self._until = 0.0
         self._pause = FIRST_SECONDS
         self._reason = ""
+        self._passes = True
+
+    @property
+    def passes(self) -> bool:
+        """Whether what the server failed of may pass without anybody changing a setting."""
+        return self._passes
 
     def refusal(self) -> str:
         """Why no request may be sent now; empty if one may."""
@@ -41,10 +47,13 @@ class Breaker:
         with self._lock:
             self._failures, self._until, self._pause = 0, 0.0, FIRST_SECONDS
 
-    def failed(self, reason: str, *, at_once: bool = False, seconds: float = 0.0) -> None:
+    def failed(
+        self, reason: str, *, at_once: bool = False, seconds: float = 0.0, passes: bool = True
+    ) -> None:
         """The server failed. `at_once`: waiting for more failures would tell nothing; `seconds`:
         how long it asked to be left alone."""
         with self._lock:
+            self._passes = passes
             self._failures += 1
             self._reason = reason
             if self._until or at_once or self._failures >= FAILURES:

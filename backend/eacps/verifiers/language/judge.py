@@ -12,7 +12,7 @@ from typing import Any, Final
 from PIL import Image
 
 from eacps.domain import EditTask, digest
-from eacps.errors import ScoringError
+from eacps.errors import JudgeDownError, ScoringError
 from eacps.images import TaskImages
 from eacps.log import current_ids
 from eacps.rubrics.reading import Call, Question, Rubric
@@ -49,6 +49,7 @@ class Reply:
     said: Said = field(default_factory=Said)
     problem: str = ""
     down: bool = False
+    passes: bool = False
 
 
 class ServerJudge:
@@ -170,7 +171,7 @@ class ServerJudge:
         try:
             said = self._said(request, call, number, account)
         except NoAnswerError as error:
-            return Reply(problem=error.reason, down=error.down)
+            return Reply(problem=error.reason, down=error.down, passes=error.passes)
         except UnclearError as error:
             return Reply(problem=str(error))
         if not said.missing:
@@ -264,7 +265,9 @@ class ServerJudge:
         if replies and all(reply.problem for reply in replies):
             down = next((reply.problem for reply in replies if reply.down), "")
             if down or len({reply.problem for reply in replies}) == 1:
-                raise ScoringError((down or replies[0].problem).rstrip(".") + ".")
+                passes = all(reply.passes for reply in replies)
+                error = JudgeDownError if passes else ScoringError
+                raise error((down or replies[0].problem).rstrip(".") + ".")
 
     def _answers(self, replies: Sequence[Reply]) -> Answers:
         """One edit's answers: the mean of its passes as the rubric's metrics, and the reasons."""
