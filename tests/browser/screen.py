@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
@@ -97,6 +98,13 @@ def wait_for_stillness(page: Page) -> None:
 
 def save(page: Page, button: str) -> None:
     """Press `submit` or `update` and wait until Label Studio stored the annotation."""
+    with saving(page):
+        page.get_by_test_id(f"bottombar-{button}-button").click()
+
+
+@contextmanager
+def saving(page: Page) -> Iterator[None]:
+    """Wait until Label Studio stored the annotation that is submitted meanwhile."""
     stored = re.compile(r"/api/(tasks/\d+/annotations|annotations/\d+)")
     with page.expect_response(
         lambda answer: (
@@ -105,7 +113,7 @@ def save(page: Page, button: str) -> None:
             and answer.ok
         )
     ):
-        page.get_by_test_id(f"bottombar-{button}-button").click()
+        yield
 
 
 def saved(server: LabelStudioServer, task: int) -> dict[str, Any]:

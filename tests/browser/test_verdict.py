@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints
 from tests.browser.reviewed import Reviewed
-from tests.browser.screen import OpenTask, cards, drag, save, saved
+from tests.browser.screen import OpenTask, cards, drag, save, saved, saving
 
 RANKED = '[data-rbd-droppable-id="ranked"]'
 REJECTED = '[data-rbd-droppable-id="rejected"]'
@@ -109,3 +109,16 @@ def test_masks_are_told_apart_on_the_screen_and_saved_as_ever(
 
 def regions(annotation: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in annotation["result"] if each["type"] == "rectanglelabels"]
+
+
+def test_after_a_comment_and_a_click_elsewhere_ctrl_enter_submits(
+    reviewed: Reviewed, screen: Page, complaints: Complaints
+) -> None:
+    screen.get_by_text("Accept best").click()
+    comment = screen.get_by_placeholder("Why? (optional)")
+    comment.fill("sharp")
+    screen.locator(".review .report").click()
+    with saving(screen):
+        screen.keyboard.press("Control+Enter")
+    assert "sharp" in str(saved(reviewed.server, reviewed.task)["result"])
+    assert not complaints.errors
