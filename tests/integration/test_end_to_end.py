@@ -65,6 +65,45 @@ def test_an_import_without_any_click_ends_in_one_ranked_prediction_per_task(
         assert len(server.predictions(task)) == 1
 
 
+def test_the_status_page_names_projects_by_their_titles(
+    server: LabelStudioServer, backend: Backend, project: int
+) -> None:
+    server.call("PATCH", f"/api/projects/{project}/", json={"title": "Bears & hats"})
+    ids = server.import_tasks(project, bear_tasks(server, project, 1))
+    wait_for_predictions(server, backend, ids)
+    named = {"id": project, "title": "Bears & hats"}
+    wait_until(lambda: named in backend.status()["projects"], backend.log)
+    page = requests.get(f"{backend.url}/status", timeout=PATIENCE).text
+    assert "Bears &amp; hats" in page
+
+
+def test_panels_are_shown_revoked_and_renewed_by_commands(
+    server: LabelStudioServer, backend: Backend, project: int
+) -> None:
+    [task] = server.import_tasks(project, bear_tasks(server, project, 1))
+    wait_for_predictions(server, backend, [task])
+
+    def opened(address: str) -> int:
+        return requests.get(address, timeout=PATIENCE).status_code
+
+    address = backend.command("panel", "show", "--task", str(task)).stdout.strip()
+    assert address.startswith("http")
+    assert opened(address) == 200
+    for scope in (("--task", str(task)), ("--project", str(project))):
+        backend.command("panel", "revoke", *scope)
+        assert opened(address) in (401, 403)
+        assert backend.command("panel", "show", "--task", str(task), check=False).returncode == 1
+        assert "1 tasks" in backend.command("panel", "renew", str(project)).stdout
+        renewed = backend.command("panel", "show", "--task", str(task)).stdout.strip()
+        assert renewed != address
+        assert opened(renewed) == 200
+        assert opened(address) in (401, 403)
+        address = renewed
+    unclear = backend.command("panel", "revoke", check=False)
+    assert unclear.returncode != 0
+    assert "Give --task, --project or --all." in unclear.stderr + unclear.stdout
+
+
 def test_the_best_card_is_ranked_first_and_shows_its_scores(
     server: LabelStudioServer, backend: Backend, project: int
 ) -> None:
