@@ -140,7 +140,7 @@ class JobClient:
         return self._index().codes()
 
     def places(self, jobs: Iterable[str]) -> dict[str, int]:
-        """The places of queued jobs in the order of their creation, from 1."""
+        """The places of queued jobs in the order in which they begin, from 1."""
         return self._index().places(list(jobs))
 
     def speed(self) -> float:

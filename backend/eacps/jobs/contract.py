@@ -270,7 +270,7 @@ class JobQueue(Protocol):
         ...
 
     def places(self, jobs: Iterable[str]) -> Mapping[str, int]:
-        """The places of queued jobs in the order of their creation, from 1."""
+        """The places of queued jobs in the order in which they begin, from 1."""
         ...
 
     def speed(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from eacps.jobs import names
 from eacps.jobs.codec import encode
 from eacps.jobs.contract import STATES, JobFilter, JobState, PageEnd
-from eacps.jobs.database import INDEX_LOCK, Records, exclusive_transaction
+from eacps.jobs.database import INDEX_LOCK, Records, exclusive_transaction, is_queued
 
 PORTION = 500
 MOST_DIFFERENT = 500
@@ -136,30 +136,59 @@ class JobIndex:
             return list(connection.execute(query).scalars())
 
     def places(self, ids: Collection[str]) -> dict[str, int]:
-        """The places of queued jobs in the order of their creation, from 1."""
-        self.refresh()
-        jobs = self._tables.jobs
-        asked = sa.select(jobs.c.id, jobs.c.created).where(
-            jobs.c.id.in_(ids), jobs.c.state == "queued"
-        )
+        """The places of queued jobs in the order in which they begin, from 1: people who wait come
+        first, then projects by their shares. Jobs over quota have none."""
+        status = self._tables.status
+        workflows = [names.job_workflow(job) for job in ids]
+        asked = sa.select(
+            status.c.workflow_uuid, status.c.queue_name, status.c.priority, status.c.created_at
+        ).where(status.c.workflow_uuid.in_(workflows), is_queued(status))
+        found: dict[str, int] = {}
+        ahead = 0
         with self._records.engine.connect() as connection:
             rows = connection.execute(asked).all()
-            moments = sorted({row.created for row in rows})
-            if not moments:
-                return {}
-            # Only what lies between two moments, so that nothing is counted twice.
-            gaps = (
-                sa.values(sa.column("low", sa.BigInteger), sa.column("high", sa.BigInteger))
-                .data(list(zip([0, *moments], moments, strict=False)))
-                .cte("gaps")
-            )
-            between = sa.select(sa.func.count()).where(
-                jobs.c.state == "queued", jobs.c.created >= gaps.c.low, jobs.c.created < gaps.c.high
-            )
-            query = sa.select(gaps.c.high, between.correlate(gaps).scalar_subquery())
-            counts = {int(row[0]): int(row[1]) for row in connection.execute(query)}
-        ahead = dict(zip(moments, accumulate(counts[moment] for moment in moments), strict=True))
-        return {row.id: ahead[row.created] + 1 for row in rows}
+            for queue in (names.INTERACTIVE_QUEUE, names.JOBS_QUEUE):
+                of_queue = [row for row in rows if row.queue_name == queue]
+                moments = sorted({(row.priority, row.created_at) for row in of_queue})
+                before = self._before(connection, queue, moments)
+                for row in of_queue:
+                    place = ahead + before[(row.priority, row.created_at)] + 1
+                    found[names.job_of(row.workflow_uuid)] = place
+                ahead += self._queued(connection, queue)
+        return found
+
+    def _before(
+        self, connection: sa.Connection, queue: str, moments: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], int]:
+        """How many jobs of a queue begin before each of these moments, which are in order."""
+        if not moments:
+            return {}
+        status = self._tables.status
+        # Only what lies between two moments, so that nothing is counted twice.
+        names_of_ends = ("low", "low_created", "high", "high_created")
+        gaps = (
+            sa.values(*(sa.column(name, sa.BigInteger) for name in names_of_ends))
+            .data([(*low, *high) for low, high in pairwise([(0, 0), *moments])])
+            .cte("gaps")
+        )
+        position = sa.tuple_(status.c.priority, status.c.created_at)
+        between = sa.select(sa.func.count()).where(
+            status.c.queue_name == queue,
+            is_queued(status),
+            position >= sa.tuple_(gaps.c.low, gaps.c.low_created),
+            position < sa.tuple_(gaps.c.high, gaps.c.high_created),
+        )
+        query = sa.select(
+            gaps.c.high, gaps.c.high_created, between.correlate(gaps).scalar_subquery()
+        )
+        counts = {(int(row[0]), int(row[1])): int(row[2]) for row in connection.execute(query)}
+        sums = accumulate(counts[moment] for moment in moments)
+        return dict(zip(moments, sums, strict=True))
+
+    def _queued(self, connection: sa.Connection, queue: str) -> int:
+        status = self._tables.status
+        query = sa.select(sa.func.count()).where(status.c.queue_name == queue, is_queued(status))
+        return int(connection.execute(query).scalar_one())
 
     def speed(self) -> float:
         """Jobs that ended per second, for as long as there has been a queue, and at most within the

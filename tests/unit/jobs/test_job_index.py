@@ -19,7 +19,7 @@ from eacps.jobs.adoption import Adoption
 from eacps.jobs.beats import Heartbeat, ProcessIdentity, StrayWork
 from eacps.jobs.client import JobClient
 from eacps.jobs.codec import JsonSerializer, encode
-from eacps.jobs.contract import STATES, Job, JobFilter, JobStatus, PageEnd
+from eacps.jobs.contract import INTERACTIVE_PRIORITY, STATES, Job, JobFilter, JobStatus, PageEnd
 from eacps.jobs.database import Records, open_engine, prepare
 from eacps.jobs.job_index import JobIndex, state_of
 from eacps.settings import Settings
@@ -244,10 +244,28 @@ def test_what_can_be_filtered_by_is_known(many: JobClient) -> None:
     assert many.failure_codes() == ["bad_mask", "no_image"]
 
 
-def test_places_count_who_was_first(many: JobClient) -> None:
-    queued = sorted(many.list(100, "queued"), key=lambda job: job.created)
-    right = {job.id: 1 + sum(other.created < job.created for other in queued) for job in queued}
-    some = [job.id for job in queued[::4]]
+def test_places_count_who_begins_first(many: JobClient) -> None:
+    another = Job("person", {"project": 2, "task": 1}, priority=INTERACTIVE_PRIORITY)
+    many.submit_many([another])
+    records, _ = many._open()
+    status = records.tables.status
+    columns = (status.c.workflow_uuid, status.c.queue_name, status.c.priority, status.c.created_at)
+    with records.engine.connect() as connection:
+        query = sa.select(*columns).where(status.c.status == "ENQUEUED")
+        found = connection.execute(query).all()
+    moments = {
+        names.job_of(row.workflow_uuid): (
+            row.queue_name != names.INTERACTIVE_QUEUE, row.priority, row.created_at,
+        )
+        for row in found
+    }  # fmt: skip
+    assert len({priority for _, priority, _ in moments.values()}) > 5
+    right = {
+        job: 1 + sum(other < moment for other in moments.values())
+        for job, moment in moments.items()
+    }
+    assert right["person"] == 1
+    some = [*sorted(right)[::4], "person"]
     assert many.places([*some, "j00", "nobody"]) == {job: right[job] for job in some}
     assert many.places([]) == {}
 
