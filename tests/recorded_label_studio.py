@@ -113,6 +113,7 @@ class RecordedLabelStudio:
             (r"GET /api/projects/(\d+)/file-uploads", self._uploads),
             (r"GET /api/predictions/", self._rows),
             (r"POST /api/predictions/", self._predict),
+            (r"PATCH /api/predictions/(\d+)/", self._change),
             (r"DELETE /api/predictions/(\d+)/", self._delete),
         ]
 
@@ -195,6 +196,14 @@ class RecordedLabelStudio:
         self.predictions.append(row)
         self.writes.append(("prediction", str(row["task"])))
         return 201, row
+
+    def _change(self, number: int, *, body: bytes, **_: Any) -> Reply:
+        for row in self.predictions:
+            if row["id"] == number:
+                row.update(json.loads(body))
+                self.writes.append(("prediction", str(row["task"])))
+                return 200, row
+        return refusal(404, "Not found.")
 
     def _delete(self, number: int, **_: Any) -> Reply:
         gone = [row for row in self.predictions if row["id"] == number]

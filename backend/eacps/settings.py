@@ -577,6 +577,19 @@ class Settings(BaseSettings):
         "all are accepted. Empty: one made from the secret of image URLs.",
     )
 
+    panel_actions_per_day: int = _panel_field(
+        100,
+        "Requests that a task's panel may make within a day.",
+        ge=0,
+        le=100_000,
+    )
+    panel_candidates_per_day: int = _panel_field(
+        400,
+        "Candidates that a task's panel may ask for within a day.",
+        ge=0,
+        le=1_000_000,
+    )
+
     host: str = _web_field("127.0.0.1", "Address that the web server binds.")
     port: int = _web_field(9090, "Port that the web server binds.", ge=0, le=65535)
     public_url: str = _web_field("", "This backend's address as seen from Label Studio.")

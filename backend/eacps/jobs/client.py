@@ -20,8 +20,12 @@ from eacps.jobs.contract import (
     JobPage,
     JobState,
     JobStatus,
+    MakeJob,
     OverQuota,
     PageEnd,
+    PanelLimits,
+    PanelRequest,
+    PanelToday,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -29,6 +33,7 @@ from eacps.jobs.contract import (
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from dbos import DBOSClient, EnqueueOptions
 
     from eacps.jobs.database import Records, Row
@@ -78,23 +83,67 @@ class JobClient:
 
     def _submit_portion(self, jobs: Sequence[Job]) -> int:
         from eacps.jobs.database import exclusive_transaction
-        from eacps.jobs.shares import Shares
-        from eacps.jobs.subjects import note_subjects
 
-        records, dbos = self._open()
+        records, _ = self._open()
         wanted = {names.job_workflow(job.id): self._slim(job) for job in jobs}
         with exclusive_transaction(records.engine) as connection:
             known = records.status(*wanted, connection=connection)
             new = [job for name, job in wanted.items() if name not in known]
-            shares = Shares(records, self._settings)
-            for job, queue in shares.placed(connection, new):
-                workflow = names.job_workflow(job.id)
-                options = names.options(names.EDIT_TASK, queue, workflow, job.priority)
-                dbos.enqueue_in_transaction(connection, options, to_json(job))
-                if queue == names.WAITING_QUEUE:
-                    shares.keep_waiting(connection, job)
-            note_subjects(records, new, connection)
+            self._enqueue(connection, new)
         return len(new)
+
+    def _enqueue(self, connection: sa.Connection, new: Sequence[Job]) -> None:
+        from eacps.jobs.shares import Shares
+        from eacps.jobs.subjects import note_subjects
+
+        records, dbos = self._open()
+        shares = Shares(records, self._settings)
+        for job, queue in shares.placed(connection, new):
+            workflow = names.job_workflow(job.id)
+            options = names.options(names.EDIT_TASK, queue, workflow, job.priority)
+            dbos.enqueue_in_transaction(connection, options, to_json(job))
+            if queue == names.WAITING_QUEUE:
+                shares.keep_waiting(connection, job)
+        note_subjects(records, new, connection)
+
+    def ask_on_panel(
+        self, request: PanelRequest, limits: PanelLimits, least: int, make: MakeJob
+    ) -> tuple[int, bool]:
+        """Submit the job of a request; returns its number within its task, and whether it is new.
+        Raises PanelLimitError."""
+        from eacps.jobs.database import exclusive_transaction
+        from eacps.jobs.panel_actions import PanelActions
+
+        records, _ = self._open()
+        actions = PanelActions(records)
+        numbers: list[int] = []
+
+        def numbered(number: int, others: frozenset[int]) -> tuple[Job, Sequence[int]]:
+            numbers.append(number)
+            return make(number, others)
+
+        # In one transaction: a request is counted if, and only if, it has a job.
+        with exclusive_transaction(records.engine) as connection:
+            known = actions.number(request.job, connection)
+            if known is not None:
+                return known, False
+            job = self._slim(actions.add(request, limits, least, numbered, connection))
+            self._enqueue(connection, [job])
+        return numbers[0], True
+
+    def panel_today(self, place: str) -> PanelToday:
+        """What a task's panel asked for within a day."""
+        from eacps.jobs.panel_actions import PanelActions
+
+        records, _ = self._open()
+        with records.engine.connect() as connection:
+            return PanelActions(records).today(place, connection)
+
+    def recent_results(self, limit: int = 8) -> list[SearchResult]:
+        """The results of the newest searches that have ended, newest first."""
+        records, _ = self._open()
+        rows = records.newest(names.SEARCH, limit)
+        return [from_json(SearchResult, row.output["result"]) for row in rows if row.good]
 
     def status(self, job: str) -> JobStatus | None:
         """The status of a job, or None if it is unknown."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from eacps.domain import Candidate, EditTask, Failure, SearchResult, Trial
-from eacps.errors import FAULTS_OF_TASKS
+from eacps.errors import FAULTS_OF_TASKS, EacpsError
 
 JobState = Literal["queued", "running", "delivering", "done", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = (
@@ -348,6 +348,21 @@ class JobQueue(Protocol):
         """What is stored of the search with this key."""
         ...
 
+    def ask_on_panel(
+        self, request: PanelRequest, limits: PanelLimits, least: int, make: MakeJob
+    ) -> tuple[int, bool]:
+        """Submit the job of a request; returns its number within its task (`least` or more), and
+        whether it is new. Raises PanelLimitError."""
+        ...
+
+    def panel_today(self, place: str) -> PanelToday:
+        """What a task's panel asked for within a day."""
+        ...
+
+    def recent_results(self, limit: int) -> Sequence[SearchResult]:
+        """The results of the newest searches, newest first."""
+        ...
+
     def revoke(self, scope: str) -> float:
         """From now on, `revoked` names this moment for the scope; returns it."""
         ...
@@ -358,6 +373,58 @@ class JobQueue(Protocol):
         ...
 
 
+class PanelLimitError(EacpsError):
+    """A task's limit for a day is reached."""
+
+    code = "panel_limit"
+
+
+@dataclass(frozen=True)
+class PanelRequest:
+    """What a person asked for on a review panel: the job that it becomes, and the place (a task of
+    a Label Studio) that it is for."""
+
+    job: str
+    place: str
+    action: str
+    candidates: int
+
+
+@dataclass(frozen=True)
+class PanelToday:
+    """What a task had within the last day."""
+
+    actions: int = 0
+    candidates: int = 0
+
+
+@dataclass(frozen=True)
+class PanelLimits:
+    """How many requests, and candidates, a task may have within a day."""
+
+    actions: int
+    candidates: int
+
+    def require_room(self, today: PanelToday, actions: int, candidates: int = 0) -> None:
+        """Raise PanelLimitError if there is no room for more."""
+        if today.actions + actions > self.actions:
+            raise PanelLimitError(
+                f"This task had {today.actions} requests from its panel within a day, which is the "
+                "limit.",
+                hint="Wait, or ask the administrator to raise EACPS_PANEL_ACTIONS_PER_DAY.",
+            )
+        if today.candidates + candidates > self.candidates:
+            raise PanelLimitError(
+                f"This task had {today.candidates} candidates from its panel within a day; "
+                f"{candidates} more are over the limit of {self.candidates}.",
+                hint="Ask for fewer, wait, or ask the administrator to raise "
+                "EACPS_PANEL_CANDIDATES_PER_DAY.",
+            )
+
+
+MakeJob = Callable[[int, frozenset[int]], tuple[Job, Sequence[int]]]
+"""From the number of a request within its task, and the seeds that others there draw, to its job
+and the seeds that it draws."""
 KnownOrigins = Callable[[float], Iterable[Mapping[str, Any]]]
 """The origins of all jobs that were submitted since a moment, in seconds since the epoch."""
 

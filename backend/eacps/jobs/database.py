@@ -330,6 +330,19 @@ class Tables:
             sa.Column("content", sa.Text, nullable=False),
             sa.Column("used", sa.Float, nullable=False),
         )
+        self.panel_actions = sa.Table(
+            "eacps_panel_actions",
+            self.own,
+            sa.Column("job", sa.String(40), primary_key=True),
+            # A task of a Label Studio, and the number of the request within it.
+            sa.Column("place", sa.String(80), nullable=False, index=True),
+            sa.Column("n", sa.Integer, nullable=False),
+            sa.Column("action", sa.String(20), nullable=False),
+            sa.Column("candidates", sa.Integer, nullable=False),
+            sa.Column("asked", sa.Float, nullable=False),
+            # The seeds that it draws, as JSON.
+            sa.Column("seeds", sa.Text, nullable=False),
+        )
 
 
 def _indexes_of_failures() -> list[sa.Index]:

@@ -50,7 +50,7 @@ def _tables(records: Records) -> Sequence[Any]:
     found = records.tables
     return (
         found.status, found.input, found.output, found.operations, found.events,
-        found.workers, found.equipment, found.pictures,
+        found.workers, found.equipment, found.pictures, found.panel_actions,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from eacps.artifacts import NAME, ArtifactStore
 from eacps.jobs import names
 from eacps.jobs.database import CHUNK, Records, exclusive_transaction, now
 from eacps.jobs.job_index import JobIndex
+from eacps.jobs.panel_actions import prune_actions
 from eacps.jobs.pictures import delete_pictures
 from eacps.jobs.subjects import forget_subjects
 
@@ -38,6 +39,7 @@ def prune(records: Records, days: float) -> int:
         _delete_unneeded(records, index, name, int(limit * 1000))
     with exclusive_transaction(records.engine) as connection:
         delete_pictures(records, connection, limit)
+        prune_actions(records, connection, limit)
     return number
 
 

@@ -143,6 +143,13 @@ class LabelStudioClient:
         body = {"task": task, **prediction}
         return self._record("POST", "/api/predictions/", "id", json=body)
 
+    def update_prediction(
+        self, number: int, task: int, prediction: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Replace what a prediction of a task says."""
+        body = {"task": task, **prediction}
+        return self._record("PATCH", f"/api/predictions/{number}/", "id", json=body)
+
     def delete_prediction(self, prediction: int) -> None:
         """Remove a prediction."""
         self.call("DELETE", f"/api/predictions/{prediction}/")

@@ -24,6 +24,7 @@ from eacps.errors import TaskError
 from eacps.jobs.client import JobClient
 from eacps.jobs.contract import Job, KnownOrigins
 from eacps.jobs.large_values import abbreviated
+from eacps.jobs.locks import NamedLocks
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.errors import LabelStudioDownError, LabelStudioError
@@ -33,6 +34,7 @@ from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.panel.grants import Grants
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.shown import shown_by
+from eacps.labelstudio.steered_tasks import ROUTE_REASON, steered_task, with_warning
 from eacps.labelstudio.tasks.extra_params import ExtraParams, Memory
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
@@ -78,27 +80,42 @@ class LabelStudioHooks:
         self._overlooked = (
             Overlooked(settings, self._client, self._memory) if self._client else None
         )
-        self._reader = TaskReader(settings, Fetcher(settings, self._client))
+        self._locks = NamedLocks(settings)
+        self._fetcher = Fetcher(settings, self._client)
+        self._reader = TaskReader(settings, self._fetcher)
         self._grants = Grants(settings, self._client)
 
     def prepare(self, origin: Mapping[str, Any]) -> EditTask:
         """Fetch and check a task's images; raises TaskError."""
         asked = self._completed(read_origin(origin))
-        self._grants.give_quietly(asked)
+        with self._locks.held(_place(asked)):
+            self._grants.give_quietly(asked)
         if field := broken_field(asked):
             raise TaskError(
                 f"The text of the task's field `{field}` contains half a character.",
                 hint=f"Correct `{field}`: a symbol outside the basic characters was cut in two.",
                 code="bad_text",
             )
-        return self._reader.read(asked).edit_task(self._settings, self._keep)
+        if asked.steer is None:
+            return self._reader.read(asked).edit_task(self._settings, self._keep)
+        return steered_task(
+            asked,
+            asked.steer,
+            self._settings,
+            self._reader,
+            self._fetcher,
+            self._store,
+            self._keep,
+        )
 
     def _keep(self, image: Image) -> str:
         return self._store.put(images.encode_png(image), "png")
 
     def deliver(self, origin: Mapping[str, Any], result: SearchResult) -> None:
         """Store a result in its task: images, then data, then one prediction."""
-        with self._target(read_origin(origin)) as target:
+        asked = read_origin(origin)
+        # Another search of the same task may end at the same time, and both add to its data.
+        with self._locks.held(_place(asked)), self._target(asked) as target:
             if target is not None:
                 self._deliver(target, result)
 
@@ -108,11 +125,12 @@ class LabelStudioHooks:
         version = result.task.model_version or asked.model_version
         stored = target.current
         if not cards.has_result_of_02(stored["data"], result):
-            job_id = replace(asked, model_version=version).job_id
+            # What a person asks for does not replace the task's own request.
+            job_id = replace(asked, model_version=version, steer=None).job_id
             # The search may have been another task's, with another reason for the same route.
-            task = replace(result.task, route_reason=asked.route_reason)
-            own = replace(result, task=task)
-            stored = self._write(target, own, job_id, version, asked.instruction)
+            reason = ROUTE_REASON if asked.steer else asked.route_reason
+            own = replace(result, task=replace(result.task, route_reason=reason))
+            stored = self._write(target, own, job_id, version, asked)
         project = target.client.project(int(stored["project"]))
         prediction = cards.prediction(
             stored["data"], version, names_all=hides_unnamed_cards(project.get("label_config"))
@@ -123,9 +141,11 @@ class LabelStudioHooks:
             show_version(target.client, project, version, self._settings)
 
     def _write(
-        self, target: _Target, result: SearchResult, job_id: str, version: str, instruction: str
+        self, target: _Target, result: SearchResult, job_id: str, version: str, asked: Origin
     ) -> dict[str, Any]:
         """Add a result's pictures and cards to the task; returns the task as stored."""
+        if asked.steer is not None:
+            result = with_warning(result, asked.steer)
         pictures = self._pictures(result)
         urls = self._hosted(target, result, pictures)
         new = cards.enrichment(
@@ -135,16 +155,21 @@ class LabelStudioHooks:
             model_version=version,
             references=[urls[name] for name in pictures],
             data=target.current["data"],
-            instruction=instruction,
+            instruction=asked.instruction,
+            steer=asked.steer,
         )
         data = cards.merged(target.current["data"], new)
         stored = target.client.update_data(target.task, self._grants.added(target.current, data))
         # Earlier searches' cards show theirs, too.
-        self._note_shown(target, {*urls, *names_in(data["candidates"])})
+        told = (data["candidates"], data[cards.META])
+        self._note_shown(target, set(urls).union(*map(names_in, told)))
         return stored
 
     def deliver_failure(self, origin: Mapping[str, Any], failure: Failure) -> None:
         """Store a failure's message in its task; a failed task gets no prediction."""
+        if origin.get("steer"):
+            # The panel says why; the task keeps what it has.
+            return
         asked = read_origin(origin)
         new = cards.failure_enrichment(
             failure,
@@ -152,7 +177,7 @@ class LabelStudioHooks:
             model_version=asked.model_version,
             route_line=cards.route_line(asked.route, asked.route_reason),
         )
-        with self._target(asked) as target:
+        with self._locks.held(_place(asked)), self._target(asked) as target:
             if target is None:
                 return
             if has_result(target.current, asked):
@@ -200,12 +225,20 @@ class LabelStudioHooks:
         if current is None:
             log.info("task %s was deleted in the meantime; nothing to deliver", task)
             return None
-        # A large value that is no longer stored is known by its hash.
-        seen = relevant_data(current, fields_of(asked, self._settings))
-        if abbreviated(seen) != abbreviated(asked.data):
+        if self._is_changed(current, asked):
             log.info("task %s was changed in the meantime; its old result is dropped", task)
             return None
         return current
+
+    def _is_changed(self, current: Mapping[str, Any], asked: Origin) -> bool:
+        fields = fields_of(asked, self._settings)
+        # A large value that is no longer stored is known by its hash.
+        now, then = abbreviated(relevant_data(current, fields)), abbreviated(asked.data)
+        if asked.steer is not None:
+            # It brings its own instruction and mask.
+            name = fields.image_field
+            return bool(now.get(name) != then.get(name))
+        return bool(now != then)
 
     def _completed(self, asked: Origin, current: Mapping[str, Any] | None = None) -> Origin:
         """Add the regions that were not part of the webhook to the origin."""
@@ -213,13 +246,14 @@ class LabelStudioHooks:
             return asked
         task = current or self._client.task(asked.task)
         project = self._client.project(int(task["project"]))
-        return origin_of(
+        found = origin_of(
             task,
             self._settings,
             label_config=project.get("label_config"),
             project=project,
             extra_params=ExtraParams(self._settings, self._memory).of(int(project["id"])),
         )
+        return replace(found, steer=asked.steer)
 
     def _pictures(self, result: SearchResult) -> list[str]:
         """Thumbnails of the task's references, to show next to its candidates."""
@@ -244,10 +278,14 @@ class LabelStudioHooks:
         self, target: _Target, result: SearchResult, pictures: Sequence[str]
     ) -> dict[str, str]:
         shown = [name for c in result.candidates for name in (c.image, c.thumbnail)]
-        names = [name for name in (*shown, *pictures) if name is not None]
+        names = [name for name in (*shown, *pictures, result.task.mask) if name is not None]
         if self._settings.image_hosting == "backend":
             signer: UrlSigner = open_signer(self._settings)
             return {name: signer.url(name) for name in names}
         folder = self._settings.data_dir / "uploads"
         uploads = Uploads(target.client, int(target.current["project"]), self._store, folder)
         return uploads.urls(names)
+
+
+def _place(asked: Origin) -> str:
+    return shown_by(asked.label_studio, asked.task or 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eacps.labelstudio.cards.contract import RANKING, names_in_ranking
@@ -26,12 +26,26 @@ class Predictions:
         """Make `wanted` a prediction of the task, and remove those that it replaces."""
         rows = known if isinstance(known, list) else self._client.predictions(self._task)
         if not any(_same(row, wanted) for row in rows):
-            self._client.create_prediction(self._task, wanted)
+            self._write(wanted, [row["id"] for row in rows if self._is_replaced(row, wanted)])
             rows = self._client.predictions(self._task)
         kept = min(int(row["id"]) for row in rows if _same(row, wanted))
         for row in rows:
             if self._is_replaced(row, wanted) and int(row["id"]) != kept:
                 self._remove(int(row["id"]))
+
+    def _write(self, wanted: Mapping[str, Any], replaced: Sequence[Any]) -> None:
+        """Add a prediction, in place of one that it replaces: somebody may have opened the task,
+        and Label Studio refuses an annotation that was made from a deleted prediction."""
+        try:
+            if replaced:
+                self._client.update_prediction(int(max(replaced)), self._task, wanted)
+                return
+        except LabelStudioDownError:
+            raise
+        except LabelStudioError as error:
+            if error.code != MISSING:
+                raise
+        self._client.create_prediction(self._task, wanted)
 
     def _is_replaced(self, row: Any, wanted: Mapping[str, Any]) -> bool:
         if not isinstance(row, dict) or row["id"] in self._parents:

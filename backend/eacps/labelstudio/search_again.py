@@ -18,6 +18,7 @@ from eacps.labelstudio.tasks.origins import (
     new_job,
     origin_of,
     project_version,
+    request_in,
 )
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
 from eacps.settings import Settings
@@ -81,7 +82,7 @@ def _fate(
     task: Mapping[str, Any], asked: Origin, settings: Settings, jobs: JobQueue, dry_run: bool
 ) -> Fate:
     held = has_result(task, asked)
-    version = text(mapping(mapping(task.get("data")).get(META)).get("model_version"))
+    version = text(request_in(mapping(mapping(task.get("data")).get(META))).get("model_version"))
     if held and version == asked.model_version:
         return "current"
     if held and any(

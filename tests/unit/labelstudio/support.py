@@ -33,8 +33,12 @@ from eacps.jobs.contract import (
     JobPage,
     JobState,
     JobStatus,
+    MakeJob,
     OverQuota,
     PageEnd,
+    PanelLimits,
+    PanelRequest,
+    PanelToday,
     Search,
     WaitingBatches,
     WorkerStatus,
@@ -183,6 +187,17 @@ class Queue:
 
     def search(self, key: str) -> Search | None:
         return self.searches.get(key)
+
+    def ask_on_panel(
+        self, request: PanelRequest, limits: PanelLimits, least: int, make: MakeJob
+    ) -> tuple[int, bool]:
+        raise NotImplementedError
+
+    def panel_today(self, place: str) -> PanelToday:
+        return PanelToday()
+
+    def recent_results(self, limit: int) -> Sequence[SearchResult]:
+        return []
 
     def revoke(self, scope: str) -> float:
         self.revocations[scope] = time.time()

@@ -31,6 +31,7 @@ from eacps.jobs.contract import Job
 from eacps.jobs.large_values import without_large_values
 from eacps.labelstudio import cards
 from eacps.labelstudio.tasks.origins import Origin
+from eacps.labelstudio.tasks.steering import Continued, KeptFile, Picked, Steer
 from eacps.offline.hooks import FileHooks
 from eacps.settings import Settings
 
@@ -156,6 +157,40 @@ def job() -> Job:
     return Job(origin().job_id, to_json(origin()), 1)
 
 
+def steered_origin() -> Origin:
+    """What a person asked for on the panel of the same task, with every field set."""
+    mask = KeptFile(artifact(2), "/data/upload/3/mask.png")
+    pick = Picked("c5-bee235", 12, (Move(0.4, 99),), "and keep the hat", 4, 8, "2345678901")
+    stroke = {"points": [[10, 20.5], [30, 40]], "radius": 2.5}
+    steer = Steer(
+        "refine", 3, 77, 2, (pick,), "less red", "add a hat", 0.2, (stroke,), 1,
+        Continued("bee235", str(DATA["prompt"]), "edit", mask), (11, 12, 99),
+    )  # fmt: skip
+    return replace(origin(), steer=steer)
+
+
+def steered_job() -> Job:
+    """A request of a panel as it is queued."""
+    return Job("0123456789abcdef01234567", to_json(steered_origin()), 1)
+
+
+def steered_task_data() -> dict[str, Any]:
+    """The same task's data after that request was delivered, too."""
+    found = search_result()
+    plan = SearchPlan("children", {"picks": [], "per_pick": 2}, 77, 2, 8)
+    asked = Candidate(
+        Trial("c1", Noise(12, (Move(0.4, 99), Move(0.2, 5))), "local", 1, "c5-bee235"),
+        artifact(15), artifact(15, "jpg"), found.candidates[0].metrics, 9.1, 16, 1.5,
+    )  # fmt: skip
+    result = replace(found, task=replace(found.task, plan=plan), candidates=(asked,))
+    steer = steered_origin().steer
+    new = cards.enrichment(
+        result, SIGNER.url, job_id=origin().job_id, model_version="eacps-0123456789",
+        data=task_data(), steer=steer,
+    )  # fmt: skip
+    return cards.merged(task_data(), new)
+
+
 def job_with_large_values() -> Job:
     """A job whose picture is a data: URI, with a brush mask: as it is submitted."""
     asked = origin()
@@ -238,6 +273,8 @@ def texts() -> dict[str, Any]:
         "search-result.json": to_json(result),
         "face-swap-result.json": to_json(swap_result()),
         "job.json": to_json(job()),
+        "job-of-a-panel.json": to_json(steered_job()),
+        "steered-task-data.json": steered_task_data(),
         "job-with-large-values.json": to_json(job_row({})),
         "edit-task.json": to_json(edit_task()),
         "task-data.json": task_data(),

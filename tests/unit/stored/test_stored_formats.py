@@ -19,13 +19,18 @@ from eacps.editors.diffusers.states import from_bytes
 from eacps.jobs.codec import JsonSerializer
 from eacps.jobs.contract import Job
 from eacps.jobs.large_values import with_large_values
+from eacps.labelstudio.cards.searches import searches_in
 from eacps.labelstudio.tasks.origins import read_origin
 from tests.unit.stored import examples
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stored"
 FIRST, *LATER = VERSIONS = sorted(path.name for path in STORED.iterdir())
 NEWEST = VERSIONS[-1]
-ADDED = {"job-with-large-values.json": "0.3"}
+ADDED = {
+    "job-with-large-values.json": "0.3",
+    "job-of-a-panel.json": "0.5",
+    "steered-task-data.json": "0.5",
+}
 """Since which version there is what did not exist before."""
 every_version = pytest.mark.parametrize("version", VERSIONS)
 
@@ -79,6 +84,18 @@ def test_jobs_and_origins_are_read_as_they_were_meant(version: str) -> None:
     assert job == examples.job()
     assert read_origin(job.origin) == examples.origin()
     assert read_origin(job.origin).job_id == job.id
+
+
+@every_version
+def test_requests_of_panels_are_read_as_they_were_meant(version: str) -> None:
+    if version < ADDED["job-of-a-panel.json"]:
+        return
+    job = from_json(Job, stored(version, "job-of-a-panel.json"))
+    assert job == examples.steered_job()
+    assert read_origin(job.origin) == examples.steered_origin()
+    data = stored(version, "steered-task-data.json")
+    assert {facts["number"] for facts in searches_in(data).values()} == {1, 2}
+    assert data["eacps"]["job"] == examples.origin().job_id
 
 
 def test_large_values_of_a_job_are_read_as_they_were_meant(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from eacps.labelstudio.cards.html import (
 )
 from eacps.labelstudio.cards.naming import has_result_of_02, ids_in
 from eacps.labelstudio.cards.records import UrlOf
+from eacps.labelstudio.cards.searches import searches_in
 from eacps.labelstudio.tasks.origins import META
+from eacps.labelstudio.tasks.steering import Steer
 
 __all__ = [
     "META",
@@ -38,6 +40,7 @@ __all__ = [
     "prediction",
     "report",
     "route_line",
+    "searches_in",
     "waiting_enrichment",
 ]
 
@@ -51,24 +54,28 @@ def enrichment(
     references: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
     instruction: str = "",
+    steer: Steer | None = None,
 ) -> dict[str, Any]:
     """The fields that a finished search adds to its task's data.
 
     `references` are URLs of the reference pictures, `data` is what the task holds already,
-    `instruction` is what was asked for if that is not the task's own instruction.
+    `instruction` is what was asked for if that is not the task's own instruction, `steer` what a
+    person asked for on the panel.
     """
     cards = [
-        card(result, candidate, rank, _picture(candidate, url_of))
+        card(result, candidate, rank, _picture(candidate, url_of), steer)
         for rank, candidate in enumerate(result.candidates, start=1)
     ]
     return finished_fields(
         result,
         url_of,
         ids_in(data, result),
-        report=report(result, references, instruction),
+        report=report(result, references, instruction, steer),
         cards=cards,
         job_id=job_id,
         model_version=model_version,
+        data=data,
+        steer=steer,
     )
 
 

@@ -8,11 +8,20 @@ from typing import Any
 
 from eacps.domain import Candidate, Failure, SearchResult
 from eacps.labelstudio import label_config
-from eacps.labelstudio.cards.naming import EARLIER, RECORD, IdOf, cards_of, pictures_of_02
+from eacps.labelstudio.cards.naming import (
+    EARLIER,
+    RECORD,
+    IdOf,
+    cards_of,
+    pictures_of_02,
+    search_of,
+)
 from eacps.labelstudio.cards.numbers import number
 from eacps.labelstudio.cards.records import UrlOf, records
-from eacps.labelstudio.tasks.origins import META
+from eacps.labelstudio.cards.searches import SEARCHES, alike, facts_of, ranking_of, searches_in
+from eacps.labelstudio.tasks.origins import META, request_in
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
+from eacps.labelstudio.tasks.steering import Steer
 
 STATE = "eacps_state"
 """The field with the state of a task in a word, a column by which the Data Manager can filter."""
@@ -31,9 +40,14 @@ def finished_fields(
     cards: Sequence[str],
     job_id: str,
     model_version: str,
+    data: Mapping[str, Any] | None = None,
+    steer: Steer | None = None,
 ) -> dict[str, Any]:
-    """The fields of a finished search; `cards` is HTML for each candidate, in the same order."""
-    of_card = records(result, url_of, id_of)
+    """The fields of a finished search; `cards` is HTML for each candidate, in the same order.
+
+    `data` is what the task holds already, `steer` what a person asked for.
+    """
+    of_card = records(result, url_of, id_of, steer)
     return {
         "gallery": [url_of(c.image) for c in result.usable if c.image],
         "candidates": [
@@ -53,6 +67,7 @@ def finished_fields(
             "model_version": model_version,
             "ranked": [id_of(candidate.id) for candidate in result.usable],
             "score": round(result.share(result.best.potential), 4),
+            SEARCHES: {search_of(result): facts_of(result, url_of, searches_in(data), steer)},
         },
     }
 
@@ -70,17 +85,41 @@ def failed_fields(
 
 def merged(data: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Merge new fields into a task's data, keeping cards that annotations may refer to."""
-    result = {**data, **new}
+    searches = searches_in(data) | searches_in(new)
+    meta = {**mapping(new.get(META)), **({SEARCHES: searches} if searches else {})}
+    result = {**data, **new, META: meta}
     if "candidates" not in new:
         return result
+    (newest,) = searches_in(new) or ("",)
+    joined = alike(searches, newest) if newest else set()
     present = {item["id"] for item in new["candidates"]}
     pictures = pictures_of_02(data)
     kept = [
-        _outdated(item, pictures.get(item["id"]))
+        _current(item)
+        if mapping(item.get(RECORD)).get("search") in joined
+        else _outdated(item, pictures.get(item["id"]))
         for item in cards_of(data)
         if item["id"] not in present
     ]
-    return result | {"candidates": [*new["candidates"], *kept]}
+    cards = [*new["candidates"], *kept]
+    if len(joined) > 1:
+        meta |= _ranked_together(cards, ranking_of(searches, joined, cards))
+    if "asked" in mapping(searches.get(newest)):
+        meta |= _own_request(mapping(data.get(META)), meta)
+    return result | {"candidates": cards}
+
+
+def _ranked_together(cards: Sequence[Mapping[str, Any]], ranked: Sequence[str]) -> dict[str, Any]:
+    best = next(card for card in cards if card["id"] == ranked[0])
+    return {"ranked": ranked, "score": mapping(best.get(RECORD)).get("score")}
+
+
+def _own_request(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's own request, if its result is here; else `now` has it."""
+    known = request_in(before)
+    request = {name: text(known.get(name)) for name in ("job", "model_version")}
+    same = all(now.get(name) == value for name, value in request.items())
+    return {"asked": request} if sequence(before.get("ranked")) and not same else {}
 
 
 def prediction(
@@ -130,11 +169,11 @@ def names_in_ranking(row: Mapping[str, Any], *, of_02: bool = False) -> list[str
 def _results(
     ranked: Sequence[str], cards: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The newest search for programs; an annotation made from the prediction keeps it."""
-    search = cards[ranked[0]].get("search")
-    if search is None:
+    """The ranked searches for programs; an annotation made from the prediction keeps them."""
+    searches = {cards[name].get("search") for name in ranked}
+    if None in searches:
         return {}
-    of_search = {name: card for name, card in cards.items() if card.get("search") == search}
+    of_search = {name: card for name, card in cards.items() if card.get("search") in searches}
     best = {"id": ranked[0], "image": cards[ranked[0]].get("image")}
     return {"meta": {"best": best, "candidates": of_search}}
 
@@ -146,6 +185,11 @@ def _title(candidate: Candidate) -> str:
     if candidate.failure:
         return f"{name} · failed"
     return f"{name} · {number(candidate.potential)}"
+
+
+def _current(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A card that is ranked together with the newest ones."""
+    return {**item, "title": text(item.get("title")).partition(EARLIER)[0]}
 
 
 def _outdated(item: Mapping[str, Any], picture: str | None) -> dict[str, Any]:

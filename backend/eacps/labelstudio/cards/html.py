@@ -15,7 +15,9 @@ from markupsafe import Markup
 
 from eacps.domain import Candidate, Failure, Metric, Route, SearchResult
 from eacps.labelstudio.cards.numbers import bar_width, number, percent, signed, weight
+from eacps.labelstudio.cards.records import lineage
 from eacps.labelstudio.tasks.routing import UNKNOWN_ROUTE
+from eacps.labelstudio.tasks.steering import Steer
 
 ROUTE_NAMES: Mapping[Route, str] = {
     "edit": "Edit",
@@ -26,10 +28,16 @@ ROUTE_NAMES: Mapping[Route, str] = {
 _BEFORE = "_before"
 
 
-def report(result: SearchResult, references: Sequence[str] = (), instruction: str = "") -> str:
+def report(
+    result: SearchResult,
+    references: Sequence[str] = (),
+    instruction: str = "",
+    steer: Steer | None = None,
+) -> str:
     """A summary of the search, and, folded away, its details and a table of its candidates.
 
-    `references` are URLs of the reference pictures; `instruction` is shown if it is given.
+    `references` are URLs of the reference pictures; `instruction` is shown if it is given; `steer`
+    is what a person asked for.
     """
     return _rendered(
         "report.html",
@@ -41,10 +49,17 @@ def report(result: SearchResult, references: Sequence[str] = (), instruction: st
         metric_names=_metric_names(result.candidates),
         references=references,
         instruction=instruction,
+        steer=steer,
     )
 
 
-def card(result: SearchResult, candidate: Candidate, rank: int, picture: str | None) -> str:
+def card(
+    result: SearchResult,
+    candidate: Candidate,
+    rank: int,
+    picture: str | None,
+    steer: Steer | None = None,
+) -> str:
     """A candidate's picture with its metrics or its failure."""
     return _rendered(
         "card.html",
@@ -52,6 +67,7 @@ def card(result: SearchResult, candidate: Candidate, rank: int, picture: str | N
         candidate=candidate,
         rank=rank,
         picture=picture,
+        steer=steer,
         metrics=_ordered(candidate.metrics),
     )
 
@@ -140,11 +156,14 @@ def _metric_name(name: str) -> str:
     return name.replace(_BEFORE, " before")
 
 
-def _lineage(candidate: Candidate) -> str:
+def _lineage(candidate: Candidate, steer: Steer | None) -> str:
     """The origin of a candidate: the choices of a swap, the parents of a noise, or both."""
+    words = lineage(candidate, steer)
     if candidate.trial.swap is not None:
-        return candidate.detail or candidate.trial.lineage
-    return "; ".join(filter(None, (candidate.trial.lineage, candidate.detail)))
+        if steer is None:
+            return candidate.detail or words
+        return steer.lineage_of(candidate.id, candidate.detail or candidate.trial.lineage)
+    return "; ".join(filter(None, (words, candidate.detail)))
 
 
 def _without_models(editor: str) -> str:

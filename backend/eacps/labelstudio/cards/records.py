@@ -8,11 +8,14 @@ from typing import Any
 
 from eacps.domain import Candidate, SearchResult, to_json
 from eacps.labelstudio.cards.naming import IdOf, search_of
+from eacps.labelstudio.tasks.steering import Steer
 
 UrlOf = Callable[[str], str]
 
 
-def records(result: SearchResult, url_of: UrlOf, id_of: IdOf) -> dict[str, dict[str, Any]]:
+def records(
+    result: SearchResult, url_of: UrlOf, id_of: IdOf, steer: Steer | None = None
+) -> dict[str, dict[str, Any]]:
     """Every candidate of a search by the id of its card, best first."""
     search = search_of(result)
     return {
@@ -23,7 +26,7 @@ def records(result: SearchResult, url_of: UrlOf, id_of: IdOf) -> dict[str, dict[
             **_what_it_is(result, candidate, rank),
             "image": url_of(candidate.image) if candidate.image else None,
             "file": candidate.image,
-            **_how_it_was_made(result, candidate, id_of),
+            **_how_it_was_made(result, candidate, id_of, steer),
         }
         for rank, candidate in enumerate(result.candidates, start=1)
     }
@@ -45,7 +48,15 @@ def _what_it_is(result: SearchResult, candidate: Candidate, rank: int) -> dict[s
     }
 
 
-def _how_it_was_made(result: SearchResult, candidate: Candidate, id_of: IdOf) -> dict[str, Any]:
+def lineage(candidate: Candidate, steer: Steer | None = None) -> str:
+    """Where a candidate comes from, in words."""
+    words = candidate.trial.lineage
+    return steer.lineage_of(candidate.id, words) if steer else words
+
+
+def _how_it_was_made(
+    result: SearchResult, candidate: Candidate, id_of: IdOf, steer: Steer | None
+) -> dict[str, Any]:
     trial = candidate.trial
     swap = {"swap": to_json(trial.swap)} if trial.swap else {}
     suffix = {"instruction_suffix": trial.instruction_suffix} if trial.instruction_suffix else {}
@@ -54,13 +65,19 @@ def _how_it_was_made(result: SearchResult, candidate: Candidate, id_of: IdOf) ->
         "moves": [to_json(move) for move in trial.noise.moves],
         "steps": result.task.plan.steps,
         "stopped_at": trial.to_step if candidate.pruned else None,
-        "parent": id_of(trial.parent) if trial.parent else None,
-        "lineage": trial.lineage,
+        "parent": _card_of(trial.parent, id_of) if trial.parent else None,
+        "lineage": lineage(candidate, steer),
+        "rendered": result.task.rendered,
         **suffix,
         **swap,
         "nfe": candidate.nfe,
         "seconds": round(candidate.seconds, 3),
     }
+
+
+def _card_of(parent: str, id_of: IdOf) -> str:
+    # A parent of another search is named by its card.
+    return parent if "-" in parent else id_of(parent)
 
 
 def _finite(value: float | None) -> float | None:

@@ -127,12 +127,20 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         for search in known.searches.values()
         if search.result is not None
     }
-    newest = _newest_search(known)
+    places = _places(known)
+    newest = {
+        text(mapping(card.get(RECORD)).get("search"))
+        for card in cards_of(known.data)
+        if card["id"] in places
+    }
     for card in cards_of(known.data):
         record = mapping(card.get(RECORD))
         search = text(record.get("search"))
         one = _candidate(str(card["id"]), record)
-        one["newest"] = bool(search) and search == newest
+        one["newest"] = bool(search) and search in newest
+        if one["newest"]:
+            # Several searches may be ranked together.
+            one["rank"] = places.get(str(card["id"]))
         one["picture"] = _picture(known, text(record.get("file")))
         one["thumbnail"] = _picture(known, _thumbnail(card)) or one["picture"]
         if not record:
@@ -141,6 +149,12 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         if result is not None:
             one |= _more(result, text(record.get("trial")))
         yield one
+
+
+def _places(known: Known) -> dict[str, int]:
+    """The places of the ranked candidates, from 1."""
+    ranked = sequence(mapping(known.data.get(META)).get("ranked"))
+    return {name: place for place, name in enumerate(ranked, start=1) if isinstance(name, str)}
 
 
 def _newest_search(known: Known) -> str:
@@ -236,7 +250,7 @@ def _made(known: Known, key: str, candidate: Candidate) -> dict[str, Any]:
         "failure": to_json(candidate.failure) if candidate.failure else {},
         "seed": candidate.trial.noise.seed,
         "moves": candidate.trial.noise.moves,
-        "parent": f"{candidate.trial.parent}-{key[:6]}" if candidate.trial.parent else None,
+        "parent": _parent(candidate.trial.parent, key),
         "lineage": candidate.trial.lineage,
         "instruction_suffix": candidate.trial.instruction_suffix,
         "nfe": candidate.nfe,
@@ -247,6 +261,11 @@ def _made(known: Known, key: str, candidate: Candidate) -> dict[str, Any]:
         "picture": _picture(known, candidate.image or ""),
         "thumbnail": _picture(known, candidate.thumbnail or candidate.image or ""),
     }
+
+
+def _parent(parent: str | None, key: str) -> str | None:
+    # A parent of another search is named by its card.
+    return f"{parent}-{key[:6]}" if parent and "-" not in parent else parent
 
 
 def _state(candidate: Candidate) -> str:

@@ -3,7 +3,7 @@ task's own pictures from where the task says they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from eacps.artifacts import NAME, ArtifactStore, MissingArtifactError, name_of
@@ -41,12 +41,19 @@ class _RowFetcher(Fetcher):
 
 
 class Pictures:
-    """Reads the pictures of tasks."""
+    """Reads the pictures of tasks. `fields` gives the settings with the fields of a task."""
 
-    def __init__(self, settings: Settings, store: ArtifactStore, client: LabelStudioClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ArtifactStore,
+        client: LabelStudioClient,
+        fields: Callable[[Mapping[str, Any]], Settings],
+    ) -> None:
         self._settings = settings
         self._store = store
         self._client = client
+        self._fields = fields
 
     def read(self, project: int, task: int, name: str) -> tuple[bytes, str]:
         """A picture's content and media type; raises PanelRefusedError or FetchError."""
@@ -74,7 +81,7 @@ class Pictures:
         raise PanelRefusedError("This picture is no longer kept.", code="picture_gone")
 
     def _own(self, row: Mapping[str, Any], name: str) -> tuple[bytes, str]:
-        settings, data = self._settings, mapping(row.get("data"))
+        settings, data = self._fields(row), mapping(row.get("data"))
         kind, _, index = name.partition("-")
         field = {
             SOURCE: settings.image_field,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eacps.domain import digest
+from eacps.errors import TaskError
 from eacps.jobs.contract import MOST_AHEAD, JobState
 from eacps.labelstudio.panel.capability import Capability
 from eacps.labelstudio.shown import shown_by
+from eacps.labelstudio.tasks.origins import read_origin
 
 if TYPE_CHECKING:
     from eacps.jobs.contract import JobQueue, JobStatus
@@ -50,9 +52,19 @@ def _job(jobs: JobQueue, status: JobStatus) -> dict[str, Any]:
         "best": status.best,
         "note": status.note,
         "failure": {"code": failure.code, "message": failure.message} if failure else None,
+        "asked": _asked(status),
         "created": status.created,
         "updated": status.updated,
     }
+
+
+def _asked(status: JobStatus) -> str:
+    """What a person asked for, in words; empty for the task's own search."""
+    try:
+        steer = read_origin(status.origin).steer if status.origin.get("steer") else None
+    except TaskError:
+        return "something that cannot be read"
+    return steer.in_words if steer else ""
 
 
 def _stage(status: JobStatus, ahead: int | None) -> str:

@@ -12,15 +12,18 @@ from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, request
 
 from eacps.artifacts import NAME, ArtifactStore, open_store
 from eacps.domain import digest
 from eacps.errors import EacpsError
+from eacps.jobs.contract import PanelLimitError
 from eacps.labelstudio.cards.naming import RECORD, cards_of
 from eacps.labelstudio.client import LabelStudioClient, open_client
 from eacps.labelstudio.panel.addresses import PATH, ancestors
+from eacps.labelstudio.panel.asking import MOST_BYTES, read_request
 from eacps.labelstudio.panel.capability import (
     Capability,
     PanelKeys,
@@ -32,6 +35,8 @@ from eacps.labelstudio.panel.capability import (
 from eacps.labelstudio.panel.content import MASK, REFERENCE, SOURCE, Known, content
 from eacps.labelstudio.panel.pictures import Pictures, gone
 from eacps.labelstudio.panel.progress import jobs_of, progress
+from eacps.labelstudio.panel.steering import Steering
+from eacps.labelstudio.tasks.origins import fields_of
 from eacps.labelstudio.tasks.regions import mapping, text
 
 if TYPE_CHECKING:
@@ -69,6 +74,7 @@ class Panel:
     _store: ArtifactStore | None = None
     _client: LabelStudioClient | None = None
     _keys: PanelKeys | None = None
+    _steering: Steering | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -91,6 +97,17 @@ class Panel:
             if self._client is None:
                 self._client = open_client(self.settings)
             return self._client
+
+    @property
+    def steering(self) -> Steering:
+        """What takes requests."""
+        with self._opening:
+            if self._steering is not None:
+                return self._steering
+        found = Steering(self.settings, self.services.jobs, self.client)
+        with self._opening:
+            self._steering = found
+        return found
 
     @property
     def keys(self) -> PanelKeys:
@@ -125,6 +142,10 @@ class Panel:
         jobs = self.services.jobs
         return progress(jobs, jobs_of(jobs, self.settings.label_studio_url, capability))
 
+    def fields(self, row: Mapping[str, Any]) -> Settings:
+        """The settings with the fields that a task's project uses."""
+        return fields_of(self.steering.origin(row), self.settings)
+
     def content(self, capability: Capability) -> dict[str, Any]:
         """Everything that the page shows."""
         jobs = self.services.jobs
@@ -136,15 +157,18 @@ class Panel:
             raise gone()
         keys = {status.key for status in statuses if status.key} | _keys_on_cards(row)
         found = {key: jobs.search(key) for key in sorted(keys)}
+        origin = self.steering.origin(row)
         known = Known(
             row=row,
             statuses=statuses,
             searches={key: search for key, search in found.items() if search},
             url_of=lambda name: self.picture_url(capability, name),
             has=self.store.exists,
-            settings=self.settings,
+            settings=fields_of(origin, self.settings),
         )
-        return {**content(known), "may": self.settings.panel, "state": state}
+        steer = self.steering.offer(row, origin) if self.settings.panel == "on" else None
+        shown = {**content(known), "may": self.settings.panel, "state": state}
+        return {**shown, "steer": steer}
 
 
 def register(app: Flask, services: Services) -> None:
@@ -168,6 +192,7 @@ def register(app: Flask, services: Services) -> None:
         ("/pictures/<mark>/<name>", "picture", _picture),
     ):
         routes.add_url_rule(f"{base}{path}", name, opening(view), methods=["GET"])
+    routes.add_url_rule(f"{base}/actions", "actions", opening(_actions), methods=["POST"])
     routes.add_url_rule(f"{PATH}-files/<version>/<name>", "file", _file, methods=["GET"])
     app.register_blueprint(routes)
 
@@ -195,9 +220,35 @@ def _picture(panel: Panel, capability: Capability, mark: str, name: str) -> Resp
         headers["ETag"] = f'"{name}"'
         if request.if_none_match.contains(name):
             return Response(status=304, headers=headers)
-    pictures = Pictures(panel.settings, panel.store, panel.client)
+    pictures = Pictures(panel.settings, panel.store, panel.client, panel.fields)
     body, kind = pictures.read(capability.project, capability.task, name)
     return Response(body, mimetype=kind, headers=headers)
+
+
+def _actions(panel: Panel, capability: Capability) -> Response:
+    _require_own_page(panel.settings)
+    if (request.content_length or 0) > MOST_BYTES:
+        raise PanelRefusedError("The request is too large.", code="panel_request", status=413)
+    body = request.get_json(silent=True)
+    if isinstance(body, dict) and body.get("action") == "cancel":
+        return _json(panel.steering.cancel(capability, text(body.get("job"))[:80]))
+    return _json(panel.steering.ask(capability, read_request(body)))
+
+
+def _require_own_page(settings: Settings) -> None:
+    """Refuse what other sites' pages send. Programs, which send no such header, may ask."""
+    if request.mimetype != "application/json":
+        raise PanelRefusedError(
+            "A request needs `Content-Type: application/json`.", code="panel_request", status=415
+        )
+    origin = request.headers.get("Origin", "")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    # Behind a proxy, the browser's address for this backend is another one.
+    own = {request.host, urlsplit(settings.resolved_browser_url).netloc}
+    if site not in ("same-origin", "none") or (origin and urlsplit(origin).netloc not in own):
+        raise PanelRefusedError(
+            "Only the panel's own page may ask for something.", code="panel_origin", status=403
+        )
 
 
 def _file(version: str, name: str) -> Response:
@@ -252,7 +303,7 @@ def _refused(error: PanelRefusedError) -> Response:
 
 
 def _failed(error: EacpsError) -> Response:
-    return _said(error.code, str(error), 503)
+    return _said(error.code, str(error), 429 if isinstance(error, PanelLimitError) else 503)
 
 
 def _said(code: str, message: str, status: int) -> Response:

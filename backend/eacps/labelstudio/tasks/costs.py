@@ -9,6 +9,7 @@ from eacps.domain import Route
 from eacps.errors import EacpsError
 from eacps.faces.choices import plan_of, swaps_of
 from eacps.labelstudio.tasks.choices import Raw, Server, effective, is_built_in
+from eacps.labelstudio.tasks.steering import Steer
 from eacps.search import budget, cost, create
 from eacps.settings import Settings
 
@@ -27,14 +28,22 @@ OF_PLUGINS = Cost(8, 8.0)
 """What a search counts whose strategy is a plug-in's, which this process must not run."""
 
 
-def cost_of(choices: Raw, route: Route, settings: Settings) -> Cost:
-    """What a search with these choices costs; nothing, if they are refused."""
+def cost_of(choices: Raw, route: Route, settings: Settings, steer: Steer | None = None) -> Cost:
+    """What a search with these choices costs; nothing, if they are refused. `steer` is what a
+    person asked for instead of the task's own search."""
     try:
         own = effective(settings, choices)
     except EacpsError:
         return NOTHING
-    found = _planned(Server(own), route)
+    found = own_cost(own, route, steer)
     return Cost(found.candidates, found.renders * own.steps / settings.steps)
+
+
+def own_cost(own: Settings, route: Route, steer: Steer | None = None) -> Cost:
+    """What a search costs in full renders of the task's own number of steps."""
+    if steer is not None and steer.count is not None:
+        return Cost(steer.count, float(steer.count))
+    return _planned(Server(own), steer.route_of(route) if steer is not None else route)
 
 
 @lru_cache(maxsize=256)

@@ -323,10 +323,11 @@ def _bracketed(host: str) -> str:
 
 def _texts(value: Any) -> Iterator[str]:
     """All texts in the values of a task's data."""
-    for each in value.values() if isinstance(value, dict) else ():
-        for text in each if isinstance(each, list) else [each]:
-            if isinstance(text, str):
-                yield text.strip()
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _not_confirmed(message: str) -> FetchError:

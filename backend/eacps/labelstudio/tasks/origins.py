@@ -34,6 +34,7 @@ from eacps.labelstudio.tasks.routing import (
     default_strategy,
     labelled_strategy,
 )
+from eacps.labelstudio.tasks.steering import Steer
 from eacps.settings import Settings
 
 META = "eacps"
@@ -57,7 +58,7 @@ class Origin:
 
     `columns` are fields that are not those of the server's settings, by setting. `instruction` is
     what was typed into the task, or the default for tasks without one. `refused` says what the
-    project or the task may not choose.
+    project or the task may not choose. `steer` is what a person asked for on the review panel.
     """
 
     data: Mapping[str, Any]
@@ -75,6 +76,7 @@ class Origin:
     task_choices: OptionalObject = field(default_factory=dict)
     instruction: OptionalText = ""
     refused: OptionalText = ""
+    steer: Annotated[Steer | None, Field(exclude_if=lambda steer: steer is None)] = None
 
     @property
     def job_id(self) -> str:
@@ -198,7 +200,9 @@ def new_job(
     request = log.current_ids().get("request") or log.new_request()
     subject = shown_by(origin.label_studio, origin.task) if origin.task is not None else ""
     chosen = over(origin.project_choices, origin.task_choices)
-    cost = NOTHING if origin.refused or not settings else cost_of(chosen, origin.route, settings)
+    cost = NOTHING
+    if settings is not None and not origin.refused:
+        cost = cost_of(chosen, origin.route, settings, origin.steer)
     with log.ids(request=request, project=origin.project, task=origin.task):
         return Job(
             identity or origin.job_id,
@@ -215,9 +219,16 @@ def new_job(
 def has_result(task: Mapping[str, Any], asked: Origin) -> bool:
     """Whether a task's data contains a result of the same request, of any model version."""
     meta = mapping(mapping(task.get("data")).get(META))
+    request = request_in(meta)
     return bool(sequence(meta.get("ranked"))) and asked.asked_as(
-        text(meta.get("job")), text(meta.get("model_version"))
+        text(request.get("job")), text(request.get("model_version"))
     )
+
+
+def request_in(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The job and the model version of the task's own request, which what people ask for on the
+    review panel does not replace."""
+    return mapping(meta.get("asked")) or meta
 
 
 def relevant_data(task: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

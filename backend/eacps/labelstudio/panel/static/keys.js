@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import { MODES, model } from "./model.js";
 
 /** All keys: what to press (as events name it), what it does in words, and doing it. */
-export function keysFor({ compare, theme, reload }) {
+export function keysFor({ compare, steer, theme, reload }) {
   const { stage } = compare;
   return [
     [["ArrowRight", "j"], "Next candidate", () => model.step(1)],
@@ -29,6 +29,8 @@ export function keysFor({ compare, theme, reload }) {
     [["m"], "Outline of the mask", () => model.toggle("outline")],
     [["c"], "Changed places before and after", () => model.toggle("details")],
     [["s"], "Pick this candidate", () => model.pick(model.shown)],
+    [["l"], "More like this candidate: Enter asks", () => steer.focus("like")],
+    [["n"], "More candidates: Enter asks", () => steer.focus("more")],
     [["t"], "Light, dark, or as the browser", () => theme()],
     [["r"], "Ask the backend again", () => reload()],
   ];

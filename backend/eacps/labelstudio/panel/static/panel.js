@@ -5,6 +5,7 @@ import { el, replace } from "./dom.js";
 import { helpFor, keysFor, listenToKeys } from "./keys.js";
 import { model } from "./model.js";
 import { readState, readTask } from "./server.js";
+import { Steer } from "./steer.js";
 import { current, nextTheme, restoreTheme } from "./theme.js";
 import { Understand } from "./understand.js";
 
@@ -16,6 +17,7 @@ const notices = document.getElementById("notices");
 const banner = document.getElementById("top");
 const compare = new Compare(document.getElementById("compare"));
 new Understand(document.getElementById("understand"));
+const steer = new Steer(document.getElementById("steer"), followNow);
 
 // Label Studio says the instruction above the frame, so that its place is free for the tools.
 const framed = window.parent !== window;
@@ -110,7 +112,11 @@ function notice() {
 function jobLine(job) {
   const bar = el("progress", { max: Math.max(1, job.expected), aria: { label: "Candidates" } });
   if (job.expected && job.state !== "queued") bar.value = job.finished;
-  return el("div", { className: "notice job" }, job.state === "queued" ? null : bar, el("span", {}, job.stage), job.note ? el("span", { className: "quiet" }, job.note) : null);
+  return el("div", { className: "notice job" }, job.state === "queued" ? null : bar, el("span", {}, job.asked ? `${capital(job.asked)}: ` : "", job.stage), job.asked && model.content?.may === "on" ? el("button", { type: "button", on: { click: () => steer.cancel(job.id) } }, "Cancel") : null, job.note ? el("span", { className: "quiet" }, job.note) : null);
+}
+
+function capital(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function header() {
@@ -147,7 +153,7 @@ new ResizeObserver(() => {
   document.documentElement.style.setProperty("--notices", `${notices.offsetHeight ? notices.offsetHeight + 12 : 0}px`);
 }).observe(notices);
 
-const keys = keysFor({ compare, theme: turnTheme, reload });
+const keys = keysFor({ compare, steer, theme: turnTheme, reload });
 const help = helpFor(keys);
 listenToKeys(keys, help);
 model.listen("content state", header);
