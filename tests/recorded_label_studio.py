@@ -118,7 +118,7 @@ class RecordedLabelStudio:
         ]
 
     def _project(self, number: int, **_: Any) -> Reply:
-        return 200, {"id": number, "label_config": "<View/>"}
+        return 200, {"label_config": "<View/>", **self.projects.get(number, {}), "id": number}
 
     def _projects(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         fields = query["include"][0].split(",")

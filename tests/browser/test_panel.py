@@ -145,7 +145,7 @@ def test_the_panel_is_in_the_task_and_obeys_the_keyboard(
     expect(tags(panel)).to_have_text(["Original", "C280%place 2"])
     assert colours(panes.nth(1), (0.5, 0.5)) == [GREEN]
     page.keyboard.press("End")
-    expect(tags(panel).nth(1)).to_have_text("C370%stopped early")
+    expect(tags(panel).nth(1)).to_have_text("C370%not finished")
     page.keyboard.press("?")
     expect(panel.locator("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -227,7 +227,7 @@ def test_two_candidates_are_compared_and_exchanged(panel: Page) -> None:
     panel.keyboard.press("o")
     expect(tags(panel)).to_have_text(["Original", "C190%best"])
     panel.locator(".thumb").nth(2).click(modifiers=["Shift"])
-    expect(tags(panel)).to_have_text(["C370%stopped early", "C190%best"])
+    expect(tags(panel)).to_have_text(["C370%not finished", "C190%best"])
 
 
 def test_the_masks_outline_and_the_changed_places_are_drawn(panel: Page) -> None:
@@ -283,7 +283,7 @@ def test_the_order_of_an_annotation_is_named_by_its_number(shown: Shown, panel: 
     body = {"result": [region | {"value": value}]}
     made = shown.server.call("POST", f"/api/tasks/{shown.task}/annotations/", json=body)
     panel.keyboard.press("r")
-    panel.get_by_role("combobox").select_option(f"Order of annotation #{made['id']}")
+    panel.locator('select[data-tool="order"]').select_option(f"Order of annotation #{made['id']}")
     expect(panel.locator(".thumb b")).to_have_text(["C2", "C1", "C3"])
     assert "reviewer" not in panel.content()
 

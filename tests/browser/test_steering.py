@@ -14,7 +14,7 @@ from eacps.labelstudio.tasks.origins import META
 from tests.browser.conftest import Complaints
 from tests.browser.screen import OpenTask, box, cards, drag, ranker, save, saved, searched
 from tests.label_studio_server import LabelStudioServer
-from tests.stack import Backend, bear_tasks, connected_project
+from tests.stack import Backend, bear_tasks, connected_project, wait_until
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -108,6 +108,7 @@ def test_a_reviewer_asks_for_more_three_times_and_then_submits(
     expect(newcomers).to_have_count(6)
     newcomer = newcomers.first.get_attribute("data-rbd-draggable-id")
     drag(page, newcomers.first, cards(page).first)
+    page.get_by_text("Another is better").first.click()
     save(page, "update")
     last = export(backend, project, task)
     assert last["ranked"] == [newcomer, *on_screen]
@@ -116,6 +117,41 @@ def test_a_reviewer_asks_for_more_three_times_and_then_submits(
     assert last["problems"] == []
     predicted = server.data(task)[META]["ranked"]
     assert set(predicted) == set(moments[-1])
+    assert not faults(complaints)
+
+
+def test_a_preview_that_is_dragged_out_is_finished_after_submit(
+    server: LabelStudioServer,
+    backend: Backend,
+    project: int,
+    open_task: OpenTask,
+    complaints: Complaints,
+) -> None:
+    [bear] = bear_tasks(server, project, 1, seed=9)
+    chosen = {"eacps_strategy": "halving", "eacps_strategy_params": {"n": 4}}
+    [task] = searched(server, backend, project, [{**bear, **chosen}])
+    page = open_task(project, task)
+    panel = panel_of(page, 4)
+    preview = page.locator('[data-rbd-droppable-id="_"] .htx-ranker-item').first
+    name = str(preview.get_attribute("data-rbd-draggable-id"))
+    drag(page, preview, cards(page).first)
+    page.get_by_text("Another is better").first.click()
+    shown = panel.locator(f'.thumb[data-id="{name}"]')
+    expect(shown).to_contain_text("not finished")
+    save(page, "submit")
+    # The webhook tells the backend, and the panel follows when somebody comes back to it.
+    wait_until(lambda: len(server.data(task)["candidates"]) == 5, backend.log)
+    page = open_task(project, task)
+    panel = panel_of(page, 5)
+    expect(panel.locator(f'.thumb[data-id="{name}"]')).to_contain_text("finished as")
+    found = export(backend, project, task)
+    assert found["ranked"][0] == found["best_by_human"] == name
+    assert found["problems"] == []
+    [rest] = [
+        card for card in server.data(task)["candidates"] if card["candidate"]["parent"] == name
+    ]
+    assert found["candidates"][name]["finished_as"] == rest["id"]
+    assert rest["candidate"]["state"] == "finished"
     assert not faults(complaints)
 
 

@@ -61,7 +61,7 @@ def about(pair: Pair) -> dict[str, Any]:
     """What every layout says of a pair besides its pictures."""
     review = pair.review
     return {
-        "prompt": review["prompt"] or "",
+        "prompt": pair.prompt,
         "task": review["task"],
         "annotation": review["annotation"],
         "by": review["by"],

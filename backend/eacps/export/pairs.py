@@ -28,6 +28,11 @@ class Pair:
         found: Mapping[str, Any] = self.review["candidates"][name]
         return found
 
+    @property
+    def prompt(self) -> str:
+        """What both were asked for."""
+        return self.record(self.chosen).get("instruction") or self.review["prompt"] or ""
+
 
 CONTRADICTS: Final = "The verdict"
 """How the problem begins that a verdict does not fit the ranking."""
@@ -55,11 +60,11 @@ def pairs(review: Mapping[str, Any], *, unchanged: bool = False) -> Iterator[Pai
     rejected = [name for name in review["rejected"] if _is_finished(review, name)]
     for better, worse in combinations(dict.fromkeys(ranked), 2):
         reason = _reason(review, better, worse, is_best=better == review["ranked"][0])
-        if unchanged or reason != "unchanged":
+        if (unchanged or reason != "unchanged") and _is_same_request(review, better, worse):
             yield Pair(review, better, worse, reason)
     for better in dict.fromkeys(ranked):
         for worse in dict.fromkeys(rejected):
-            if better != worse:
+            if better != worse and _is_same_request(review, better, worse):
                 yield Pair(review, better, worse, "rejected")
 
 
@@ -78,6 +83,13 @@ def _place(review: Mapping[str, Any], name: str) -> float | None:
     rank = record.get("rank")
     searches = {each.get("search") for each in review["candidates"].values()}
     return rank if isinstance(rank, int) and len(searches) == 1 else None
+
+
+def _is_same_request(review: Mapping[str, Any], one: str, other: str) -> bool:
+    """Whether two candidates were asked for with the same instruction and mask: else the person may
+    have preferred the request."""
+    both = [review["candidates"][name] for name in (one, other)]
+    return all(len({each.get(part) for each in both}) == 1 for part in ("instruction", "mask"))
 
 
 def _is_finished(review: Mapping[str, Any], name: str) -> bool:

@@ -145,7 +145,7 @@ class _Export:
         self._pictures.original_field = seen.image_field
         instruction = text(data.get(seen.instruction_field)) or chosen.default_instruction
         for review in reviews(task, config):
-            review["prompt"] = instruction or None
+            review["prompt"] = _typed_for(review) or instruction or None
             review["original"] = text(data.get(seen.image_field)) or None
             if self._wanted.pictures:
                 self._keep_pictures(task, review)
@@ -165,6 +165,12 @@ class _Export:
             return None
         path = self._wanted.pictures / kept
         return os.path.relpath(path, beside.parent) if beside else str(path)
+
+
+def _typed_for(review: Mapping[str, Any]) -> str:
+    """The instruction of the best candidate, which need not be the task's; empty if unknown."""
+    best = next(iter(review["ranked"]), "")
+    return text(mapping(mapping(review["candidates"]).get(best)).get("instruction"))
 
 
 class _PairsFile:

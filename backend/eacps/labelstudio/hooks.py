@@ -34,7 +34,7 @@ from eacps.labelstudio.overlooked import Overlooked
 from eacps.labelstudio.panel.grants import Grants
 from eacps.labelstudio.predictions import Predictions
 from eacps.labelstudio.shown import shown_by
-from eacps.labelstudio.steered_tasks import ROUTE_REASON, steered_task, with_warning
+from eacps.labelstudio.steered_tasks import steered_task, with_warning
 from eacps.labelstudio.tasks.extra_params import ExtraParams, Memory
 from eacps.labelstudio.tasks.fetch import Fetcher
 from eacps.labelstudio.tasks.origins import (
@@ -128,7 +128,7 @@ class LabelStudioHooks:
             # What a person asks for does not replace the task's own request.
             job_id = replace(asked, model_version=version, steer=None).job_id
             # The search may have been another task's, with another reason for the same route.
-            reason = ROUTE_REASON if asked.steer else asked.route_reason
+            reason = asked.steer.reason if asked.steer else asked.route_reason
             own = replace(result, task=replace(result.task, route_reason=reason))
             stored = self._write(target, own, job_id, version, asked)
         project = target.client.project(int(stored["project"]))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from eacps.labelstudio import label_config
 from eacps.labelstudio.cards.contract import is_ranking, names_in_ranking
 from eacps.labelstudio.cards.naming import RECORD, cards_of
+from eacps.labelstudio.cards.searches import finished_as, searches_in
 from eacps.labelstudio.client import LabelStudioClient
 from eacps.labelstudio.merging import own_name
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
@@ -89,7 +90,26 @@ def _candidates(
     of_02 = [name for name in names if "search" not in mapping(known.get(name))]
     if of_02 and not _is_of_newest_02(annotation, sequence(task.get("predictions"))):
         return None
-    return {name: dict(mapping(known.get(name))) for name in names}
+    searches, finished = searches_in(task.get("data")), finished_as(task.get("data"))
+    return {name: _record(name, mapping(known.get(name)), searches, finished) for name in names}
+
+
+def _record(
+    name: str,
+    known: Mapping[str, Any],
+    searches: Mapping[str, Mapping[str, Any]],
+    finished: Mapping[str, str],
+) -> dict[str, Any]:
+    """What is known of a candidate, with what its search was asked for, which may be another
+    instruction than the task's, and the card of the picture that a preview became."""
+    facts = mapping(searches.get(text(known.get("search"))))
+    mask = text(mapping(facts.get("mask")).get("file"))
+    more = {
+        "instruction": text(facts.get("instruction")),
+        "mask": mask,
+        "finished_as": finished.get(name),
+    }
+    return {**known, **{part: value for part, value in more.items() if value}}
 
 
 def _is_of_newest_02(annotation: Mapping[str, Any], predictions: Sequence[Any]) -> bool:
@@ -133,8 +153,8 @@ def _problems(
     if verdict == NONE and ranked:
         yield f"The verdict is “{NONE}”, but {len(ranked)} candidates are ranked as acceptable."
     for name in ranked:
-        state = candidates[name].get("state", "finished")
-        if state != "finished":
+        record = candidates[name]
+        if record.get("state", "finished") != "finished" and "finished_as" not in record:
             yield f"{name} is ranked, but it is not finished: its picture is a preview."
 
 

@@ -14,8 +14,6 @@ from eacps.labelstudio.tasks.reading import Keep, TaskReader
 from eacps.labelstudio.tasks.steering import KeptFile, Steer, drawn_mask
 from eacps.settings import Settings
 
-ROUTE_REASON = "asked for in the panel"
-
 
 def steered_task(
     asked: Origin,
@@ -29,7 +27,7 @@ def steered_task(
     """The task to search for a person's request; raises TaskError."""
     own = settings_of(asked, settings)
     read = reader.read(_to_read(asked, steer, own))
-    task = replace(read.edit_task(settings, keep), route_reason=ROUTE_REASON)
+    task = replace(read.edit_task(settings, keep), route_reason=steer.reason)
     continued = steer.continued
     if steer.shapes:
         mask = keep(drawn_mask(steer.shapes, read.images.source.size))
@@ -71,7 +69,7 @@ def _to_read(asked: Origin, steer: Steer, settings: Settings) -> Origin:
         data=data,
         regions=regions,
         route=steer.route_of(asked.route),
-        route_reason=ROUTE_REASON,
+        route_reason=steer.reason,
         instruction=typed,
     )
 

@@ -20,11 +20,13 @@ from eacps import fingerprints, runner
 from eacps.artifacts import MissingArtifactError, open_store
 from eacps.domain import Candidate, Failure, Metric, SearchResult, Trial
 from eacps.errors import TaskError
+from eacps.export.pairs import pairs
 from eacps.jobs.client import JobClient
 from eacps.jobs.large_values import with_large_values
 from eacps.labelstudio.cards.searches import searches_in
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.panel.capability import open_keys, scope
+from eacps.labelstudio.reviews import reviews
 from eacps.labelstudio.tasks.origins import META, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.steering import drawn_mask
 from eacps.labelstudio.web.app import create_app
@@ -591,3 +593,128 @@ def test_masks_of_one_search_do_not_follow_into_another(stage: Stage) -> None:
     stage.steer("here", shapes=[BOX])
     picked = next(n for n, e in stage.records.items() if e["key"] == first.task.key)
     assert stage.steer("like", picks=[picked], candidates=1).task.mask is None
+
+
+OWN_PROJECT = (
+    '<View eacps_strategy_params=\'{"k": 3, "m": 1, "k_local": 2}\' eacps_steps="6">'
+    '<Image name="photo" value="$photo"/><Text name="instruction" value="$words"/></View>'
+)
+
+
+def test_a_project_has_its_own_columns_strategy_and_steps(stage: Stage) -> None:
+    project = {"id": PROJECT, "title": "Own", "label_config": OWN_PROJECT}
+    stage.site.projects[PROJECT] = project
+    stage.site.add_task(TASK, {"photo": uri(png()), "words": "add a hat"}, PROJECT)
+    asked = origin_of(stage.row, stage.settings, label_config=OWN_PROJECT, project=project)
+    first = stage.search(dict(new_job(asked, 10).origin))
+    assert (len(first.candidates), first.task.plan.steps) == (5, 6)
+    content = stage.web.get(f"/panel/{stage.capability}/task.json").get_json()
+    assert content["steer"]["search"] == {"candidates": 5, "renders": 5.0}
+    more = stage.steer("more", candidates=2)
+    assert (more.task.instruction, more.task.plan.steps) == ("add a hat", 6)
+    assert set(stage.ranked) == stage.records.keys()
+    again = stage.steer("instruction", instruction="add a scarf")
+    assert (again.task.instruction, len(again.candidates)) == ("add a scarf", 5)
+    project["label_config"] = OWN_PROJECT.replace('"6"', '"100000"')
+    refused = stage.post({"token": "x" * 8, "action": "more"})
+    assert "eacps_steps" in only(refused, 400, "panel_request")
+
+
+def test_requests_count_for_the_quota_of_their_project(stage: Stage) -> None:
+    stage = stage.with_settings(project_quotas={str(PROJECT): 5})
+    stage.first_search()
+    jobs = [stage.ask("more", candidates=3)["job"] for _ in range(2)]
+    state = stage.web.get(f"/panel/{stage.capability}/state.json").get_json()
+    notes = {each["id"]: each["note"] for each in state["jobs"]}
+    assert notes[jobs[0]] == ""
+    assert "EACPS_PROJECT_QUOTAS" in notes[jobs[1]]
+    assert [over.jobs for over in stage.jobs.over_quota()] == [1]
+
+
+def submitted(stage: Stage, *ranked: str, **more: Any) -> dict[str, Any]:
+    """What Label Studio's webhook says of an annotation."""
+    columns = {"ranked": list(ranked), "rejected": []}
+    region = {"type": "ranker", "from_name": "rank", "value": {"ranker": columns}}
+    annotation = {"id": 3, "result": [region], "was_cancelled": False, "completed_by": 1, **more}
+    stage.row["annotations"] = [annotation]
+    return {
+        "action": "ANNOTATION_CREATED",
+        "annotation": annotation,
+        "project": {"id": PROJECT},
+        "task": {"id": TASK, "project": PROJECT, "data": stage.data},
+    }
+
+
+def test_a_preview_that_is_ranked_and_submitted_is_finished_once(stage: Stage) -> None:
+    stage = stage.with_settings(strategy=PRUNED[0], strategy_params=PRUNED[1], panel="off")
+    stage.first_search()
+    before = stage.records
+    preview = next(name for name, each in before.items() if each["state"] == "pruned")
+    finished = next(name for name, each in before.items() if each["state"] == "finished")
+
+    def jobs(*ranked: str, **more: Any) -> int:
+        answer = stage.web.post("/webhook", json=submitted(stage, *ranked, **more))
+        return int(answer.get_json()["jobs"])
+
+    assert jobs(finished) == 0
+    assert jobs(preview, was_cancelled=True) == 0
+    assert jobs(preview, finished, "no-such-card") == 1
+    assert jobs(finished, preview) == 0
+    [review] = reviews(stage.row)
+    assert "not finished" in review["problems"][-1]
+    [job] = stage.jobs.list(50)
+    stage.search(stage.origin(job.id))
+    [(name, rest)] = [(n, each) for n, each in stage.records.items() if n not in before]
+    assert (rest["parent"], rest["state"], rest["seed"]) == (
+        preview,
+        "finished",
+        before[preview]["seed"],
+    )
+    assert rest["lineage"] == f"the rest of {preview}, ranked in a submitted annotation"
+    assert stage.records.items() >= before.items()
+    assert name in stage.ranked
+    [review] = reviews(stage.row)
+    assert review["problems"] == ["There is no verdict."]
+    assert review["candidates"][preview]["finished_as"] == name
+    assert jobs(preview) == 0
+    shown = stage.with_settings(panel="on")
+    content = shown.web.get(f"/panel/{stage.capability}/task.json").get_json()
+    labels = {each["id"]: each["label"] for each in content["candidates"]}
+    told = {each["id"]: each["finished_as"] for each in content["candidates"]}
+    assert told == {each: labels[name] if each == preview else None for each in labels}
+
+
+def test_ranked_previews_count_for_the_limits_of_their_task(stage: Stage) -> None:
+    stage = stage.with_settings(
+        strategy=PRUNED[0], strategy_params=PRUNED[1], panel_candidates_per_day=1
+    )
+    stage.first_search()
+    previews = [name for name, each in stage.records.items() if each["state"] == "pruned"]
+    assert len(previews) > 1
+    answer = stage.web.post("/webhook", json=submitted(stage, *previews))
+    assert answer.get_json()["jobs"] == 1
+
+
+def test_pairs_are_only_of_candidates_that_were_asked_for_alike(stage: Stage) -> None:
+    stage.first_search()
+    scarves = stage.ranked
+    stage.steer("instruction", instruction="add a hat")
+    hats = [name for name in stage.ranked if name not in scarves]
+    submitted(stage, hats[0], scarves[0], hats[1], scarves[1])
+    [review] = reviews(stage.row)
+    review["prompt"] = "add a scarf"
+    found = [(pair.chosen, pair.rejected, pair.prompt) for pair in pairs(review, unchanged=True)]
+    assert found == [
+        (hats[0], hats[1], "add a hat"),
+        (scarves[0], scarves[1], "add a scarf"),
+    ]
+
+
+def test_an_instruction_turns_a_face_swap_into_an_edit(stage: Stage) -> None:
+    data = {"image": uri(png()), "prompt": "", "reference": [uri(png(9, 9))], "route": "face swap"}
+    stage.site.add_task(TASK, data, PROJECT)
+    asked = origin_of(stage.row, stage.settings)
+    assert asked.route == "face_swap"
+    job = stage.ask("instruction", instruction="add a hat")["job"]
+    task = LabelStudioHooks(stage.settings).prepare(stage.origin(job))
+    assert (task.route, task.instruction) == ("edit", "add a hat")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Final
 
 from eacps.domain import SearchResult
-from eacps.labelstudio.cards.naming import RECORD, search_of
+from eacps.labelstudio.cards.naming import RECORD, cards_of, search_of
 from eacps.labelstudio.tasks.origins import META
 from eacps.labelstudio.tasks.regions import mapping, text
 from eacps.labelstudio.tasks.steering import Steer
@@ -50,6 +50,20 @@ def facts_of(
         "seconds": result.seconds,
         **({"asked": steer.facts} if steer else {}),
     }
+
+
+def finished_as(data: Any) -> dict[str, str]:
+    """The cards with the finished pictures of previews that were stopped early, by these previews'
+    cards."""
+    searches = searches_in(data)
+    found: dict[str, str] = {}
+    for card in cards_of(data):
+        record = mapping(card.get(RECORD))
+        asked = mapping(mapping(searches.get(text(record.get("search")))).get("asked"))
+        is_rest = asked.get("action") == "finish" and record.get("state") == "finished"
+        if is_rest and (preview := text(record.get("parent"))):
+            found.setdefault(preview, text(card.get("id")))
+    return found
 
 
 def alike(searches: Mapping[str, Any], newest: str) -> set[str]:

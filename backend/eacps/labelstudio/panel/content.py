@@ -14,6 +14,7 @@ from eacps.labelstudio.cards.contract import is_ranking
 from eacps.labelstudio.cards.html import ROUTE_NAMES
 from eacps.labelstudio.cards.naming import RECORD, cards_of, ids_in, pictures_of_02, search_of
 from eacps.labelstudio.cards.records import records
+from eacps.labelstudio.cards.searches import finished_as
 from eacps.labelstudio.label_config import VERDICT
 from eacps.labelstudio.panel.explaining import convincing, metric_words, why_it_won
 from eacps.labelstudio.tasks.origins import META
@@ -62,6 +63,8 @@ def content(known: Known) -> dict[str, Any]:
     ranked.sort(key=lambda candidate: candidate["rank"])
     best, second = (*ranked, None, None)[:2]
     labels = {candidate["id"]: candidate["label"] for candidate in candidates}
+    for each in candidates:
+        each["finished_as"] = labels.get(each["finished_as"])
     names = dict.fromkeys(name for each in candidates for name in each["metrics"])
     return {
         "task": _task(known, task),
@@ -127,7 +130,7 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         for search in known.searches.values()
         if search.result is not None
     }
-    places = _places(known)
+    places, finished = _places(known), finished_as(known.data)
     newest = {
         text(mapping(card.get(RECORD)).get("search"))
         for card in cards_of(known.data)
@@ -145,6 +148,7 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         one["thumbnail"] = _picture(known, _thumbnail(card)) or one["picture"]
         if not record:
             one |= _of_earlier_version(known, card, of_02)
+        one["finished_as"] = finished.get(str(card["id"]))
         result = results.get(search)
         if result is not None:
             one |= _more(result, text(record.get("trial")))
@@ -191,6 +195,7 @@ def _candidate(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [],
         "detail": "",
         "newest": False,
+        "finished_as": None,
     }
 
 

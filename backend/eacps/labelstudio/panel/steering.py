@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from eacps import fingerprints
 from eacps import log as logs
-from eacps.domain import EditTask, Move, Route, digest, from_json
+from eacps.domain import EditTask, Route, digest
 from eacps.jobs.contract import INTERACTIVE_PRIORITY, Job, PanelLimits, PanelRequest
 from eacps.labelstudio.cards.naming import RECORD, cards_of
 from eacps.labelstudio.cards.searches import searches_in
@@ -18,13 +18,14 @@ from eacps.labelstudio.panel.asking import MOST_CANDIDATES, Request, wrong
 from eacps.labelstudio.panel.capability import Capability, PanelRefusedError
 from eacps.labelstudio.panel.pictures import gone
 from eacps.labelstudio.panel.prices import price, seconds_of_render
+from eacps.labelstudio.panel.recipes import continued_of, next_number, pick_of, seeds_on_cards
 from eacps.labelstudio.shown import shown_by
 from eacps.labelstudio.tasks.choices import effective, over
 from eacps.labelstudio.tasks.costs import Cost, own_cost
 from eacps.labelstudio.tasks.extra_params import ExtraParams
 from eacps.labelstudio.tasks.origins import Origin, new_job, origin_of
-from eacps.labelstudio.tasks.regions import mapping, sequence, text
-from eacps.labelstudio.tasks.steering import ON_PICKS, Continued, KeptFile, Picked, Steer
+from eacps.labelstudio.tasks.regions import mapping
+from eacps.labelstudio.tasks.steering import ON_PICKS, Continued, Picked, Steer
 from eacps.search import create
 from eacps.search.seeds import derived_seed
 
@@ -41,9 +42,6 @@ PROJECT_SECONDS: Final = 30.0
 RECENT: Final = 8
 _LISTED: Final = 4096
 """So many seeds of a search that has not ended are known in advance."""
-_NO_RECIPE: Final = (
-    "Version 0.2 or earlier made {name}, and kept no recipe of it: pick another candidate."
-)
 
 
 @dataclass
@@ -73,8 +71,7 @@ class Steering:
         planned = self._planned(row, asked, place)
         count = planned.cost.candidates
         request = PanelRequest(job, place, asked.action, count)
-        numbers = (mapping(facts.get("asked")).get("n") for facts in planned.searches.values())
-        least = 1 + max((n for n in numbers if isinstance(n, int)), default=0)
+        least = next_number(row.get("data"))
 
         def make(number: int, others: frozenset[int]) -> tuple[Job, Sequence[int]]:
             steer = replace(planned.steer, n=number, used=tuple(sorted({*planned.used, *others})))
@@ -172,7 +169,7 @@ class Steering:
             reference=asked.reference if asked.action == "face" else None,
             continued=continued,
         )
-        return _Planned(origin, steer, own, searches_in(row.get("data")), self._used(row, own))
+        return _Planned(origin, steer, own, self._used(row, own))
 
     def _project(self, number: int, fresh: bool) -> Mapping[str, Any]:
         known = self._projects.get(number)
@@ -182,7 +179,7 @@ class Steering:
 
     def _picks(self, row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[Picked, str]]:
         cards = {card["id"]: mapping(card.get(RECORD)) for card in cards_of(row.get("data"))}
-        return [_pick(name[:80], cards.get(name)) for name in names]
+        return [pick_of(name[:80], cards.get(name)) for name in names]
 
     def _continued(self, row: Mapping[str, Any], of_picks: Sequence[str]) -> Continued | None:
         """The search that a request continues: that of its picks, or else the newest."""
@@ -192,7 +189,7 @@ class Steering:
         unknown = [name for name in of_picks if name not in searches]
         if unknown:
             raise wrong("What the picked candidates were asked for is no longer known.")
-        found = [_continued(name, searches[name]) for name in of_picks or list(searches)[-1:]]
+        found = [continued_of(name, searches[name]) for name in of_picks or list(searches)[-1:]]
         same = {(each.instruction, each.route, each.mask and each.mask.file) for each in found}
         if len(same) > 1:
             raise wrong(
@@ -202,7 +199,7 @@ class Steering:
 
     def _used(self, row: Mapping[str, Any], own: Settings) -> frozenset[int]:
         """The seeds that searches of the task have used, or will use."""
-        used = set(_seeds_on_cards(row))
+        used = set(seeds_on_cards(row))
         if not used:
             # Its own search may be under way.
             count = min(_LISTED, 2 * own_cost(own, "edit").candidates)
@@ -230,7 +227,6 @@ class _Planned:
     origin: Origin
     steer: Steer
     own: Settings
-    searches: Mapping[str, Mapping[str, Any]]
     used: frozenset[int]
 
     @property
@@ -269,50 +265,6 @@ def _require_possible(asked: Request, continued: Continued | None, origin: Origi
         instruction = asked.instruction
     if asked.action == "here" and not instruction:
         raise wrong("Write what to change in the drawn part.")
-
-
-def _pick(name: str, record: Mapping[str, Any] | None) -> tuple[Picked, str]:
-    if record is None:
-        raise wrong(f"The task has no candidate {name!r}.")
-    search = text(record.get("search"))
-    if not search or not isinstance(record.get("seed"), int):
-        raise wrong(_NO_RECIPE.format(name=name))
-    try:
-        moves = from_json(tuple[Move, ...], sequence(record.get("moves")))
-        pick = Picked(
-            id=name,
-            seed=int(record["seed"]),
-            moves=moves,
-            suffix=text(record.get("instruction_suffix")),
-            stopped_at=_whole(record.get("stopped_at")),
-            steps=_whole(record.get("steps")) or 0,
-            rendered=text(record.get("rendered")),
-        )
-    except ValueError:
-        raise wrong(f"The recipe of {name!r} cannot be read.") from None
-    return pick, search
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _continued(search: str, facts: Mapping[str, Any]) -> Continued:
-    route = facts.get("route")
-    mask = mapping(facts.get("mask"))
-    return Continued(
-        search=search,
-        instruction=text(facts.get("instruction")),
-        route=route if route in ("face_swap", "character") else "edit",
-        mask=KeptFile(text(mask.get("file")), text(mask.get("url"))) if mask else None,
-    )
-
-
-def _seeds_on_cards(row: Mapping[str, Any]) -> Iterator[int]:
-    for card in cards_of(row.get("data")):
-        record = mapping(card.get(RECORD))
-        moves = [mapping(move).get("seed") for move in sequence(record.get("moves"))]
-        yield from (each for each in (record.get("seed"), *moves) if isinstance(each, int))
 
 
 def _drawn(steer: Steer, own: Settings) -> list[int]:

@@ -29,6 +29,11 @@ IN_WORDS: Mapping[Action, str] = {
     "face": "a swap of the drawn face",
     "finish": "the rest of {picks}",
 }
+ASKED: Mapping[str, str] = {
+    "panel": "asked for in the panel",
+    "review": "ranked in a submitted annotation",
+}
+"""By what a search was asked for, in words."""
 EDITOR_CHANGED = (
     "The editor or its settings have changed since {picks} was made, so the same noise may give "
     "another picture now."
@@ -94,7 +99,12 @@ class Steer:
     continued: Continued | None = None
     # Where a large value is left out, a text is in its place.
     used: Annotated[tuple[int, ...] | str, Field(union_mode="left_to_right")] = ()
-    by: str = "panel"
+    by: Literal["panel", "review"] = "panel"
+
+    @property
+    def reason(self) -> str:
+        """Why there is this search."""
+        return ASKED[self.by]
 
     @property
     def in_words(self) -> str:
@@ -144,7 +154,7 @@ class Steer:
             # Where pausing failed, the second round begins the same picks anew.
             pick = self.picks[(int(trial[1:]) - 1) % len(self.picks)]
             before = f"the rest of {pick.id}"
-        return f"{before}, asked for in the panel"
+        return f"{before}, {self.reason}"
 
     def planned(self, task: EditTask, rendered: str) -> EditTask:
         """The task with this request's search; `rendered` is what its pictures depend on now."""

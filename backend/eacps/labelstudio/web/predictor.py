@@ -16,6 +16,7 @@ from eacps.errors import FAULTS_OF_TASKS, EacpsError, TaskError
 from eacps.jobs.contract import BATCH_PRIORITY, INTERACTIVE_PRIORITY
 from eacps.labelstudio import cards
 from eacps.labelstudio.client import open_client
+from eacps.labelstudio.finishing import finish_ranked, ranked_previews
 from eacps.labelstudio.label_config import hides_unnamed_cards
 from eacps.labelstudio.panel.grants import Grants, needs_one
 from eacps.labelstudio.tasks.extra_params import ExtraParams
@@ -125,12 +126,16 @@ def tasks_created(payload: Any, settings: Settings, client: JobQueue) -> int:
 
 
 def annotated(payload: Any, settings: Settings, client: JobQueue) -> int:
-    """Enqueue a search if an instruction was typed into the submitted annotation of a webhook, and
-    the task has no result for it; returns how many jobs are new."""
+    """Enqueue what the submitted annotation of a webhook asks for: a search, if an instruction was
+    typed into it and the task has no result for that, and the rest of the previews that it ranks.
+    Returns how many jobs are new."""
     content = mapping(payload)
     annotation, project = mapping(content.get("annotation")), mapping(content.get("project"))
     task = {**mapping(content.get("task")), "annotations": [annotation]}
-    if not is_task(task) or not typed_text(task, None, INSTRUCTION):
+    if not is_task(task):
+        return 0
+    typed = bool(typed_text(task, None, INSTRUCTION))
+    if not typed and not ranked_previews(task["data"], annotation):
         return 0
     config, extra = project.get("label_config"), ExtraParams(settings, client)
     try:
@@ -138,9 +143,12 @@ def annotated(payload: Any, settings: Settings, client: JobQueue) -> int:
     except Exception as error:
         log.warning("an annotation in a webhook cannot be read: %s", str(error)[:300])
         return 0
-    if not asked.origin.delivered or has_result(task, asked.origin):
+    if not asked.origin.delivered:
         return 0
-    return int(client.submit(_job(asked, INTERACTIVE_PRIORITY, settings)))
+    count = finish_ranked(task["data"], annotation, asked.origin, settings, client)
+    if typed and not has_result(task, asked.origin):
+        count += int(client.submit(_job(asked, INTERACTIVE_PRIORITY, settings)))
+    return count
 
 
 def project_version_of(

@@ -17,7 +17,7 @@ const notices = document.getElementById("notices");
 const banner = document.getElementById("top");
 const compare = new Compare(document.getElementById("compare"));
 new Understand(document.getElementById("understand"));
-const steer = new Steer(document.getElementById("steer"), followNow);
+const steer = new Steer(document.getElementById("steer"), followNow, reload);
 
 // Label Studio says the instruction above the frame, so that its place is free for the tools.
 const framed = window.parent !== window;

@@ -28,8 +28,8 @@ export class Steer {
   #waitsFor = new Set();
   #instructionShown = null;
 
-  /** `begun` is called after a request was taken. */
-  constructor(root, begun) {
+  /** `begun` is called after a request was taken, `refresh` reads the task again. */
+  constructor(root, begun, refresh) {
     this.#root = root;
     this.#begun = begun;
     root.classList.add("card");
@@ -58,7 +58,7 @@ export class Steer {
       ),
       el(
         "details",
-        { className: "part", on: { toggle: () => this.#prices() } },
+        { className: "part", on: { toggle: (event) => event.target.open && refresh() } },
         el("summary", {}, "Draw a part: edit only there, or swap that face"),
         el("div", { className: "fields" }, drawn, el("div", {}, this.#partly, this.#button("here"), el("div", { className: "toolbar face" }, el("label", {}, "Character ", this.#character), this.#button("face")))),
       ),
@@ -90,7 +90,8 @@ export class Steer {
     if (before === null || this.#partly.value === before) this.#partly.value = now;
     this.#instructionShown = now;
     this.#count.max = String(offer.most);
-    this.#continues.textContent = offer.searched ? `Continues \u201c${now}\u201d${offer.masked ? ", inside its mask" : ""}, unless a picked candidate is of another search.` : "The task has no finished search yet: an instruction or a drawn part begins one.";
+    this.#continues.classList.toggle("alarm", Boolean(offer.refused));
+    this.#continues.textContent = offer.refused ? offer.refused : offer.searched ? `Continues \u201c${now}\u201d${offer.masked ? ", inside its mask" : ""}, unless a picked candidate is of another search.` : "The task has no finished search yet: an instruction or a drawn part begins one.";
     this.#left.textContent = `${offer.left.actions} requests and ${offer.left.candidates} candidates left today`;
     this.#drawing.show(model.content.pictures.original);
     const references = model.content.pictures.references;
@@ -117,7 +118,7 @@ export class Steer {
     const targets = this.#targets();
     const names = targets.length > 3 ? `${targets.length} picked` : targets.map((each) => each.label).join(", ");
     const usable = targets.length > 0 && targets.every((each) => each.search && each.seed !== null && each.state !== "failed");
-    const previews = targets.filter((each) => each.state === "pruned");
+    const previews = targets.filter((each) => each.state === "pruned" && !each.finished_as);
     const swaps = offer.route === "face_swap";
     const varied = usable && !swaps;
     const each = this.#number();
@@ -159,7 +160,7 @@ export class Steer {
       instruction: { instruction: this.#instruction.value },
       here: { shapes: this.#drawing.shapes, instruction: this.#partly.value },
       face: { shapes: this.#drawing.shapes, reference: Number(this.#character.value || 0) },
-      finish: { picks: picks.filter((id) => model.byId.get(id).state === "pruned") },
+      finish: { picks },
     }[action];
   }
 

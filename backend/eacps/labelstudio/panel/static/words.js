@@ -29,7 +29,7 @@ export function duration(seconds) {
 /** The place of a candidate: by the machine, or what else became of it. */
 export function place(candidate) {
   const others = {
-    pruned: "stopped early",
+    pruned: candidate.finished_as ? `finished as ${candidate.finished_as}` : "not finished",
     failed: "failed",
     made: "not ranked yet",
     preview: "unfinished",
