@@ -47,7 +47,7 @@ from eacps.settings import Settings
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
 
-    from eacps.jobs.contract import WorkerStatus
+    from eacps.jobs.contract import JobQueue, WorkerStatus
     from eacps.labelstudio.web.ml_model import Services
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,8 @@ class StatusPage:
         self._own = SameOrigin(services.settings)
         self._lock = threading.Lock()
         self._kept: dict[Asked, tuple[float, dict[str, Any]]] = {}
+        self._charts: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
+        """Until when they are shown, and the charts."""
 
     def html(self) -> Response:
         """The page, or 304 if the browser has it already."""
@@ -221,7 +223,7 @@ class StatusPage:
         return {
             "counts": {state: counts.get(state, 0) for state in STATES},
             "backlog": backlog(counts.get("queued", 0), jobs.ended_since(time.time() - HOUR)),
-            "throughput": throughput(jobs),
+            "throughput": self._throughput(jobs),
             "workers": [_worker(worker) for worker in workers],
             "versions": mixed_versions(workers),
             "waiting": [
@@ -230,6 +232,16 @@ class StatusPage:
             ],
             **self._job_facts(asked),
         }
+
+    def _throughput(self, jobs: JobQueue) -> list[dict[str, Any]]:
+        until, charts = self._charts
+        if time.monotonic() > until:
+            began = time.monotonic()
+            charts = throughput(jobs)
+            ended = time.monotonic()
+            # Counting the jobs of a busy day may take up a twentieth of the time.
+            self._charts = (ended + 20 * (ended - began), charts)
+        return charts
 
     def _job_facts(self, asked: Asked) -> dict[str, Any]:
         jobs = self._services.jobs
