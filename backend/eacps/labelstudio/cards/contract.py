@@ -53,7 +53,7 @@ def finished_fields(
         "candidates": [
             {
                 "id": id_of(candidate.id),
-                "title": _title(candidate),
+                "title": _title(candidate, id_of(candidate.id) if steer else candidate.id),
                 "html": card,
                 RECORD: of_card[id_of(candidate.id)],
             }
@@ -178,8 +178,10 @@ def _results(
     return {"meta": {"best": best, "candidates": of_search}}
 
 
-def _title(candidate: Candidate) -> str:
-    name = candidate.id.upper()
+def _title(candidate: Candidate, name: str) -> str:
+    # What people ask for stands beside the task's own candidates, of which one may be of this name.
+    trial, _, search = name.partition("-")
+    name = "·".join(filter(None, (trial.upper(), search)))
     if candidate.pruned:
         return f"{name} · not finished"
     if candidate.failure:

@@ -14,7 +14,7 @@ from eacps.labelstudio.cards.contract import is_ranking
 from eacps.labelstudio.cards.html import ROUTE_NAMES
 from eacps.labelstudio.cards.naming import RECORD, cards_of, ids_in, pictures_of_02, search_of
 from eacps.labelstudio.cards.records import records
-from eacps.labelstudio.cards.searches import finished_as
+from eacps.labelstudio.cards.searches import finished_as, searches_in
 from eacps.labelstudio.label_config import VERDICT
 from eacps.labelstudio.panel.explaining import convincing, metric_words, why_it_won
 from eacps.labelstudio.tasks.origins import META
@@ -131,6 +131,7 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         if search.result is not None
     }
     places, finished = _places(known), finished_as(known.data)
+    asked = searches_in(known.data)
     newest = {
         text(mapping(card.get(RECORD)).get("search"))
         for card in cards_of(known.data)
@@ -141,6 +142,7 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         search = text(record.get("search"))
         one = _candidate(str(card["id"]), record)
         one["newest"] = bool(search) and search in newest
+        one["asked"] = "asked" in asked.get(search, {})
         if one["newest"]:
             # Several searches may be ranked together.
             one["rank"] = places.get(str(card["id"]))
@@ -195,6 +197,8 @@ def _candidate(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [],
         "detail": "",
         "newest": False,
+        "asked": False,
+        "key": text(record.get("key")),
         "finished_as": None,
     }
 
@@ -238,15 +242,18 @@ def _in_progress(known: Known) -> Iterator[dict[str, Any]]:
                 continue
             for name, record in records(result, lambda _: "", ids_in(known.data, result)).items():
                 one = _candidate(name, record)
-                yield one | _its_pictures(known, record) | {"state": "made"}
+                made = {"state": "made", "asked": bool(status.origin.get("steer"))}
+                yield one | _its_pictures(known, record) | made
             continue
         for candidate in search.candidates:
-            yield _made(known, str(status.key), candidate)
+            asked = bool(status.origin.get("steer"))
+            yield _made(known, str(status.key), candidate) | {"asked": asked}
 
 
 def _made(known: Known, key: str, candidate: Candidate) -> dict[str, Any]:
     record = {
         "search": key,
+        "key": key,
         "state": _state(candidate),
         "potential": candidate.potential,
         "metrics": {metric.name: metric.value for metric in candidate.metrics},
@@ -299,11 +306,12 @@ def _thumbnail(card: Mapping[str, Any]) -> str:
 
 
 def _label(candidates: Sequence[dict[str, Any]]) -> None:
-    """Short names: those of trials where they are unique or of the newest search."""
+    """Short names: those of trials where they are unique or of the newest search, unless somebody
+    asked for it: then they stand beside those of the task's own."""
     short = [candidate["id"].partition("-")[0].upper() for candidate in candidates]
-    counts = Counter(short)
+    own = Counter(name for name, each in zip(short, candidates, strict=True) if not each["asked"])
     for name, candidate in zip(short, candidates, strict=True):
-        unique = counts[name] == 1 or candidate["newest"]
+        unique = not candidate["asked"] and (own[name] == 1 or candidate["newest"])
         _, _, search = candidate["id"].partition("-")
         candidate["label"] = name if unique or not search else f"{name}·{search}"
 

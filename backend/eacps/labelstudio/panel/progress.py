@@ -44,6 +44,7 @@ def _job(jobs: JobQueue, status: JobStatus) -> dict[str, Any]:
     failure = status.failure
     return {
         "id": status.id,
+        "key": status.key,
         "state": status.state,
         "stage": _stage(status, ahead),
         "ahead": ahead,

@@ -89,6 +89,8 @@ export class Drawing {
     const scale = Math.min(1, 900 / Math.max(width, height));
     this.#canvas.width = Math.max(1, Math.round(width * scale));
     this.#canvas.height = Math.max(1, Math.round(height * scale));
+    // As large as the column, but seen as a whole.
+    this.#canvas.style.maxWidth = `min(560px, ${Math.round((62 * width) / Math.max(1, height))}vh)`;
     this.#paint();
   }
 

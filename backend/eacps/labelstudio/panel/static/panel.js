@@ -2,6 +2,7 @@
 
 import { Compare } from "./compare.js";
 import { el, replace } from "./dom.js";
+import { active, jobLine } from "./jobs.js";
 import { helpFor, keysFor, listenToKeys } from "./keys.js";
 import { model } from "./model.js";
 import { readState, readTask } from "./server.js";
@@ -98,25 +99,17 @@ function said(words) {
 function notice() {
   const content = model.content;
   const jobs = model.state?.jobs ?? [];
-  const active = jobs.filter((job) => ["queued", "running", "delivering"].includes(job.state));
+  const running = active(model.state);
+  // The section Steer shows what people asked for.
+  const own = running.filter((job) => !job.asked || content?.may !== "on");
   const [last] = jobs;
   replace(
     notices,
     problem ? el("div", { className: "notice alarm" }, problem) : null,
-    active.map(jobLine),
-    last?.state === "failed" && !active.length ? el("div", { className: "notice alarm" }, `The last search failed: ${last.failure?.message ?? ""}`) : null,
+    own.map((job) => jobLine(job)),
+    last?.state === "failed" && !last.asked && !running.length ? el("div", { className: "notice alarm" }, `The last search failed: ${last.failure?.message ?? ""}`) : null,
     content?.warning ? el("div", { className: "notice warn" }, content.warning) : null,
   );
-}
-
-function jobLine(job) {
-  const bar = el("progress", { max: Math.max(1, job.expected), aria: { label: "Candidates" } });
-  if (job.expected && job.state !== "queued") bar.value = job.finished;
-  return el("div", { className: "notice job" }, job.state === "queued" ? null : bar, el("span", {}, job.asked ? `${capital(job.asked)}: ` : "", job.stage), job.asked && model.content?.may === "on" ? el("button", { type: "button", on: { click: () => steer.cancel(job.id) } }, "Cancel") : null, job.note ? el("span", { className: "quiet" }, job.note) : null);
-}
-
-function capital(words) {
-  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function header() {

@@ -2,9 +2,10 @@
 
 import { el, replace } from "./dom.js";
 import { Drawing } from "./draw.js";
+import { active, jobLine } from "./jobs.js";
 import { model } from "./model.js";
 import { send } from "./server.js";
-import { duration } from "./words.js";
+import { duration, rounded } from "./words.js";
 
 const DISTANCES = { close: 0.2, usual: 0.4, far: 0.8 };
 
@@ -24,8 +25,9 @@ export class Steer {
   #drawing;
   #tokens = new Map();
   #sending = new Set();
-  #before = null;
-  #waitsFor = new Set();
+  #waitsFor = new Map();
+  #jobsShown = "";
+  #jobs = el("div", { className: "jobs" });
   #instructionShown = null;
 
   /** `begun` is called after a request was taken, `refresh` reads the task again. */
@@ -36,8 +38,7 @@ export class Steer {
     const drawn = el("div", { className: "drawn" });
     this.#drawing = new Drawing(drawn, () => this.#prices());
     root.append(
-      el("h2", {}, "Ask for more"),
-      this.#continues,
+      el("div", { className: "head" }, el("h2", {}, "Ask for more"), this.#left),
       el(
         "div",
         { className: "toolbar" },
@@ -46,10 +47,10 @@ export class Steer {
         el("label", { className: "quiet" }, "distance ", this.#angle),
         this.#button("more"),
         this.#button("finish"),
-        el("span", { className: "spring" }),
-        this.#left,
       ),
       this.#said,
+      this.#jobs,
+      this.#continues,
       el(
         "div",
         { className: "fields" },
@@ -65,7 +66,7 @@ export class Steer {
     );
     model.listen("content", () => this.#draw());
     model.listen("choice picks", () => this.#prices());
-    model.listen("state", () => this.#arrived());
+    model.listen("state", () => this.#follow());
   }
 
   /** Puts the keyboard onto a button, so that Enter asks. */
@@ -78,6 +79,15 @@ export class Steer {
     const button = el("button", { type: "button", className, data: { action }, on: { click: () => this.#ask(action) } });
     this.#buttons[action] = button;
     return button;
+  }
+
+  #follow() {
+    const asked = model.content?.steer ? active(model.state).filter((job) => job.asked) : [];
+    // Only what changed: a button that is replaced while it is pressed is not pressed.
+    const written = JSON.stringify(asked);
+    if (written !== this.#jobsShown) replace(this.#jobs, asked.map((job) => jobLine(job, (id) => this.cancel(id))));
+    this.#jobsShown = written;
+    this.#arrived();
   }
 
   #draw() {
@@ -141,9 +151,9 @@ export class Steer {
 
   #label(action, words, candidates, renders, possible) {
     const { seconds, devices, left } = model.content.steer;
-    const time = seconds && renders ? `, about ${duration((seconds * renders) / Math.max(1, Math.min(devices, candidates)))}` : "";
-    const cost = renders ? `${renders} render${renders === 1 ? "" : "s"}${time}` : `${candidates} choices, no render`;
-    const most = action === "finish" || action === "instruction" || action === "here" ? "at most " : "";
+    const time = seconds && renders ? `, ~${duration((seconds * renders) / Math.max(1, Math.min(devices, candidates)))}` : "";
+    const cost = renders ? `${rounded(renders)} render${renders === 1 ? "" : "s"}${time}` : `${candidates} choices, no render`;
+    const most = action === "finish" || action === "instruction" || action === "here" ? "\u2264 " : "";
     const button = this.#buttons[action];
     const room = left.actions > 0 && candidates <= left.candidates;
     replace(button, words, el("span", { className: "price" }, ` \u00b7 ${most}${cost}`));
@@ -172,11 +182,11 @@ export class Steer {
     if (!this.#tokens.has(written)) this.#tokens.set(written, crypto.getRandomValues(new Uint32Array(4)).join("-").slice(0, 60));
     this.#sending.add(action);
     this.#prices();
-    this.#before = new Set(model.byId.keys());
+    const before = new Set(model.byId.keys());
     try {
       const answer = await send("actions", { token: this.#tokens.get(written), ...body });
       this.#tokens.delete(written);
-      this.#waitsFor.add(answer.job);
+      this.#waitsFor.set(answer.job, before);
       this.#tell("Asked. The new candidates appear here as they are made.");
       if (action === "refine") this.#words.value = "";
       if (action === "here" || action === "face") this.#drawing.clear();
@@ -205,15 +215,15 @@ export class Steer {
   #arrived() {
     const ended = (model.content?.state.jobs ?? []).filter((job) => this.#waitsFor.has(job.id) && ["done", "failed", "cancelled"].includes(job.state));
     for (const job of ended) {
+      const before = this.#waitsFor.get(job.id);
       this.#waitsFor.delete(job.id);
       if (job.state === "failed") this.#tell(`${job.asked}: ${job.failure?.message ?? "failed"}`, true);
       if (job.state === "cancelled") this.#tell(`${job.asked}: cancelled.`);
       if (job.state !== "done") continue;
-      const fresh = model.content.candidates.filter((each) => !this.#before?.has(each.id) && each.picture);
+      const fresh = model.content.candidates.filter((each) => each.key === job.key && !before.has(each.id) && each.picture);
       const place = (each) => each.rank ?? 1e6;
       const best = [...fresh].sort((one, other) => place(one) - place(other))[0];
       this.#tell(fresh.length ? `New: ${fresh.map((each) => each.label).join(", ")}. Label Studio shows them when the task is reloaded.` : "Nothing new came of it: this search had been made before.");
-      this.#before = new Set(model.byId.keys());
       if (best) model.choose(best.id);
     }
   }

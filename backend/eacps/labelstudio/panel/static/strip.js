@@ -37,7 +37,7 @@ export class Strip {
         title: `${candidate.label}: ${[score(candidate), place(candidate), candidate.lineage].filter(Boolean).join(", ")}`,
         data: { id: candidate.id },
         on: {
-          click: (event) => (event.shiftKey ? model.compareWith(candidate.id) : model.choose(candidate.id)),
+          click: (event) => clicked(event, candidate.id),
         },
       },
       candidate.thumbnail
@@ -45,6 +45,7 @@ export class Strip {
         : el("div", { className: "blank" }, candidate.state === "failed" ? "failed" : "no picture"),
       el("div", { className: "line" }, el("b", {}, candidate.label), el("span", {}, score(candidate))),
       el("div", { className: "sub" }, place(candidate)),
+      el("span", { className: "pick", title: "Pick (s)", aria: { hidden: "true" } }),
     );
     return { node, written };
   }
@@ -54,8 +55,11 @@ export class Strip {
       const chosen = id === model.shown;
       node.setAttribute("aria-selected", String(chosen));
       node.classList.toggle("against", id === model.against);
-      node.querySelector(".pick")?.remove();
-      if (model.picks.has(id)) node.append(el("span", { className: "pick", aria: { label: "picked" } }, "\u2713"));
+      const picked = model.picks.has(id);
+      const mark = node.querySelector(".pick");
+      mark.classList.toggle("on", picked);
+      mark.textContent = picked ? "\u2713" : "";
+      node.setAttribute("aria-description", picked ? "picked" : "");
       if (chosen) this.#reveal(node);
     }
   }
@@ -67,6 +71,12 @@ export class Strip {
     if (left < scrollLeft) this.#root.scrollLeft = left - 40;
     else if (right > scrollLeft + clientWidth) this.#root.scrollLeft = right - clientWidth + 40;
   }
+}
+
+function clicked(event, id) {
+  if (event.target.closest(".pick") || event.ctrlKey || event.metaKey) model.pick(id);
+  else if (event.shiftKey) model.compareWith(id);
+  else model.choose(id);
 }
 
 function weak(candidate) {

@@ -14,6 +14,11 @@ export function number(value) {
   return value < 0 ? MINUS + text : text;
 }
 
+/** A count that need not be whole. */
+export function rounded(value) {
+  return String(Math.round(10 * value) / 10);
+}
+
 /** A measured value, always with its sign. */
 export function signed(value) {
   return value >= 0 ? `+${number(value)}` : number(value);
