@@ -221,5 +221,11 @@ def test_a_part_is_drawn_by_mouse_and_by_keyboard_and_texts_stay_texts(
     expect(said).to_contain_text("tokens longer")
     expect(said).to_contain_text(HOSTILE)
     assert server.data(task) == before
+    # Whoever still has the page open after the panel was closed asks for nothing.
+    jobs = backend.status()["counts"]
+    backend.command("panel", "revoke", "--task", str(task))
+    panel.locator('button[data-action="more"]').click()
+    expect(said).to_contain_text("closed")
+    assert backend.status()["counts"] == jobs
     assert not complaints.dialogs
     assert not faults(complaints)

@@ -57,7 +57,7 @@ class Known:
 def content(known: Known) -> dict[str, Any]:
     """Everything that the panel shows."""
     task = _newest_task(known)
-    candidates = [*_in_progress(known), *_of_cards(known)]
+    candidates = [*_in_progress(known), *sorted(_of_cards(known), key=_order_of)]
     _label(candidates)
     ranked = [c for c in candidates if c["newest"] and c["rank"]]
     ranked.sort(key=lambda candidate: candidate["rank"])
@@ -155,6 +155,12 @@ def _of_cards(known: Known) -> Iterator[dict[str, Any]]:
         if result is not None:
             one |= _more(result, text(record.get("trial")))
         yield one
+
+
+def _order_of(candidate: Mapping[str, Any]) -> float:
+    """Ranked candidates by their places, also if several searches made them; then the others."""
+    ranked = candidate["newest"] and candidate["rank"]
+    return float(candidate["rank"]) if ranked else float("inf")
 
 
 def _places(known: Known) -> dict[str, int]:

@@ -13,7 +13,7 @@ export class Steer {
   #root;
   #begun;
   #said = el("p", { className: "said", role: "status", aria: { live: "polite" } });
-  #continues = el("p", { className: "quiet" });
+  #continues = el("span", { className: "quiet" });
   #left = el("span", { className: "quiet" });
   #count = el("input", { type: "number", min: "1", max: "32", value: "4", aria: { label: "Candidates" }, on: { input: () => this.#prices() } });
   #angle = el("select", { aria: { label: "How far from the picked candidates" } }, Object.keys(DISTANCES).map((name) => el("option", { value: name, selected: name === "usual" }, name)));
@@ -38,7 +38,7 @@ export class Steer {
     const drawn = el("div", { className: "drawn" });
     this.#drawing = new Drawing(drawn, () => this.#prices());
     root.append(
-      el("div", { className: "head" }, el("h2", {}, "Ask for more"), this.#left),
+      el("h2", {}, "Ask for more"),
       el(
         "div",
         { className: "toolbar" },
@@ -50,7 +50,7 @@ export class Steer {
       ),
       this.#said,
       this.#jobs,
-      this.#continues,
+      el("p", {}, this.#continues, this.#left),
       el(
         "div",
         { className: "fields" },
@@ -102,7 +102,7 @@ export class Steer {
     this.#count.max = String(offer.most);
     this.#continues.classList.toggle("alarm", Boolean(offer.refused));
     this.#continues.textContent = offer.refused ? offer.refused : offer.searched ? `Continues \u201c${now}\u201d${offer.masked ? ", inside its mask" : ""}, unless a picked candidate is of another search.` : "The task has no finished search yet: an instruction or a drawn part begins one.";
-    this.#left.textContent = `${offer.left.actions} requests and ${offer.left.candidates} candidates left today`;
+    this.#left.textContent = ` Left today: ${offer.left.actions} requests and ${offer.left.candidates} candidates.`;
     this.#drawing.show(model.content.pictures.original);
     const references = model.content.pictures.references;
     replace(this.#character, references.map((_, index) => el("option", { value: String(index) }, `picture ${index + 1}`)));

@@ -43,7 +43,7 @@ export class Strip {
       candidate.thumbnail
         ? el("img", { loading: "lazy", decoding: "async", alt: "", src: candidate.thumbnail, draggable: false })
         : el("div", { className: "blank" }, candidate.state === "failed" ? "failed" : "no picture"),
-      el("div", { className: "line" }, el("b", {}, candidate.label), el("span", {}, score(candidate))),
+      el("div", { className: "line" }, el("b", { className: candidate.label.length > 4 ? "long" : "" }, candidate.label), el("span", {}, score(candidate))),
       el("div", { className: "sub" }, place(candidate)),
       el("span", { className: "pick", title: "Pick (s)", aria: { hidden: "true" } }),
     );
