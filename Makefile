@@ -11,7 +11,7 @@ LABEL_STUDIO_READY := $(LABEL_STUDIO_VENV)/.ready
 
 export HF_HUB_OFFLINE ?= 0
 
-.PHONY: help demo serve test check lint types unit integration browser chaos browser-and-chaos format doctor \
+.PHONY: help demo serve test check lint types unit integration browser chaos integration-and-browser format doctor \
 	demo-pack face-models bench bench-search screenshots clean system-packages install install-dev
 
 help:  ## Show this list
@@ -57,10 +57,10 @@ endif
 test: check  ## Run all tests: check, then Label Studio, browser and chaos tests
 	@$(MAKE) --no-print-directory $(LABEL_STUDIO_READY)
 	@# Side by side, because they mostly wait for processes to start and to be missed.
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 integration browser-and-chaos
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 integration-and-browser chaos
 
-browser-and-chaos: $(DEV_READY) $(LABEL_STUDIO_READY)
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/browser tests/chaos
+integration-and-browser: $(DEV_READY) $(LABEL_STUDIO_READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest tests/integration tests/browser
 
 format: $(DEV_READY)  ## Format the code with ruff
 	@$(BIN)/ruff check --fix --quiet .
