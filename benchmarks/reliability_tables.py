@@ -257,18 +257,21 @@ def first_batch() -> str:
     lines = [
         [
             each["database"],
+            f"{each['seconds'] / 60:.0f}",
+            row.get("after_the_silence", ""),
             len(row["delays"]),
             row["p50"],
             row["p95"],
             row["worst"],
             each["cpu_percent_per_process"],
             each["transactions_per_second_and_process"] or "",
+            f"{each['load']:.1f}",
         ]
         for row, each in zip(silences, idles, strict=True)
     ]
     return table(
-        ["database", "batches", "p50, s", "p95, s", "worst, s", "% of a core when idle",
-         "transactions/s when idle"],
+        ["database", "silence, min", "the first, s", "batches", "p50, s", "p95, s", "worst, s",
+         "% of a core when idle", "transactions/s when idle", "load"],
         lines,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
@@ -103,12 +103,26 @@ def take_pictures(demo: Demo, project: int, browser: str, out: Path) -> None:
         first, *_, swap = tasks(demo, project)
         open_task(page, f"{site}?task={first}")
         keep(page, out / "review.png", (1400, 1100))
+        take_panels(chromium, page.locator("iframe").first.get_attribute("src") or "", out)
         open_task(page, f"{site}?task={swap}")
         keep(page, out / "faces.png", (1400, 1132), only=".review")
         import_more(demo, project)
         wait_for_work(page, demo)
         keep(page, out / "status.png", (1100, 620))
         chromium.close()
+
+
+def take_panels(chromium: Browser, address: str, out: Path) -> None:
+    """Take a screenshot of a task's panel in a small and light, and in a large and dark window."""
+    light = chromium.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    light.goto(address)
+    light.wait_for_selector(".thumb")
+    keep(light, out / "panel.png", (1280, 720))
+    dark = chromium.new_page(viewport={"width": 1920, "height": 1080}, color_scheme="dark")
+    dark.goto(address)
+    dark.wait_for_selector(".thumb")
+    dark.keyboard.press("4")
+    keep(dark, out / "panel-dark.png", (1920, 1080))
 
 
 def log_in(page: Page, url: str) -> None:
