@@ -10,15 +10,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import requests
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from eacps.demo.faces import FACE_WITH_CARDS, face_tasks
+from eacps.demo.faces import FACE_AT_RIGHT, FACE_WITH_CARDS, face_tasks
 from eacps.faces.protocol import Face, FaceEngine
 from eacps.faces.registry import open_engine
 from eacps.faces.selection import cosine
+from eacps.labelstudio.cards.contract import PANEL
 from eacps.settings import load_settings
 from tests.label_studio_server import LabelStudioServer
+from tests.patience import PATIENCE
 from tests.stack import Backend, bear_tasks, connected_project, uploaded, wait_until
 
 METRICS = {"identity", "identity before", "landmarks", "sharpness", "outside"}
@@ -249,3 +252,34 @@ def test_an_edit_with_a_reference_that_shows_no_face_is_done_as_ever(
     assert len(data["gallery"]) == len(shown) == 8
     assert not any("identity" in metrics for metrics in shown)
     assert "face" not in data["report_md"].casefold()
+
+
+def test_a_face_that_is_drawn_on_the_panel_is_swapped_beside_the_earlier_result(
+    server: LabelStudioServer, backend: Backend, tasks: dict[str, int], engine: FaceEngine
+) -> None:
+    task = tasks["drawn"]
+    before = {card["id"]: card for card in server.data(task)["candidates"]}
+    value = rectangle(FACE_AT_RIGHT)["value"]
+    box = {side: value[side] for side in ("x", "y", "width", "height")}
+    body = {"token": "swap-at-right", "action": "face", "shapes": [box], "reference": 0}
+    address = f"{backend.url}/panel/{server.data(task)[PANEL]}"
+    answer = requests.post(f"{address}/actions", json=body, timeout=PATIENCE).json()
+    assert answer["price"]["renders"] == 0
+    assert answer["price"]["candidates"] > 1
+
+    def is_done() -> bool:
+        jobs = requests.get(f"{address}/state.json", timeout=PATIENCE).json()["jobs"]
+        return any(job["id"] == answer["job"] and job["state"] == "done" for job in jobs)
+
+    wait_until(is_done, backend.log)
+    after = {card["id"]: card["candidate"] for card in server.data(task)["candidates"]}
+    new = [each for name, each in after.items() if name not in before]
+    assert after.keys() > before.keys()
+    assert all(each["lineage"].endswith("asked for in the panel") for each in new)
+    image = gallery(server, task)[0]
+    assert not (changed(CROWD, image) & ~inside(painted(FACE_AT_RIGHT))).any()
+    character = only_face(engine, ONE.characters[0])
+    one, other = (
+        cosine(face_at(engine, picture, FACE_AT_RIGHT), character) for picture in (CROWD, image)
+    )
+    assert one < engine.same_person <= other
