@@ -259,7 +259,7 @@ def _require_possible(asked: Request, continued: Continued | None, origin: Origi
             "Draw another face, or choose another character."
         )
     if asked.action in _DRAW and not asked.shapes and not origin.regions:
-        raise wrong("Draw the part first, here or with the tools of Label Studio.")
+        raise wrong("Draw the part first, here or in a submitted annotation of Label Studio.")
     instruction = asked.instruction or (continued.instruction if continued else "")
     if asked.action == "here" and continued is not None and route == "face_swap":
         instruction = asked.instruction
