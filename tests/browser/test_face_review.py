@@ -117,3 +117,17 @@ def test_another_swap_is_dragged_to_the_top_and_submitted(
     save(page, "submit")
     assert ranker(saved(server, swaps[0])) == {"ranked": wanted, "rejected": []}
     assert not complaints.errors
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_panel_shows_each_face_before_and_after_beside_its_character(
+    studio: int, swaps: tuple[int, int], open_task: OpenTask, complaints: Complaints, which: int
+) -> None:
+    page = open_task(studio, swaps[which])
+    panel = page.frame_locator("iframe").first
+    panel.get_by_role("button", name="Faces").click()
+    captions = panel.locator(".crop figure")
+    expect(captions).to_have_text(["before", "after", "character"] * (1 + which))
+    expect(panel.get_by_role("button", name="More like")).to_be_disabled()
+    expect(panel.locator("#steer")).to_contain_text("no noise to vary")
+    assert not complaints.errors

@@ -101,7 +101,7 @@ export class Steer {
     this.#instructionShown = now;
     this.#count.max = String(offer.most);
     this.#continues.classList.toggle("alarm", Boolean(offer.refused));
-    this.#continues.textContent = offer.refused ? offer.refused : offer.searched ? `Continues \u201c${now}\u201d${offer.masked ? ", inside its mask" : ""}, unless a picked candidate is of another search.` : "The task has no finished search yet: an instruction or a drawn part begins one.";
+    this.#continues.textContent = offer.refused || continues(offer, now);
     this.#left.textContent = ` Left today: ${offer.left.actions} requests and ${offer.left.candidates} candidates.`;
     this.#drawing.show(model.content.pictures.original);
     const references = model.content.pictures.references;
@@ -232,4 +232,11 @@ export class Steer {
     this.#said.textContent = words;
     this.#said.classList.toggle("alarm", alarm);
   }
+}
+
+/** What a request continues, or why there is nothing to continue. */
+function continues(offer, instruction) {
+  if (!offer.searched) return "The task has no finished search yet: an instruction or a drawn part begins one.";
+  if (offer.route === "face_swap") return "A face swap has no noise to vary: all choices are shown. Draw another face, or give an instruction.";
+  return `Continues \u201c${instruction}\u201d${offer.masked ? ", inside its mask" : ""}, unless a picked candidate is of another search.`;
 }
