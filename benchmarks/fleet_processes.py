@@ -28,8 +28,13 @@ class SleepingDevice:
     """Takes as long for a batch as its task says."""
 
     def run_batch(
-        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> list[Candidate]:
+        del let_go
         with Path(os.environ["EACPS_DATA_DIR"], STARTS).open("a") as file:
             file.write(json.dumps([json.loads(task.instruction)["task"], time.time()]) + "\n")
         end = time.monotonic() + json.loads(task.instruction)["seconds"]

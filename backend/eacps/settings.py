@@ -535,7 +535,10 @@ class Settings(BaseSettings):
         30.0, "How many days finished jobs and artifacts are kept.", gt=0
     )
     search_concurrency: int = _machine_field(
-        0, "Maximum number of parallel searches; 0: two for each device.", ge=0, le=512
+        0,
+        "Maximum number of parallel searches; 0: two for each device, eight where servers judge.",
+        ge=0,
+        le=512,
     )
     batch_timeout_seconds: float = _machine_field(
         900.0, "A batch that runs longer counts as hung.", gt=0

@@ -48,8 +48,13 @@ class LoggingDevice:
         self._store = store
 
     def run_batch(
-        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> list[Candidate]:
+        del let_go
         wish = json.loads(task.instruction)
         note("renders", event="start", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip

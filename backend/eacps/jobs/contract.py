@@ -461,7 +461,12 @@ class DeviceRunner(Protocol):
     """Renders and scores batches on one device (runner.Device)."""
 
     def run_batch(
-        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> Sequence[Candidate]:
-        """Return one candidate per trial, in order; `tick` is called often and may raise."""
+        """Return one candidate per trial, in order; `tick` is called often and may raise. `let_go`
+        may be called once, when what is left to do needs no device: another batch then begins."""
         ...

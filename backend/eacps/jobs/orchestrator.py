@@ -56,6 +56,7 @@ from eacps.jobs.periodic import PeriodicWork
 from eacps.jobs.queues import Limit
 from eacps.jobs.retention import DAY_SECONDS, needed_files, prune, prune_files, prune_notes
 from eacps.jobs.wakeups import Wakeups
+from eacps.judge_names import judges_named
 from eacps.options import short
 from eacps.plugins import is_reference
 from eacps.settings import Settings
@@ -66,6 +67,9 @@ T = TypeVar("T")
 Json = dict[str, Any]
 FEWEST_SEARCHES_AT_ONCE = 4
 MOST_SEARCHES_AT_ONCE = 512
+SEARCHES_OF_A_DEVICE = 2
+JUDGED_BY_SERVERS = 4
+"""So many times as many searches run at once where servers judge."""
 ASK_FOR_DEVICES_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60
 ONE_REQUEST_SECONDS = 7
@@ -119,10 +123,13 @@ def run_orchestrator(settings: Settings, hooks: TaskHooks) -> NoReturn:
 
 class SearchLimit:
     """How many searches an orchestrator runs at once: the setting, or else two for each device of
-    its share of the fleet, so that a device never waits for a search to begin or to end."""
+    its share of the fleet, so that a device never waits for a search to begin or to end. Where
+    servers judge, it is more, because most searches then wait for their answers."""
 
     def __init__(self, settings: Settings, records: Records) -> None:
         self._fixed = settings.search_concurrency
+        judged = any(each.remote for each in judges_named(settings))
+        self._each = SEARCHES_OF_A_DEVICE * (JUDGED_BY_SERVERS if judged else 1)
         self._stale_after = settings.stale_after_seconds
         self._records = records
         self._known = FEWEST_SEARCHES_AT_ONCE
@@ -135,7 +142,7 @@ class SearchLimit:
         if time.monotonic() - self._asked > ASK_FOR_DEVICES_SECONDS:
             self._asked = time.monotonic()
             roles = self._records.live_roles(self._stale_after)
-            share = math.ceil(2 * roles["worker"] / max(1, roles["orchestrator"]))
+            share = math.ceil(self._each * roles["worker"] / max(1, roles["orchestrator"]))
             self._known = min(MOST_SEARCHES_AT_ONCE, max(FEWEST_SEARCHES_AT_ONCE, share + 2))
         return self._known
 

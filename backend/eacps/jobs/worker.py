@@ -1,4 +1,9 @@
-"""The worker process of one device, which runs one batch at a time."""
+"""The worker process of one device, which runs one batch at a time.
+
+While servers judge the pictures of a batch, the device renders the next one. What was rendered is
+stored before it is judged, and so is every answer of a server: after a crash, a batch is repeated
+without rendering, or asking, again what is there.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +53,8 @@ HUNG_EXIT_CODE = 75
 NOT_STARTED = "worker that cannot start"
 """The role of a worker whose models cannot be loaded."""
 NOTE_LENGTH = 200
+MOST_AT_ONCE = 32
+"""The most batches of a device, of which one is rendered, and the others wait for servers."""
 
 
 def run_worker(
@@ -68,14 +75,15 @@ def run_worker(
         started = time.monotonic()
         # Load first: a worker whose models fail to load must not claim batches.
         runner = _loaded(device_factory, records, me)
-        worker = DeviceWorker(runner, records, settings)
+        queue = names.device_queue(settings.equipment)
+        worker = DeviceWorker(runner, records, settings, lambda: wakeups.wake_queue(queue))
         seconds = time.monotonic() - started
         metrics.MODEL_LOAD_SECONDS.set(seconds)
         log.info("models loaded on %s in %.1f s", device, seconds)
         register(names.BATCH, worker.batch, crashes=names.CRASHES_BEFORE_GIVING_UP)
         # Only batches for these models; others wait for a matching worker.
-        queues = {names.device_queue(settings.equipment): 1}
-        start_dbos(settings, me.name, queues, threads=8, wakeups=wakeups)
+        threads = MOST_AT_ONCE + 8
+        start_dbos(settings, me.name, {queue: worker.at_once}, threads, wakeups=wakeups)
         finishing = Finishing(names.batch_workflow("", "").rstrip(":"))
         run_until_stopped(
             me,
@@ -115,15 +123,31 @@ class WrongWorkerError(EacpsError):
 
 
 class DeviceWorker:
-    """Runs batches on a device with a lock, a watchdog and checks for cancellation."""
+    """Runs batches on a device with a lock, a watchdog and checks for cancellation. `wake` lets
+    another batch begin."""
 
-    def __init__(self, runner: DeviceRunner, records: Records, settings: Settings) -> None:
+    def __init__(
+        self,
+        runner: DeviceRunner,
+        records: Records,
+        settings: Settings,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self._runner = runner
         self._records = records
         self._timeout_seconds = settings.batch_timeout_seconds
         self._equipment = settings.equipment
+        self._wake = wake
         self._device = threading.Lock()
+        self._judged = 0
+        self._counting = threading.Lock()
         self._newest: dict[str, str] = {}
+
+    def at_once(self) -> int:
+        """How many batches may run now: one on the device, and those that wait for servers. No more
+        is taken, so that none waits here for a device while that of another worker is free."""
+        with self._counting:
+            return min(MOST_AT_ONCE, 1 + self._judged)
 
     def batch(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Workflow of a batch: render and judge it. After a crash it starts from the beginning."""
@@ -138,13 +162,13 @@ class DeviceWorker:
         run = uuid.uuid4().hex
         ids = {"key": task.key, "batch": workflow.rpartition(":")[2]}
         self._newest[workflow] = run
-        with tracing.continued(content.get("trace", {})), logs.ids(**ids), self._device:
+        with tracing.continued(content.get("trace", {})), logs.ids(**ids), self._turn() as let_go:
             watchdog = Watchdog(self._timeout_seconds, task.key)
             try:
                 tick = self._tick(workflow, run)
                 tick()
-                with tracing.span("batch", trials=len(trials)), _measured():
-                    candidates = self._runner.run_batch(task, trials, tick)
+                with tracing.span("batch", trials=len(trials)), metrics.BATCH_SECONDS.time():
+                    candidates = self._runner.run_batch(task, trials, tick, let_go)
                 _count(candidates)
             except CancelledError:
                 metrics.BATCHES.labels("cancelled").inc()
@@ -156,6 +180,34 @@ class DeviceWorker:
                 if self._newest.get(workflow) == run:
                     del self._newest[workflow]
         return {"candidates": [to_json(candidate) for candidate in candidates]}
+
+    @contextmanager
+    def _turn(self) -> Iterator[Callable[[], None]]:
+        """The device for one batch, until the batch ends or needs it no longer."""
+        self._device.acquire()
+        metrics.BUSY.inc()
+        holds = True
+
+        def let_go() -> None:
+            nonlocal holds
+            if not holds:
+                return
+            holds = False
+            with self._counting:
+                self._judged += 1
+            metrics.BUSY.dec()
+            self._device.release()
+            self._wake()
+
+        try:
+            yield let_go
+        finally:
+            if holds:
+                metrics.BUSY.dec()
+                self._device.release()
+            else:
+                with self._counting:
+                    self._judged -= 1
 
     def close(self) -> None:
         """Wait a few seconds for the current batch to finish, and prevent another one."""
@@ -183,12 +235,6 @@ class DeviceWorker:
                 raise CancelledError("The job was cancelled.")
 
         return tick
-
-
-@contextmanager
-def _measured() -> Iterator[None]:
-    with metrics.BATCH_SECONDS.time(), metrics.BUSY.track_inprogress():
-        yield
 
 
 def _count(candidates: Sequence[Candidate]) -> None:

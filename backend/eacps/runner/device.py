@@ -50,18 +50,23 @@ class Device:
         self._warnings = demo_defaults_in_use(settings)
 
     def run_batch(
-        self, task: EditTask, trials: Sequence[Trial], tick: Tick = lambda: None
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Tick = lambda: None,
+        let_go: Tick = lambda: None,
     ) -> list[Candidate]:
         """Return one candidate per trial, in order; raises only CancelledError.
 
-        A failed trial becomes a candidate with a failure.
+        A failed trial becomes a candidate with a failure. After `let_go` was called, only servers
+        are waited for, and another thread may run a batch.
         """
         started = time.perf_counter()
         try:
             if task.route == "face_swap":
                 candidates = self.faces.run_batch(task, trials, tick)
             else:
-                candidates = self._edited(task, trials, tick)
+                candidates = self._edited(task, trials, tick, let_go)
         except CancelledError:
             raise
         except EacpsError as error:
@@ -77,9 +82,12 @@ class Device:
             for candidate in candidates
         ]
 
-    def _edited(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Candidate]:
+    def _edited(
+        self, task: EditTask, trials: Sequence[Trial], tick: Tick, let_go: Tick
+    ) -> list[Candidate]:
         rendered = self._renderer.rendered(task, trials, tick)
-        candidates = self._judge.candidates(task, self._renderer.start_of(task), rendered)
+        start = self._renderer.start_of(task)
+        candidates = self._judge.candidates(task, start, rendered, let_go)
         warnings = (*self._warnings, *unknown_to_editor(self._settings, task.instruction))
         return [replace(one, notes=(*one.notes, *warnings)) for one in candidates]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
 from typing import TYPE_CHECKING, Final
@@ -46,15 +46,21 @@ class Judge:
         self._settings = settings
 
     def candidates(
-        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+        self,
+        task: EditTask,
+        start: TaskImages,
+        rendered: Sequence[Rendered],
+        let_go: Callable[[], None] = lambda: None,
     ) -> list[Candidate]:
-        """Return one candidate per trial, in order."""
+        """Return one candidate per trial, in order. `let_go` is called as soon as only servers are
+        waited for, and the device is needed no longer."""
         if rendered and all(one.trial.stage == "final" for one in rendered):
-            return self._finalists(task, start, rendered)
+            return self._finalists(task, start, rendered, let_go)
         whole = [one for one in rendered if one.stored]
+        likeness = self._likeness(whole)
         with tracing.span("score", candidates=len(whole)):
-            judged, notes, away = self._judged(task, start, whole)
-        self._add_likeness(task, whole, judged)
+            judged, notes, away = self._judged(task, start, whole, let_go)
+        self._add_likeness(task, likeness, judged)
         waiting = iter(judged)
         return [
             self._candidate(task, one, one.stored, next(waiting), notes, away)
@@ -64,7 +70,11 @@ class Judge:
         ]
 
     def _finalists(
-        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+        self,
+        task: EditTask,
+        start: TaskImages,
+        rendered: Sequence[Rendered],
+        let_go: Callable[[], None],
     ) -> list[Candidate]:
         """Candidates with their strength in a tournament, or with the reason why there is none."""
         found: Sequence[tuple[float, str]] = [(0.0, "")] * len(rendered)
@@ -74,6 +84,8 @@ class Judge:
         if preferring is None or len(images) < len(rendered):
             note = "no judge can compare them."
         else:
+            if _waits(preferring):
+                let_go()
             try:
                 found = preferring.preferences(task, start, images)
             except Exception as error:
@@ -91,14 +103,21 @@ class Judge:
         ]
 
     def _judged(
-        self, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
+        self,
+        task: EditTask,
+        start: TaskImages,
+        rendered: Sequence[Rendered],
+        let_go: Callable[[], None],
     ) -> tuple[list[_Judged], tuple[str, ...], str]:
         """What was measured, the reasons why something was not, and why no judge could be asked."""
         judged = [_Judged() for _ in rendered]
         notes: list[str] = []
         away = ""
-        for scorer in self._scorers if rendered else ():
+        # Those that need the device first, so that the next batch can have it.
+        for scorer in sorted(self._scorers, key=_waits) if rendered else ():
             name = type(scorer).__name__
+            if _waits(scorer):
+                let_go()
             try:
                 with metrics.SCORE_SECONDS.labels(name).time():
                     rows = _explained(scorer, task, start, rendered)
@@ -117,18 +136,23 @@ class Judge:
                 notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
         return judged, tuple(notes), away
 
+    def _likeness(self, rendered: Sequence[Rendered]) -> Sequence[Sequence[float]]:
+        """How similar the previews of a batch are to each other; empty if they are finished."""
+        comparing = next((one for one in self._scorers if isinstance(one, Comparing)), None)
+        finished = any(one.trial.to_step is None for one in rendered)
+        if comparing is None or len(rendered) < 2 or finished:
+            return ()
+        return comparing.likeness([one.stored.image for one in rendered if one.stored])
+
     def _add_likeness(
-        self, task: EditTask, rendered: Sequence[Rendered], judged: Sequence[_Judged]
+        self, task: EditTask, likeness: Sequence[Sequence[float]], judged: Sequence[_Judged]
     ) -> None:
         """Add to each preview its similarity to the nearest better preview of the batch.
 
         Strategies find duplicates by it (see search.protocol).
         """
-        comparing = next((one for one in self._scorers if isinstance(one, Comparing)), None)
-        finished = any(one.trial.to_step is None for one in rendered)
-        if comparing is None or len(rendered) < 2 or finished:
+        if not likeness:
             return
-        likeness = comparing.likeness([one.stored.image for one in rendered if one.stored])
         potential = self._potential_for(task)
         values = [potential.judge(one.scores).value for one in judged]
         order = sorted(range(len(judged)), key=lambda index: -_or_minus_infinity(values[index]))
@@ -171,6 +195,11 @@ class Judge:
         settings = self._settings.changed(task.settings) if task.settings else self._settings
         with_reference = bool(task.references)
         return potential_of(settings, task.route, with_reference=with_reference)
+
+
+def _waits(scorer: Scorer) -> bool:
+    """Whether a scorer waits for servers only, and needs no device."""
+    return bool(getattr(scorer, "waits", False))
 
 
 def _preference(strength: float) -> Metric:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Tick = Callable[[], None]
-CACHED_TASKS = 4
+CACHED_TASKS = 12
+"""Searches take turns on a device, more of them where servers judge."""
 
 
 @dataclass(frozen=True)

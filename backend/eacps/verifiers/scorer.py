@@ -57,6 +57,11 @@ class VerifierScorer:
         self._verifiers = verifiers
         self._weights = weights or {}
 
+    @property
+    def waits(self) -> bool:
+        """Whether all verifiers wait for servers, so that the device is free meanwhile."""
+        return all(getattr(each, "waits", False) for each in self._verifiers.values())
+
     @classmethod
     def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
         """The ranges of the verifiers' answers, or the default ones if no verifier can be found.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
@@ -19,6 +22,7 @@ from eacps.jobs.contract import Job, WaitingBatches, waiting_words
 from eacps.jobs.database import Records, open_engine, prepare
 from eacps.jobs.worker import DeviceWorker, WrongWorkerError
 from eacps.settings import Settings
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -164,8 +168,13 @@ class Device:
         self.seen: list[EditTask] = []
 
     def run_batch(
-        self, task: EditTask, trials: Sequence[Trial], tick: Callable[[], None]
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> list[Candidate]:
+        del let_go
         self.seen.append(task)
         return [Candidate(trial, potential=1.0) for trial in trials]
 
@@ -195,3 +204,55 @@ def test_a_worker_renders_what_was_made_for_its_settings_and_refuses_the_rest(
             worker.batch(batch(replace(fitting, equipment=equipment)))
         assert settings.equipment in caught.value.message
     assert device.seen == [fitting]
+
+
+EDIT = EditTask("a.png", "add a hat")
+
+
+class JudgedElsewhere(Device):
+    """Lets the device go at once, and then waits for its judge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = threading.Event()
+        self.rendered: SimpleQueue[str] = SimpleQueue()
+
+    def run_batch(
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Callable[[], None],
+        let_go: Callable[[], None],
+    ) -> list[Candidate]:
+        self.rendered.put(task.instruction)
+        let_go()
+        let_go()
+        assert self.answered.wait(PATIENCE)
+        return [Candidate(trial, potential=1.0) for trial in trials]
+
+
+def test_while_a_batch_is_judged_the_device_renders_the_next_and_no_more_are_taken(
+    settings: Settings,
+) -> None:
+    device, woken = JudgedElsewhere(), threading.Semaphore(0)
+    worker = DeviceWorker(device, cast(Records, OneRunning()), settings, woken.release)
+    assert worker.at_once() == 1
+    with ThreadPoolExecutor(3) as pool:
+        begun = []
+        for number in range(3):
+            task = replace(EDIT, instruction=f"{number}", equipment=settings.equipment)
+            begun.append(pool.submit(worker.batch, batch(task)))
+            assert device.rendered.get(timeout=PATIENCE) == f"{number}"
+            assert woken.acquire(timeout=PATIENCE)
+            assert worker.at_once() == 2 + number
+        device.answered.set()
+        for each in begun:
+            assert len(each.result()["candidates"]) == 1
+    assert worker.at_once() == 1
+
+
+def test_a_device_that_is_not_let_go_is_free_after_the_batch(settings: Settings) -> None:
+    worker = DeviceWorker(Device(), cast(Records, OneRunning()), settings)
+    for _ in range(2):
+        worker.batch(batch(replace(EDIT, equipment=settings.equipment)))
+        assert worker.at_once() == 1

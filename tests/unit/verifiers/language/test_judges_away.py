@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import pytest
 
 from eacps import runner
-from eacps.domain import JUDGE_DOWN, Candidate, EditTask, Failure, SearchPlan, SearchResult, Trial
+from eacps.domain import (
+    JUDGE_DOWN,
+    Candidate,
+    EditTask,
+    Failure,
+    Noise,
+    SearchPlan,
+    SearchResult,
+    Trial,
+)
 from eacps.errors import EacpsError, JudgeDownError, ScoringError
 from eacps.images import TaskImages
 from eacps.labelstudio.cards.html import card, report
 from eacps.labelstudio.cards.records import records
+from eacps.metric_range import MetricRange
 from eacps.runner.judging import Judge
 from eacps.runner.pictures import Picture
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
 from eacps.settings import Settings
+from eacps.verifiers import Answers
 from eacps.verifiers.scorer import VerifierScorer
 from tests.judge_server import JudgeServer, picture_of, serving
 from tests.unit.verifiers.language.judges import IMAGES, SOURCE, judge_at, task_of
@@ -139,3 +151,59 @@ def test_a_scorer_that_fails_otherwise_still_fails_its_task() -> None:
     with pytest.raises(EacpsError, match="The weights are gone"):
         runner.search(task, run)
     assert failure.code != JUDGE_DOWN
+
+
+class OnTheDevice:
+    """A scorer that needs the device."""
+
+    ranges: ClassVar[Mapping[str, MetricRange]] = {"sharp": MetricRange(worst=0, best=1)}
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    def score(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Any], progress: Sequence[float]
+    ) -> list[dict[str, float]]:
+        del task, images, progress
+        self._events.append("device")
+        return [{"sharp": 0.5}] * len(edited)
+
+
+class Slow:
+    """A verifier that may wait for a server."""
+
+    ranges: Mapping[str, MetricRange] = MappingProxyType({"satisfied": MetricRange(0, 1)})
+
+    def __init__(self, events: list[str], waits: bool) -> None:
+        self._events = events
+        self.waits = waits
+
+    def judge(
+        self, task: EditTask, images: TaskImages, edited: Sequence[Any], progress: Sequence[float]
+    ) -> list[Answers]:
+        del task, images, progress
+        self._events.append("judge")
+        return [Answers({"satisfied": 1.0})] * len(edited)
+
+
+@pytest.mark.parametrize(
+    ("waits", "order"),
+    [
+        ((True, True), ["device", "let go", "judge", "judge"]),
+        # One of them takes turns with the editor.
+        ((True, False), ["judge", "judge", "device"]),
+    ],
+)
+def test_the_device_is_let_go_once_only_servers_are_waited_for(
+    waits: Sequence[bool], order: list[str]
+) -> None:
+    events: list[str] = []
+    verifiers = {str(number): Slow(events, each) for number, each in enumerate(waits)}
+    settings = Settings(_env_file=None, potential="weighted", weights={"satisfied": 1})
+    scorers: list[Any] = [VerifierScorer(verifiers), OnTheDevice(events)]
+    judge = Judge(scorers, Potential.of(settings), settings)
+    image = picture_of(3)
+    rendered = Rendered(Trial("c1", Noise(1)), StoredImage(Picture("i", "t"), image, image))
+    [found] = judge.candidates(task_of(), IMAGES, [rendered], lambda: events.append("let go"))
+    assert events == order
+    assert {each.name for each in found.metrics} == {"satisfied", "sharp"}
