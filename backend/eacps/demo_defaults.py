@@ -74,13 +74,13 @@ def demo_defaults_in_use(settings: Settings) -> tuple[str, ...]:
 
     The demo's judges know only cartoon bears; its steps and guidance suit only its own editor.
     """
-    if _is_in_demo_pack(settings.editor):
+    if is_in_demo_pack(settings.editor):
         return ()
     parts, variables = [], []
-    if _is_in_demo_pack(settings.clip) and _uses_clip(settings):
+    if is_in_demo_pack(settings.clip) and _uses_clip(settings):
         parts.append("a CLIP that knows only cartoon bears")
         variables.append("EACPS_CLIP")
-    if any(map(_is_in_demo_pack, settings.verifiers)) and _uses_verifier(settings):
+    if any(map(is_in_demo_pack, settings.verifiers)) and _uses_verifier(settings):
         parts.append("a verifier that knows only cartoon bears")
         variables.append("EACPS_VERIFIER")
     if not plugins.is_reference(settings.editor):
@@ -111,7 +111,7 @@ def share_known(instruction: str) -> float:
 
 def unknown_to_editor(settings: Settings, instruction: str) -> tuple[str, ...]:
     """A warning in one sentence if the demo's editor does not understand an instruction."""
-    if not _is_in_demo_pack(settings.editor):
+    if not is_in_demo_pack(settings.editor):
         return ()
     return tuple(
         f"The demo's editor does not know {words}: it was made for cartoon bears, and draws "
@@ -136,7 +136,8 @@ def _is_known(word: str) -> bool:
     return word in KNOWN_WORDS or word in _UNIMPORTANT
 
 
-def _is_in_demo_pack(name: str) -> bool:
+def is_in_demo_pack(name: str) -> bool:
+    """Whether weights are the demo's."""
     return Path(name).is_relative_to(DEMO_PACK)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from eacps.artifacts import open_store
 from eacps.demo_defaults import demo_defaults_in_use
 from eacps.domain import ROUTES
-from eacps.editors.devices import checked, visible_gpus
+from eacps.editors.devices import checked, gpu_megabytes, visible_gpus
 from eacps.editors.registry import EDITORS
 from eacps.errors import EacpsError, SettingsError
 from eacps.faces import content_credentials
@@ -24,6 +24,7 @@ from eacps.faces.readiness import readiness, without_effect
 from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
 from eacps.jobs.contract import mixed_versions, waiting_words
+from eacps.judge_advice import RECOMMENDS, advice, without_judge
 from eacps.judge_names import is_judge_name, judges_named
 from eacps.log import masked
 from eacps.plugins import label
@@ -157,6 +158,9 @@ def _judges(settings: Settings) -> Iterator[Finding]:
             )
             words = f"{each.title} {where} by rubric {rubric.name} {rubric.version}{receives}"
             yield Finding("ok", "Judges", words)
+    for words in without_judge(settings):
+        sentence = words.removesuffix(RECOMMENDS)
+        yield Finding("warn", "Judges", f"{sentence}. {advice(gpu_megabytes())}")
     if (named := judges_named(settings)) and not uses_answers(settings):
         words = f"{named[0].label} is named, but EACPS_WEIGHTS uses none of its metrics"
         yield Finding("warn", "Judges", words)

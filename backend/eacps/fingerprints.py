@@ -40,9 +40,9 @@ FACES: Final = (
 )
 JUDGE: Final = (
     *("clip", "verifier", "lpips_trunk", "potential", "weights", "scorers", "identity_weight"),
-    *("face_weights", "verifier_weights", "rubric"),
+    *("face_weights", "verifier_weights", "rubric", "alpha", "beta"),
 )
-LATER: Final = frozenset({"scorers", "verifier_weights"})
+LATER: Final = frozenset({"scorers", "verifier_weights", "alpha", "beta"})
 """Settings that 0.1 did not have: what they are by default must not change a fingerprint."""
 _IN_JUDGES: Final = frozenset({"rubric"})
 """Settings that count as part of the judges that use them."""

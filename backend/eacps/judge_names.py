@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from eacps.errors import SettingsError
 from eacps.rubrics.reading import read_rubric, rubric_digest
+from eacps.weights import existing_path
 
 if TYPE_CHECKING:
     from eacps.settings import Settings
 
 Service = Literal["openai", "anthropic", "gemini", "local"]
 SERVICES: Final[tuple[Service, ...]] = ("openai", "anthropic", "gemini", "local")
+VERIFIED: Final = "verified"
+"""The main metric of a verifier in a folder."""
 REMOTE: Final = frozenset({"openai", "anthropic", "gemini"})
 FORMS: Final = "openai:MODEL, anthropic:MODEL, gemini:MODEL, local:PATH"
 _NAME: Final = re.compile(r"(?P<service>openai|anthropic|gemini|local):(?P<rest>.*)", re.DOTALL)
@@ -108,12 +111,17 @@ def identity(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def default_weights(verifier: str, rubric: str) -> Mapping[str, float]:
-    """The weights that rank by the judges in EACPS_VERIFIER if nothing else was chosen; empty if it
-    names no such judge."""
+    """The weights that rank by EACPS_VERIFIER if nothing else was chosen: by the main metric of the
+    rubric, or of a folder. Empty for classes, whose questions only they know."""
     names = [name for part in verifier.split(",") if (name := part.strip())]
-    if not any(map(is_judge_name, names)):
-        return {}
-    return {read_rubric(rubric).main: 1.0}
+    if any(map(is_judge_name, names)):
+        return {read_rubric(rubric).main: 1.0}
+    return {VERIFIED: 1.0} if names and all(map(_is_folder, names)) else {}
+
+
+def _is_folder(name: str) -> bool:
+    path = existing_path(name)
+    return path is not None and path.is_dir()
 
 
 def _wrong(name: str, problem: str) -> SettingsError:

@@ -394,8 +394,15 @@ class Settings(BaseSettings):
     )
     potential: Literal["eacps", "weighted"] = _scoring_field(
         "eacps",
-        "How metrics are combined: eacps = pf + 10 cons - 3 lpips; weighted: see EACPS_WEIGHTS.",
+        "How metrics are combined: eacps = pf + alpha cons - beta lpips; weighted: EACPS_WEIGHTS. "
+        "Unset: weighted if EACPS_WEIGHTS, or in EACPS_VERIFIER a judge or a folder, is named.",
         results=True,
+    )
+    alpha: float = _scoring_field(
+        10.0, "alpha of potential eacps: consistency with the source.", results=True, ge=0, le=1000
+    )
+    beta: float = _scoring_field(
+        3.0, "beta of potential eacps: distance to the source.", results=True, ge=0, le=1000
     )
     weights: dict[str, float] = _scoring_field(
         {},
@@ -648,10 +655,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _rank_by_a_named_judge(cls, given: Any) -> Any:
-        """Rank by a server's or a local model's answers if only its name is set."""
-        verifier = given.get("verifier") if isinstance(given, dict) else None
-        if not isinstance(verifier, str) or {"potential", "weights"} & given.keys():
+    def _rank_by_what_is_named(cls, given: Any) -> Any:
+        """Rank by weights, or by a judge's or verifier's answers, if only these are set."""
+        if not isinstance(given, dict) or "potential" in given:
+            return given
+        if given.get("weights"):
+            return {**given, "potential": "weighted"}
+        verifier = given.get("verifier")
+        if not isinstance(verifier, str):
             return given
         rubric = str(given.get("rubric") or cls.model_fields["rubric"].default)
         weights = judge_names.default_weights(verifier, rubric)
@@ -880,7 +891,9 @@ def load_settings(**overrides: Any) -> Settings:
     _refuse_unknown_variables()
     given = {field_of(name): value for name, value in overrides.items()}
     try:
-        return _with_password_file(Settings(**given))
+        settings = _with_password_file(Settings(**given))
+        _refuse_what_ranks_nothing(settings)
+        return settings
     except SettingsError:
         raise
     except ValidationError as error:
@@ -901,6 +914,25 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
     except Exception as error:
         raise SettingsError(f"Settings could not be read: {error}.") from None
+
+
+def _refuse_what_ranks_nothing(settings: Settings) -> None:
+    """Raise SettingsError for settings that were given, and that the potential leaves unused."""
+    given = settings.model_fields_set
+    if settings.potential == "eacps":
+        if settings.weights:
+            raise SettingsError(
+                "EACPS_WEIGHTS does nothing, because EACPS_POTENTIAL is eacps.",
+                hint="Remove EACPS_POTENTIAL to rank by the weights, or remove the weights.",
+            )
+        return
+    idle = [name for name in ("alpha", "beta") if name in given]
+    if idle:
+        names = " and ".join(f"EACPS_{name.upper()}" for name in idle)
+        raise SettingsError(
+            f"{names} {'does' if len(idle) == 1 else 'do'} nothing where weights or a judge rank.",
+            hint="Set EACPS_POTENTIAL=eacps, or remove them.",
+        )
 
 
 def _with_password_file(settings: Settings) -> Settings:

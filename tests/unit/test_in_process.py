@@ -117,6 +117,10 @@ def test_a_setting_may_be_named_as_its_variable(bear: Image.Image) -> None:
     assert edits.result.task.plan.batch_size == 1
 
 
-def test_weights_that_rank_nothing_are_noted(bear: Image.Image) -> None:
+def test_weights_rank_without_further_settings_and_are_refused_beside_another_potential(
+    bear: Image.Image,
+) -> None:
     edits = edit(bear, "add a red top hat", **FEW, weights={"pf": 1})
-    assert any("EACPS_WEIGHTS has no effect" in note for note in edits.notes)
+    assert {metric.name for metric in edits.result.best.metrics if metric.weight} == {"pf"}
+    with pytest.raises(EacpsError, match="EACPS_WEIGHTS does nothing"):
+        edit(bear, "add a red top hat", **FEW, weights={"pf": 1}, potential="eacps")

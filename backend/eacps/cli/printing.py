@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from eacps.demo_defaults import demo_defaults_in_use
 from eacps.faces import readiness
+from eacps.judge_advice import without_judge
 from eacps.scoring import without_effect
 from eacps.settings import Settings
 
@@ -40,5 +41,5 @@ def print_json(content: Mapping[str, Any]) -> None:
 def print_notes(settings: Settings) -> None:
     """Warn of the demo's defaults with another editor, and of settings without effect."""
     idle = (*without_effect(settings), *readiness.without_effect(settings))
-    for words in (*demo_defaults_in_use(settings), *idle):
+    for words in (*without_judge(settings), *demo_defaults_in_use(settings), *idle):
         err.print(f"[yellow]Note:[/] {escape(words)}", highlight=False, soft_wrap=True)

@@ -114,6 +114,19 @@ def nvidia_gpus() -> list[str]:
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
 
 
+def gpu_megabytes() -> list[int]:
+    """The memory of each GPU that the NVIDIA driver reports."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    asked = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [int(line) for line in told.splitlines() if line.strip().isdecimal()]
+
+
 def memory_in_use(device: str) -> dict[str, int]:
     """Bytes of a GPU: `allocated` and `reserved` by this process, `free` and `total`. Empty for
     other devices, and before the GPU is used."""

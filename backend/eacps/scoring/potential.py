@@ -1,8 +1,9 @@
 """The potential: the number that ranks candidates, a weighted sum of their metrics.
 
-The potential `eacps`, of the search of that name, is `pf + 10 cons - 3 lpips` over raw values:
-prompt following, plus consistency with the source, minus perceptual distance to it. The potential
-`weighted` is the sum of EACPS_WEIGHTS times metrics, each normalised to 0 (worst) to 1 (best).
+The potential `eacps`, of the search of that name, is `pf + alpha cons - beta lpips` over raw values
+(10 and 3 by default): prompt following, plus consistency with the source, minus perceptual distance
+to it. The potential `weighted` is the sum of EACPS_WEIGHTS times metrics, each normalised to 0
+(worst) to 1 (best).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from eacps.metric_range import MetricRange
 from eacps.scoring.registry import known_ranges
 from eacps.settings import Settings
 
-EACPS_WEIGHTS: Mapping[str, float] = {"pf": 1.0, "cons": 10.0, "lpips": -3.0}
-EACPS_RANGE = (4.0, 10.5)
-"""The range of the potential `eacps` for real edits: from an image that is unrelated to the source,
-to one that hardly differs from the source and follows the instruction well."""
+UNRELATED = {"cons": 0.55, "lpips": 0.5}
+"""The metrics of an image that is unrelated to the source."""
+WELL_FOLLOWED = 0.5
+"""`pf` of an image that follows its instruction well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Potential:
         """The potential that EACPS_POTENTIAL and EACPS_WEIGHTS define."""
         ranges = known_ranges(settings)
         if settings.potential == "eacps":
-            return cls(EACPS_WEIGHTS, ranges, EACPS_RANGE, on_raw_values=True)
+            weights = {"pf": 1.0, "cons": settings.alpha, "lpips": -settings.beta}
+            return cls(weights, ranges, _eacps_range(settings), on_raw_values=True)
         return cls.weighted(settings.weights, ranges)
 
     @classmethod
@@ -137,18 +139,21 @@ def without_effect(settings: Settings) -> tuple[str, ...]:
     """A warning if somebody has set what the potential does not ask for, or nothing."""
     if settings.potential != "eacps":
         return ()
-    idle = [
-        f"EACPS_{name.upper()}"
-        for name in ("weights", "verifier")
-        if name in settings.model_fields_set and getattr(settings, name)
-    ]
-    if not idle:
+    if "verifier" not in settings.model_fields_set or not settings.verifier:
         return ()
-    verb = "has" if len(idle) == 1 else "have"
+    if "verifier" in settings.scorers:
+        return ()
     return (
-        f"{' and '.join(idle)} {verb} no effect: EACPS_POTENTIAL is eacps. Set "
-        "EACPS_POTENTIAL=weighted to rank by EACPS_WEIGHTS.",
+        "EACPS_VERIFIER has no effect: EACPS_POTENTIAL is eacps. Set EACPS_WEIGHTS to rank by the "
+        'verifier, e.g. {"verified": 1}.',
     )
+
+
+def _eacps_range(settings: Settings) -> tuple[float, float]:
+    """The range of the potential `eacps` for real edits: from an image that is unrelated to the
+    source, to one that hardly differs from the source and follows the instruction well."""
+    low = settings.alpha * UNRELATED["cons"] - settings.beta * UNRELATED["lpips"]
+    return low, settings.alpha + WELL_FOLLOWED
 
 
 def _checked(

@@ -168,13 +168,37 @@ def test_unfinished_work_of_an_earlier_version_is_said_before_it_is_taken_over(
 def test_what_the_potential_does_not_ask_for_is_said(
     eacps: Eacps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = "EACPS_WEIGHTS and EACPS_VERIFIER have no effect"
+    words = "EACPS_VERIFIER has no effect"
     assert "no effect" not in eacps("doctor").out
-    monkeypatch.setenv("EACPS_WEIGHTS", '{"verified": 1}')
     monkeypatch.setenv("EACPS_VERIFIER", str(DEMO_PACK / "verifier"))
+    monkeypatch.setenv("EACPS_POTENTIAL", "eacps")
     assert words in eacps("doctor").out
-    monkeypatch.setenv("EACPS_POTENTIAL", "weighted")
-    assert "no effect" not in eacps("doctor").out
+    monkeypatch.delenv("EACPS_POTENTIAL")
+    shown = eacps("doctor").out
+    assert "no effect" not in shown
+    assert "potential weighted: 1 verified" in line(shown, "Ranking")
+
+
+def test_an_installation_without_a_judge_is_told_which_one_to_use(
+    eacps: Eacps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "No judge is set" not in eacps("doctor").out
+    monkeypatch.setenv("EACPS_EDITOR", str(tmp_path / "editor"))
+    monkeypatch.setattr("eacps.doctor.gpu_megabytes", lambda: [])
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    told = line(eacps("doctor").out, "No judge is set")
+    assert "EACPS_VERIFIER=openai:MODEL with OPENAI_BASE_URL" in told
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-of-the-test")
+    told = line(eacps("doctor").out, "No judge is set")
+    assert "EACPS_VERIFIER=anthropic:MODEL" in told
+    assert "sk-secret" not in told
+    monkeypatch.setattr("eacps.doctor.gpu_megabytes", lambda: [81_559, 81_559])
+    assert "Serve Qwen3-VL-8B-Instruct" in line(eacps("doctor").out, "No judge is set")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gpu1:8000/v1")
+    assert "the server at http://gpu1:8000/v1" in line(eacps("doctor").out, "No judge is set")
+    monkeypatch.setenv("EACPS_VERIFIER", "openai:m")
+    assert "No judge is set" not in eacps("doctor").out
 
 
 @pytest.mark.parametrize(

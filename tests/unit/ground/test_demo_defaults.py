@@ -80,7 +80,7 @@ def test_the_demos_verifier_is_noticed_among_others_and_others_are_not() -> None
 
 
 def test_the_potential_eacps_asks_no_verifier_whatever_the_weights_say() -> None:
-    assert VERIFIER not in said(editor=OWN, weights={"verified": 1})
+    assert VERIFIER not in said(editor=OWN, potential="eacps", weights={"verified": 1})
 
 
 def test_the_known_words_are_those_of_the_grammar() -> None:

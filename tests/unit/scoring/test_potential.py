@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eacps.errors import SettingsError
 from eacps.scoring import Potential
-from eacps.settings import Settings
+from eacps.settings import DEMO_PACK, Settings, load_settings
 
 NAMES = ("pf", "pf_dir", "cons", "lpips", "region")
 values = st.dictionaries(st.sampled_from(NAMES), st.floats(-1, 1))
@@ -146,3 +146,21 @@ def test_weights_without_effect_are_refused(wrong: dict[str, float]) -> None:
 
 def test_weights_of_zero_need_no_scorer() -> None:
     assert weighted(pf=1, lpips=0).metric_names == ("pf",)
+
+
+def test_alpha_and_beta_are_settings_and_their_defaults_change_no_version() -> None:
+    settings = Settings(_env_file=None, alpha=4, beta=1)
+    potential = Potential.of(settings)
+    assert potential.judge({"pf": 0.3, "cons": 0.9, "lpips": 0.2}).value == pytest.approx(3.7)
+    assert potential.range == pytest.approx((1.7, 4.5))
+    assert Potential.of(Settings(_env_file=None)).range == (4.0, 10.5)
+    default = Settings(_env_file=None).fingerprint
+    assert Settings(_env_file=None, alpha=10, beta=3).fingerprint == default
+    assert settings.fingerprint != default
+
+
+def test_alpha_is_refused_where_it_does_nothing() -> None:
+    with pytest.raises(SettingsError, match="EACPS_ALPHA does nothing"):
+        load_settings(alpha=4, weights={"pf": 1})
+    assert load_settings(weights={"pf": 1}).potential == "weighted"
+    assert load_settings(verifier=str(DEMO_PACK / "verifier")).weights == {"verified": 1}

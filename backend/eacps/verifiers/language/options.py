@@ -46,6 +46,6 @@ class ServerOptions(BaseModel):
     wait_seconds: float = Field(
         60, ge=0, le=3600, description="longest wait before another attempt"
     )
-    concurrency: int = Field(8, ge=1, le=256, description="requests at once, per worker")
+    concurrency: int = Field(16, ge=1, le=256, description="requests at once, per worker")
     price_read: float = Field(0, ge=0, description="price of a million tokens that are sent")
     price_written: float = Field(0, ge=0, description="price of a million tokens that are answered")
