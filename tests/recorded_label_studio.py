@@ -104,6 +104,7 @@ class RecordedLabelStudio:
             (r"GET /api/projects/", self._projects),
             (r"GET /api/projects/(\d+)/?", self._project),
             (r"GET /api/projects/(\d+)/tasks/", self._tasks),
+            (r"GET /api/projects/(\d+)/export", self._export),
             (r"GET /api/tasks", self._listed),
             (r"GET /api/webhooks/", lambda **_: (200, self.webhooks)),
             (r"GET /api/ml", self._backends),
@@ -136,6 +137,9 @@ class RecordedLabelStudio:
             for task in _page(tasks, query, self.page_limit)
         ]
         return (200, rows) if rows else refusal(404, "Not found.")
+
+    def _export(self, project: int, **_: Any) -> Reply:
+        return 200, [task for task in self.tasks.values() if task["project"] == project]
 
     def _listed(self, *, query: Mapping[str, list[str]], **_: Any) -> Reply:
         """The Data Manager's listing of one task of a project."""

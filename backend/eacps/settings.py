@@ -543,7 +543,7 @@ class Settings(BaseSettings):
     )
     search_concurrency: int = _machine_field(
         0,
-        "Maximum number of parallel searches; 0: two for each device, eight where servers judge.",
+        "Maximum number of parallel searches; 0: two for each device, 16 where servers judge.",
         ge=0,
         le=512,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,11 @@ from eacps.cli.loading import load_quietly
 from eacps.cli.printing import err, out, print_finding, print_json, print_notes
 from eacps.errors import SettingsError
 
+if TYPE_CHECKING:
+    from eacps.offline.judging.projects import Skipped
+    from eacps.offline.judging.rescoring import Rescored
+    from eacps.settings import Settings
+
 judge_app = typer.Typer(
     help="Judges that read language: their rubrics, their cost, and how well they judge.",
     no_args_is_help=True,
@@ -22,28 +27,42 @@ judge_app = typer.Typer(
 
 
 def rescore(
-    results: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of `eacps run`.")],
+    results: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A folder of `eacps run`.")
+    ] = None,
     out_folder: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Another folder, for the new order.")
-    ],
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Another folder, for the new order of DIR."),
+    ] = None,
+    project: Annotated[
+        int, typer.Option(help="Instead of DIR: the number of a project in Label Studio.")
+    ] = 0,
+    task_ids: Annotated[
+        str, typer.Option(metavar="IDS", help="Only these tasks of --project: 1,2,7-9.")
+    ] = "",
     device: Annotated[str, typer.Option(help="For scorers that run on this machine.")] = "cpu",
 ) -> None:
     """Judge finished results again with the present judges and potential. Renders nothing.
 
-    Results of route edit are judged again; the others are left out. Exit code 1: some tasks could
-    not be judged.
+    Results of route edit are judged again; the others are left out. In a project, tasks get the new
+    order as their prediction; those with annotations, and those that these settings have judged,
+    keep their result. Exit code 1: some tasks could not be judged.
 
-    Example:
+    Examples:
 
         EACPS_VERIFIER=openai:gpt-5 eacps rescore results --out rescored
+
+        eacps rescore --project 7
     """
-    from eacps.offline.judging.rescoring import rescore as rescored
+    from eacps.offline.judging.projects import Skipped
 
     settings = load_quietly()
     print_notes(settings)
     failed = changed = kept = 0
-    for each in rescored(settings, results, out_folder, device):
-        if each.problem:
+    for each in _rescored(settings, results, out_folder, project, task_ids, device):
+        if isinstance(each, Skipped):
+            print_finding("ok", f"{each.name} keeps its result: it {each.why}")
+        elif each.problem:
             failed += 1
             print_finding("fail", f"{each.name}: {each.problem}")
         elif each.before != each.after:
@@ -54,6 +73,35 @@ def rescore(
     words = f"{changed} tasks have another best candidate, {kept} the same; {failed} not judged"
     out.print(words, highlight=False)
     raise SystemExit(1 if failed else 0)
+
+
+def _rescored(
+    settings: Settings,
+    results: Path | None,
+    out_folder: Path | None,
+    project: int,
+    task_ids: str,
+    device: str,
+) -> Iterator[Rescored | Skipped]:
+    if project and not results and not out_folder:
+        from eacps.jobs.client import JobClient
+        from eacps.labelstudio.client import open_client
+        from eacps.offline.database import readable_database
+        from eacps.offline.judging.projects import rescore_project
+        from eacps.offline.tasks import ranges_in
+
+        only = list(ranges_in(task_ids))
+        with readable_database(settings):
+            client, jobs = open_client(settings), JobClient(settings)
+            yield from rescore_project(settings, client, jobs, project, device, only=only)
+    elif results and out_folder and not project:
+        from eacps.offline.judging.rescoring import rescore as rescored
+
+        yield from rescored(settings, results, out_folder, device)
+    else:
+        raise SettingsError(
+            "There is nothing to judge again.", hint="Pass DIR and --out FOLDER, or --project N."
+        )
 
 
 @judge_app.command()

@@ -68,7 +68,7 @@ Json = dict[str, Any]
 FEWEST_SEARCHES_AT_ONCE = 4
 MOST_SEARCHES_AT_ONCE = 512
 SEARCHES_OF_A_DEVICE = 2
-JUDGED_BY_SERVERS = 4
+JUDGED_BY_SERVERS = 8
 """So many times as many searches run at once where servers judge."""
 ASK_FOR_DEVICES_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Tick = Callable[[], None]
-CACHED_TASKS = 12
+CACHED_TASKS = 20
 """Searches take turns on a device, more of them where servers judge."""
 
 

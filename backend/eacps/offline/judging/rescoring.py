@@ -22,6 +22,7 @@ from eacps.offline.output import DATA_FOLDER, OutputFolder, json_object
 from eacps.offline.run import at_home
 from eacps.runner import image_limits, load_images, potential_of, potential_range, ranked
 from eacps.runner.judging import Judge
+from eacps.runner.loop import NOT_JUDGED
 from eacps.runner.pictures import Picture
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring import open_scorers
@@ -90,7 +91,10 @@ def judged_again(
     candidates = ranked([by_id.get(one.id, one) for one in result.candidates])
     task = replace(result.task, judged=fingerprints.judged(settings))
     span = potential_range(settings, task)
-    return replace(result, task=task, candidates=tuple(candidates), potential_range=span)
+    notes = tuple(note for note in result.notes if not note.startswith(NOT_JUDGED))
+    return replace(
+        result, task=task, candidates=tuple(candidates), potential_range=span, notes=notes
+    )
 
 
 def _finished(candidate: Candidate) -> bool:
