@@ -159,6 +159,8 @@ def truthful(heard: Heard) -> str:
     """The JSON that the request's schema asks for, with the edited picture's own score."""
     if "better" in heard.text:
         return json.dumps({"reason": "It is brighter.", "better": better(heard.pictures)})
+    if '"score" : [...]' in heard.text:
+        return json.dumps({"reasoning": "Seen.", "score": [heard.score] * 2})
     names = re.findall(r'"(\w+)": \{"reason"', heard.text)
     given: Json = {}
     for name in names:

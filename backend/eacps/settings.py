@@ -359,7 +359,8 @@ class Settings(BaseSettings):
     )
     rubric: str = _scoring_field(
         "edit",
-        "What judges that read language are asked: edit, viescore, realism, technical, yes_no, or "
+        "What judges that read language are asked: edit, viescore, realism, technical, yes_no, "
+        "tt_scale_flux, editscore (for EditScore and UnifiedReward-Edit), or "
         "the path of a .toml file (`eacps judge rubric edit` prints one to change).",
         results=True,
     )

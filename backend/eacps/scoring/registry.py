@@ -20,6 +20,8 @@ SCORERS: Final = Registry[ScorerClass](
         "clip": "eacps.scoring.clip:ClipScorer",
         "lpips": "eacps.scoring.lpips:LpipsScorer",
         "region": "eacps.scoring.region:RegionScorer",
+        "technical": "eacps.scoring.technical:TechnicalScorer",
+        "aesthetic": "eacps.scoring.aesthetic:AestheticScorer",
         "identity": "eacps.faces.identity:IdentityScorer",
         "verifier": "eacps.verifiers.scorer:VerifierScorer",
     },

@@ -1,7 +1,7 @@
 """`eacps rescore --project`: a project's finished tasks under other judges or another potential.
 
-Nothing is rendered. Each task gets the new order as its prediction, with cards of its own; the cards
-of before stay as they are, and tasks with annotations are left alone.
+Nothing is rendered. Each task gets the new order as its prediction, with cards of its own; the
+cards of before stay as they are, and tasks with annotations are left alone.
 """
 
 from __future__ import annotations

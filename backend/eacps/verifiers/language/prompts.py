@@ -87,9 +87,11 @@ def judging(
     """The request for one call about one edit; pictures that the task does not have are left
     out."""
     parts: list[Part] = []
+    # Judges that were trained with their own prompts never saw our titles.
+    titled = call.layout != "score_list"
     for name in call.pictures:
         if name in pictures:
-            parts += [TITLES[name], pictures[name]]
+            parts += [TITLES[name], pictures[name]] if titled else [pictures[name]]
     described = "" if call.layout == "score_list" else described_answer(call.questions)
     text = _filled(call.text, instruction, described, rubric.instruction)
     note = f"\n\n{preview}" if preview else ""

@@ -144,6 +144,22 @@ def test_viescore_is_the_geometric_mean_of_the_lower_scores() -> None:
     assert set(read_rubric("viescore").values(answers)) == {"semantic_consistency"}
 
 
+def test_editscore_is_asked_in_its_own_words_and_scored_as_it_scores(
+    server: JudgeServer, tmp_path: Path
+) -> None:
+    judge = judge_at(server.address, tmp_path, rubric="editscore")
+    [found] = judged(judge, [picture_of(9)], 'add a "hat"')
+    semantics, quality = sorted(server.heard, key=lambda heard: -len(heard.pictures))
+    assert semantics.texts[-1].endswith('Editing instruction:add a "hat"')
+    assert [len(one.texts) for one in (semantics, quality)] == [1, 1]
+    assert (len(semantics.pictures), len(quality.pictures), semantics.system) == (2, 1, "")
+    assert found.values["prompt_following"] == pytest.approx(9 / 2.5)
+    answers = {"success": 20, "restraint": 10, "naturalness": 25, "artifacts": 15}
+    values = read_rubric("editscore").values(answers)
+    assert (values["prompt_following"], values["consistency"]) == pytest.approx((8, 4))
+    assert values["overall"] == pytest.approx((4 * 6) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -168,7 +184,8 @@ def test_a_wrong_rubric_says_what_is_wrong(
 def test_a_rubric_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(SettingsError, match="There is no rubric 'taste'") as caught:
         read_rubric("taste")
-    assert "edit, realism, technical, viescore, yes_no" in caught.value.hint
+    names = "edit, editscore, realism, technical, tt_scale_flux, viescore, yes_no"
+    assert names in caught.value.hint
 
 
 def test_what_a_rubric_says_is_part_of_the_fingerprint_and_where_it_lies_is_not(
