@@ -4,10 +4,13 @@ its contract. Editors, face engines and strategies are checked in their own test
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from eacps.metric_range import MetricRange
 from eacps.scoring.registry import SCORERS
@@ -23,8 +26,13 @@ SPAN = MetricRange(worst=0, best=255)
 
 
 @pytest.mark.parametrize("name", SCORERS.built_ins)
-def test_every_scorer_keeps_the_contract(name: str) -> None:
-    check_scorer(name, Settings(_env_file=None, face_models=face_models()))
+def test_every_scorer_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    head = tmp_path / "head.safetensors"
+    # As long as the vectors of the demo's CLIP.
+    save_file({"weight": torch.full((1, 128), 0.1), "bias": torch.tensor([5.0])}, head)
+    options = {"aesthetic": {"head": str(head)}}
+    settings = Settings(_env_file=None, face_models=face_models(), plugin_options=options)
+    check_scorer(name, settings)
 
 
 def test_every_verifier_keeps_the_contract() -> None:
