@@ -144,10 +144,11 @@ class DeviceWorker:
         self._newest: dict[str, str] = {}
 
     def at_once(self) -> int:
-        """How many batches may run now: one on the device, and those that wait for servers. No more
-        is taken, so that none waits here for a device while that of another worker is free."""
+        """How many batches may run now: one on the device, and those that wait for servers. Only
+        where servers judge, and a batch may take no longer than to be claimed, another one waits
+        for the device: else none waits here while the device of another worker is free."""
         with self._counting:
-            return min(MOST_AT_ONCE, 1 + self._judged)
+            return min(MOST_AT_ONCE, self._judged + (2 if self._judged else 1))
 
     def batch(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Workflow of a batch: render and judge it. After a crash it starts from the beginning."""

@@ -231,7 +231,7 @@ class JudgedElsewhere(Device):
         return [Candidate(trial, potential=1.0) for trial in trials]
 
 
-def test_while_a_batch_is_judged_the_device_renders_the_next_and_no_more_are_taken(
+def test_while_a_batch_is_judged_the_device_renders_the_next_and_one_more_is_at_hand(
     settings: Settings,
 ) -> None:
     device, woken = JudgedElsewhere(), threading.Semaphore(0)
@@ -244,7 +244,7 @@ def test_while_a_batch_is_judged_the_device_renders_the_next_and_no_more_are_tak
             begun.append(pool.submit(worker.batch, batch(task)))
             assert device.rendered.get(timeout=PATIENCE) == f"{number}"
             assert woken.acquire(timeout=PATIENCE)
-            assert worker.at_once() == 2 + number
+            assert worker.at_once() == 3 + number
         device.answered.set()
         for each in begun:
             assert len(each.result()["candidates"]) == 1
