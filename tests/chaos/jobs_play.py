@@ -54,7 +54,6 @@ class LoggingDevice:
         tick: Callable[[], None],
         let_go: Callable[[], None],
     ) -> list[Candidate]:
-        del let_go
         wish = json.loads(task.instruction)
         note("renders", event="start", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
@@ -81,6 +80,10 @@ class LoggingDevice:
         broken = (self._settings.data_dir / "broken").exists()
         note("renders", event="end", text=wish["text"],
              trials=[trial.id for trial in trials])  # fmt: skip
+        if wish["judged"]:
+            let_go()
+            while not (Path(os.environ[NOTES]) / f"go-{wish['text']}").exists():
+                time.sleep(0.05)
         return [self._candidate(trial, image, broken) for trial, image in images.items()]
 
     def _is_held(self, wish: Mapping[str, Any], trials: Sequence[Trial]) -> bool:
@@ -109,7 +112,10 @@ class LoggingHooks:
             raise TaskError("The task is bad.", hint="Mend it.")
         wish = {
             name: origin[name]
-            for name in ("text", "seconds", "poison", "hang_once", "hold", "size", "lost")
+            for name in (
+                *("text", "seconds", "poison", "hang_once", "hold", "size", "lost"),
+                "judged",
+            )
         }
         plan = SearchPlan("eacps", PARAMS, seed=1, batch_size=2)
         return EditTask(image="0" * 40 + ".png", instruction=json.dumps(wish), plan=plan)
@@ -142,8 +148,8 @@ class LoggingHooks:
 
 
 def job(name: str, *, text: str = "", priority: int = 10, **wishes: Any) -> Job:
-    """A job for the hooks above."""
-    origin = {"job": name, "text": text or name, "seconds": 0.2, "size": 1}
+    """A job for the hooks above. If `judged`, its batches wait for servers until it is released."""
+    origin = {"job": name, "text": text or name, "seconds": 0.2, "size": 1, "judged": False}
     lists: dict[str, Any] = {"poison": [], "hang_once": [], "hold": [], "lost": []}
     return Job(name, {**origin, **lists, **wishes}, priority)
 

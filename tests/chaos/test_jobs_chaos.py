@@ -6,6 +6,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -241,6 +242,26 @@ def test_a_trial_that_kills_its_worker_fails_alone(stage: Stage) -> None:
     assert len(result.usable) == CANDIDATES - 1
     assert max(Counter(stage.renders("poisoned", "start")).values()) == 3
     assert set(Counter(stage.renders("poisoned", "end")).values()) == {1}
+
+
+def test_a_crash_counts_only_against_the_batch_on_the_device(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "", batch_timeout=900, variables={"EACPS_SEARCH_CONCURRENCY": "8"})
+    try:
+        judged = [f"judged-{number}" for number in range(4)]
+        stage.client.submit_many([job(name, judged=True) for name in judged])
+        stage.until(lambda: all(len(stage.renders(name, "end")) >= 2 for name in judged))
+        stage.client.submit(job("poisoned", poison=["c1", "c2"]))
+        stage.until_delivered("poisoned")
+        result = stage.client.result("poisoned")
+        assert isinstance(result, SearchResult)
+        assert {c.id for c in result.candidates if c.failure} == {"c1", "c2"}
+        for name in judged:
+            stage.release(name)
+        stage.until_delivered(*judged)
+        for name in judged:
+            stage.assert_delivered_once(name)
+    finally:
+        stage.close()
 
 
 def test_everything_that_ended_can_be_forgotten(stage: Stage) -> None:

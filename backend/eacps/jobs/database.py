@@ -503,6 +503,22 @@ class Records:
                     sa.insert(events).values(workflow_uuid=workflow, key=key, value=encode(value))
                 )
 
+    def count_crash(self, workflow: str, by: int) -> None:
+        """Count so many crashes more, or less, of the process that runs a workflow."""
+        status = self.tables.status
+        running = sa.and_(status.c.workflow_uuid == workflow, is_running(status))
+        more = status.c.recovery_attempts + by
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(status).where(running).values(recovery_attempts=more))
+
+    def pardon(self, workflow: str) -> None:
+        """Let the next crash of the process that runs a workflow not count against it; a limited
+        number of times, in case that it is to blame after all."""
+        pardons = self.events([workflow]).get(workflow, {}).get(names.PARDONS_EVENT, 0)
+        if pardons < names.MOST_PARDONS:
+            self.set_event(workflow, names.PARDONS_EVENT, pardons + 1)
+            self.count_crash(workflow, -1)
+
     def unfinished_batches(self, key: str) -> list[str]:
         """The batches of a key that are queued or running."""
         uuid = self.tables.status.c.workflow_uuid

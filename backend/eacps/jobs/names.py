@@ -22,6 +22,7 @@ DEVICE_POLL_SECONDS = 0.05
 """Shorter, because devices idle between batches and between rounds."""
 DELIVERIES_AT_ONCE = 8
 CRASHES_BEFORE_GIVING_UP = 3
+MOST_PARDONS = 20
 
 EDIT_TASK = "edit_task"
 SEARCH = "search"
@@ -40,6 +41,8 @@ DELIVERY_QUEUE = "delivery"
 KEY_EVENT = "key"
 NOTE_EVENT = "note"
 PROGRESS_EVENT = "progress"
+PARDONS_EVENT = "pardons"
+"""How often a batch let go of its device, so that a crash would be the fault of another."""
 
 DRAIN = "drain"
 """What a process is asked for in the list of workers."""

@@ -163,7 +163,11 @@ class DeviceWorker:
         run = uuid.uuid4().hex
         ids = {"key": task.key, "batch": workflow.rpartition(":")[2]}
         self._newest[workflow] = run
-        with tracing.continued(content.get("trace", {})), logs.ids(**ids), self._turn() as let_go:
+        with (
+            tracing.continued(content.get("trace", {})),
+            logs.ids(**ids),
+            self._turn(workflow) as let_go,
+        ):
             watchdog = Watchdog(self._timeout_seconds, task.key)
             try:
                 tick = self._tick(workflow, run)
@@ -183,9 +187,14 @@ class DeviceWorker:
         return {"candidates": [to_json(candidate) for candidate in candidates]}
 
     @contextmanager
-    def _turn(self) -> Iterator[Callable[[], None]]:
-        """The device for one batch, until the batch ends or needs it no longer."""
-        self._device.acquire()
+    def _turn(self, workflow: str) -> Iterator[Callable[[], None]]:
+        """The device for one batch, until the batch ends or needs it no longer. If the process
+        crashes, that counts against the batch on the device, and against no other."""
+        waits = not self._device.acquire(blocking=False)
+        if waits:
+            with self._unless_away():
+                self._records.count_crash(workflow, -1)
+            self._device.acquire()
         metrics.BUSY.inc()
         holds = True
 
@@ -193,6 +202,8 @@ class DeviceWorker:
             nonlocal holds
             if not holds:
                 return
+            with self._unless_away():
+                self._records.pardon(workflow)
             holds = False
             with self._counting:
                 self._judged += 1
@@ -201,6 +212,9 @@ class DeviceWorker:
             self._wake()
 
         try:
+            if waits:
+                with self._unless_away():
+                    self._records.count_crash(workflow, 1)
             yield let_go
         finally:
             if holds:
@@ -209,6 +223,16 @@ class DeviceWorker:
             else:
                 with self._counting:
                     self._judged -= 1
+
+    @staticmethod
+    @contextmanager
+    def _unless_away() -> Iterator[None]:
+        """While the database is away, a crash counts against all batches of the process."""
+        try:
+            yield
+        except Exception as error:
+            if not outage(error):
+                raise
 
     def close(self) -> None:
         """Wait a few seconds for the current batch to finish, and prevent another one."""
