@@ -38,6 +38,7 @@ from eacps.demo.label_studio import (
 from eacps.demo.tasks import DemoTask, demo_tasks
 from eacps.errors import FaceError
 from eacps.faces.download import fetch_models, missing_models
+from eacps.labelstudio.cards.naming import RECORD
 from eacps.settings import FACE_MODELS
 
 PROJECT_TITLE = "Bear studio"
@@ -269,10 +270,21 @@ class Demo:
 
     def _check_task(self, task: dict[str, Any], prediction: dict[str, Any]) -> int:
         rankings = [r["value"]["ranker"] for r in prediction["result"] if r["type"] == "ranker"]
-        shown = {card["id"] for card in task["data"]["candidates"]}
+        cards = task["data"]["candidates"]
         listed = {name for bucket in rankings[0].values() for name in bucket}
-        if shown != listed or len(shown) < 2:
-            raise DemoError(f"Task {task['id']} shows {shown} but ranks {listed}.")
+        searches = {_search_of(name) for name in listed}
+        finished = {
+            card["id"]
+            for card in cards
+            # Cards of 0.2 and earlier have no record of their candidate.
+            if _search_of(card["id"]) in searches
+            and card.get(RECORD, {"state": "finished"})["state"] == "finished"
+        }
+        if finished != listed or len(cards) < 2:
+            raise DemoError(
+                f"Task {task['id']} shows {sorted(finished)} as finished but ranks "
+                f"{sorted(listed)}."
+            )
         gallery = task["data"]["gallery"]
         for url in gallery:
             address = url if url.startswith("http") else f"{self.label_studio.url}{url}"
@@ -293,6 +305,11 @@ def _file_name(task: dict[str, Any]) -> str | None:
     """The name of a task's picture if the demo uploaded it, else None."""
     found = OWN_FILE.search(str(task["data"].get("image")))
     return found and found.group()
+
+
+def _search_of(card: str) -> str:
+    """What ids of the same search end with."""
+    return card.rpartition("-")[2]
 
 
 def _say_nothing(_line: str) -> None:
