@@ -25,7 +25,7 @@ from eacps.faces.registry import FACE_ENGINES
 from eacps.files import parsed_json
 from eacps.jobs.contract import mixed_versions, waiting_words
 from eacps.judge_advice import RECOMMENDS, advice, without_judge
-from eacps.judge_names import is_judge_name, judges_named
+from eacps.judge_names import FORMS, judge_name, judges_named
 from eacps.log import masked
 from eacps.plugins import label
 from eacps.plugins_in_use import check, plugins_in_use
@@ -195,8 +195,19 @@ def _weights(settings: Settings) -> Iterator[Finding]:
         yield from _folder("EACPS_EDITOR", settings.editor, "model_index.json")
     yield from _clip(settings.clip)
     for name in settings.verifiers:
-        if not is_judge_name(name) and not VERIFIERS.knows(name):
-            yield from _folder("EACPS_VERIFIER", name, "config.json", from_hub=False)
+        judge = judge_name(name)
+        if judge and not judge.remote:
+            yield from _folder("EACPS_VERIFIER", judge.model, "config.json", from_hub=False)
+        elif not judge and not VERIFIERS.knows(name):
+            yield from _verifier_folder(name)
+
+
+def _verifier_folder(name: str) -> Iterator[Finding]:
+    if Path(name).expanduser().is_dir():
+        yield from _folder("EACPS_VERIFIER", name, "config.json", from_hub=False)
+    else:
+        words = f"{name!r} is neither a folder nor a judge. Write a folder, {FORMS}."
+        yield Finding("fail", "EACPS_VERIFIER", words)
 
 
 def _clip(name: str) -> Iterator[Finding]:

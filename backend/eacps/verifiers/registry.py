@@ -42,7 +42,7 @@ class NamedVerifier:
     weights, if any; of a folder the name is its format."""
 
     name: str
-    plugin: VerifierClass
+    plugin: VerifierClass | LanguageVerifier
     location: str = ""
 
     @property

@@ -206,6 +206,12 @@ def test_an_installation_without_a_judge_is_told_which_one_to_use(
     [
         ("EACPS_CLIP", "nonsense", "'nonsense' is neither a folder nor a model"),
         ("EACPS_CLIP", "nonsense/laion2b_s34b_b79k", "such as ViT-B-32/laion2b_s34b_b79k"),
+        (
+            "EACPS_VERIFIER",
+            "gpt-5",
+            "'gpt-5' is neither a folder nor a judge. Write a folder,",
+        ),
+        ("EACPS_VERIFIER", "local:nowhere", "There is no folder 'nowhere'"),
         ("EACPS_EDITOR", "nonsense", "neither a folder nor a hub id"),
         ("EACPS_EDITOR", "no hub id", "neither a folder nor a hub id"),
         ("EACPS_EDITOR", "a/b/c", "neither a folder nor a hub id"),

@@ -74,10 +74,6 @@ class LanguageVerifier:
         device = options.device or context.device
         return LocalJudge.load(self.judge.model, self.rubric, options, device)
 
-    def __call__(self, *_: Any) -> Verifier:
-        """Not used: it has `load`."""
-        raise NotImplementedError
-
 
 def language_verifier(name: str, judge: JudgeName, settings: Settings) -> LanguageVerifier:
     """The judge of this name under these settings."""

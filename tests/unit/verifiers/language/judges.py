@@ -10,7 +10,6 @@ from PIL import Image
 
 from eacps.domain import EditTask
 from eacps.images import TaskImages
-from eacps.plugins import Context
 from eacps.settings import Settings
 from eacps.verifiers import Answers
 from eacps.verifiers.language.judge import ServerJudge
@@ -42,7 +41,7 @@ def judge_at(
     name = f"{service}:tiny@{address}{path}"
     given = {"wait_seconds": 0.0, "timeout_seconds": 60, "api_key": KEY} | options
     known = settings_of(folder, verifier=name, plugin_options={service: given}, **(settings or {}))
-    judge = find_verifier(name, known).plugin.load(Context(known))  # type: ignore[attr-defined]
+    judge = find_verifier(name, known).load(known, "cpu")
     assert isinstance(judge, ServerJudge)
     return judge
 
