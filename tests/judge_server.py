@@ -72,6 +72,16 @@ class Heard:
         return str(json.loads(found[1]))
 
     @property
+    def writes_questions(self) -> bool:
+        """Whether the questions of a task are to be written."""
+        return '"q1": "<question 1>"' in self.text
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether an edit is asked the questions of its task."""
+        return '"q1": {"reason"' in self.text
+
+    @property
     def score(self) -> int:
         """The score that the edited picture deserves: its brightness from 0 to 9."""
         return score_of(self.pictures[1 if len(self.pictures) > 1 else 0])
@@ -161,6 +171,8 @@ def truthful(heard: Heard) -> str:
         return json.dumps({"reason": "It is brighter.", "better": better(heard.pictures)})
     if '"score" : [...]' in heard.text:
         return json.dumps({"reasoning": "Seen.", "score": [heard.score] * 2})
+    if heard.writes_questions:
+        return written(heard)
     names = re.findall(r'"(\w+)": \{"reason"', heard.text)
     given: Json = {}
     for name in names:
@@ -169,6 +181,13 @@ def truthful(heard: Heard) -> str:
         else:
             given[name] = {"reason": f"It is {heard.score} bright.", "score": heard.score}
     return json.dumps(given)
+
+
+def written(heard: Heard, version: str = "") -> str:
+    """Questions and a caption as the request asks for them."""
+    names = re.findall(r'"(q\d+)": "<question', heard.text)
+    own: Json = {name: f"Is part {name[1:]} of the picture right{version}?" for name in names}
+    return json.dumps({"caption": f"A bear with a red hat{version}.", **own})
 
 
 def better(pictures: Sequence[Image.Image]) -> str:
@@ -264,6 +283,9 @@ def likely(text: str) -> list[tuple[str, Mapping[str, float]]]:
         elif token in ("first", "second"):
             other = "second" if token == "first" else "first"
             found.append((token, {token: 0.9, other: 0.1}))
+        elif token in ("yes", "no"):
+            other = "no" if token == "yes" else "yes"
+            found.append((token, {token: 0.8, other: 0.2}))
         else:
             found.append((token, {token: 1.0}))
     return found

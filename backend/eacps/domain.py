@@ -18,6 +18,8 @@ ROUTES: tuple[Route, ...] = ("edit", "face_swap", "character")
 T = TypeVar("T")
 StoredIfAny = Annotated[Mapping[str, Any], Field(exclude_if=lambda value: not value)]
 """An object that is stored only if there is something in it: older versions do not know it."""
+ReasonsIfAny = Annotated[Mapping[str, str], Field(exclude_if=lambda value: not value)]
+TextsIfAny = Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,17 @@ PRUNED = "pruned"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a trial as a strategy sees it: its potential, or the reason why it has none."""
+    """The result of a trial as a strategy sees it: its potential, or the reason why it has none.
+
+    `reasons` are judges' words about single scores.
+    """
 
     trial: Trial
     potential: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     nfe: int = 0
     failure: Failure | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -154,8 +160,9 @@ class Candidate:
     """A rendered trial: artifact names of its image and thumbnail, its metrics and its cost.
 
     `notes` are warnings, `detail` holds other decisions such as which face was swapped, and `why`
-    the judges' reasons. The image of a paused trial is a preview, and `state` is the artifact from
-    which it can resume.
+    the judges' reasons in words. `reasons` has those of single scores, and `prepared` what judges
+    wrote for the task, such as the questions that every candidate is asked. The image of a paused
+    trial is a preview, and `state` is the artifact from which it can resume.
     """
 
     trial: Trial
@@ -171,6 +178,8 @@ class Candidate:
     detail: str = ""
     state: str | None = None
     why: str = ""
+    reasons: ReasonsIfAny = field(default_factory=dict)
+    prepared: TextsIfAny = ()
 
     @property
     def id(self) -> str:
@@ -192,7 +201,9 @@ class Candidate:
     def outcome(self) -> Outcome:
         """This candidate as the strategy sees it."""
         scores = {metric.name: metric.value for metric in self.metrics}
-        return Outcome(self.trial, self.potential, scores, self.nfe, self.failure)
+        return Outcome(
+            self.trial, self.potential, scores, self.nfe, self.failure, dict(self.reasons)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,15 @@ def rubric_of(name: str, settings: Settings) -> str:
     return own if isinstance(own, str) and own else settings.rubric
 
 
+def caption_metrics(settings: Settings) -> frozenset[str]:
+    """The metrics of judges that also write a caption of the wished-for picture; empty without
+    such judges."""
+    named = [name for name in settings.verifiers if is_judge_name(name)]
+    rubrics = [read_rubric(rubric_of(name, settings)) for name in named]
+    found = {name for one in rubrics if one.writes_captions for name in (*one.ranges, one.main)}
+    return frozenset(found)
+
+
 def identity(name: str, settings: Settings) -> dict[str, Any]:
     """What a judge's scores depend on: its model, its rubric's content, and how it is asked."""
     judge = judge_name(name)

@@ -14,7 +14,16 @@ PACKAGE = ROOT / "backend" / "eacps"
 GROUND = {
     *("artifacts", "settings", "domain", "errors", "images", "log", "weights", "metric_range"),
     *("plugins", "settings_table", "options", "fingerprints", "demo_defaults"),
-    *("recent", "files", "metrics", "tracing", "judge_names", "judge_advice", "rubrics"),
+    *(
+        "recent",
+        "files",
+        "metrics",
+        "tracing",
+        "judge_names",
+        "judge_advice",
+        "rubrics",
+        "preparing",
+    ),
 }
 SIBLINGS = {"search", "editors", "scoring", "verifiers", "faces"}
 HEIGHT = (

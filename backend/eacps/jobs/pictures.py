@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import sqlalchemy as sa
 
-from eacps.domain import from_json, to_json
+from eacps.domain import digest, from_json, to_json
 from eacps.jobs.database import Records, chunks
 from eacps.jobs.outages import outlasting
 from eacps.runner import Picture
@@ -49,6 +51,34 @@ class StoredPictures:
         with self._records.engine.begin() as connection:
             connection.execute(sa.delete(table).where(table.c.key.in_(list(pictures))))
             connection.execute(sa.insert(table), rows)
+
+    @outlasting
+    def recall(self, key: str) -> Any:
+        """What is kept under this key, or None."""
+        table = self._records.tables.pictures
+        with self._records.engine.begin() as connection:
+            query = sa.select(table.c.content).where(table.c.key == _other_than_picture(key))
+            content = connection.execute(query).scalar_one_or_none()
+            if content is None:
+                return None
+            used = sa.update(table).where(table.c.key == _other_than_picture(key))
+            connection.execute(used.values(used=time.time()))
+        return json.loads(content)
+
+    @outlasting
+    def keep_first(self, key: str, content: Any) -> Any:
+        """Keep content under a key unless something is kept there; return what is kept."""
+        table = self._records.tables.pictures
+        row = {"key": _other_than_picture(key), "content": json.dumps(content), "used": time.time()}
+        with suppress(sa.exc.IntegrityError), self._records.engine.begin() as connection:
+            connection.execute(sa.insert(table), row)
+        found = self.recall(key)
+        return content if found is None else found
+
+
+def _other_than_picture(key: str) -> str:
+    # In the same table, because it is as old as a task's pictures and expires with them.
+    return digest({"prepared": key})
 
 
 def delete_pictures(records: Records, connection: sa.Connection, before: float) -> None:

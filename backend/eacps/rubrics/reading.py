@@ -80,6 +80,44 @@ class Call(_Part):
         return self
 
 
+class AskedOfEdits(_Part):
+    """How every edit is asked the questions that were written for its task."""
+
+    pictures: tuple[Picture, ...] = Field(min_length=1)
+    text: str = Field(min_length=1, max_length=20_000)
+    previews: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> AskedOfEdits:
+        if "edited" not in self.pictures:
+            raise ValueError("the pictures must include `edited`")
+        return self
+
+
+class TaskQuestions(_Part):
+    """Yes/no questions that the judge writes for a task, once, before it judges any edit of it; and
+    with `caption` what the wished-for picture shows. The share of yes is the answer `name`."""
+
+    name: _Name = "instance"
+    count: int = Field(5, ge=1, le=20)
+    caption: bool = False
+    pictures: tuple[Picture, ...] = Field(min_length=1)
+    system: str = Field("", max_length=20_000)
+    text: str = Field(min_length=1, max_length=20_000)
+    asked: AskedOfEdits
+
+    @model_validator(mode="after")
+    def _check(self) -> TaskQuestions:
+        if "edited" in self.pictures:
+            raise ValueError("there is no edited picture yet when the questions are written")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the questions."""
+        return tuple(f"q{number}" for number in range(1, self.count + 1))
+
+
 class MetricOf(_Part):
     """A metric: answers, or earlier metrics, each as a share of its range, combined and scaled to
     `worst` to `best`."""
@@ -112,11 +150,14 @@ class Rubric(_Part):
     preview: str = Field("", max_length=2000)
     compare: str = Field("", max_length=20_000)
     calls: tuple[Call, ...] = Field(min_length=1, max_length=10)
+    task_questions: TaskQuestions | None = None
     metrics: tuple[MetricOf, ...] = Field(min_length=1, max_length=40)
 
     @model_validator(mode="after")
     def _check(self) -> Rubric:
         asked = [one.name for call in self.calls for one in call.questions]
+        if self.task_questions:
+            asked.append(self.task_questions.name)
         _require_different(asked, "questions")
         _require_different([call.name for call in self.calls], "calls")
         _require_different([one.name for one in self.metrics], "metrics")
@@ -137,8 +178,13 @@ class Rubric(_Part):
 
     @property
     def questions(self) -> Mapping[str, Question]:
-        """Every question by its name."""
+        """Every question by its name, without those that are written for a task."""
         return {one.name: one for call in self.calls for one in call.questions}
+
+    @property
+    def writes_captions(self) -> bool:
+        """Whether the judge writes what the wished-for picture of a task shows."""
+        return self.task_questions is not None and self.task_questions.caption
 
     def values(self, answers: Mapping[str, float]) -> dict[str, float]:
         """The metrics of these answers; one of which an answer is missing is left out."""
@@ -152,6 +198,8 @@ class Rubric(_Part):
         return found
 
     def _share(self, name: str, answer: float) -> float:
+        if self.task_questions and name == self.task_questions.name:
+            return answer
         low, high = self.questions[name].ends
         return (answer - low) / (high - low)
 
@@ -242,5 +290,5 @@ def described(rubric: Rubric) -> dict[str, Any]:
         "version": rubric.version,
         "title": rubric.title,
         "metrics": list(rubric.ranges),
-        "calls": len(rubric.calls),
+        "calls": len(rubric.calls) + (1 if rubric.task_questions else 0),
     }

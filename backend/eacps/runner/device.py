@@ -45,7 +45,7 @@ class Device:
         self.faces = faces or Faces(settings, store, "cpu")
         index = PicturesInMemory() if pictures is None else pictures
         self._renderer = Renderer(editor, self.faces, store, settings, index)
-        self._judge = Judge(scorers, potential, settings)
+        self._judge = Judge(scorers, potential, settings, index)
         self._settings = settings
         self._warnings = demo_defaults_in_use(settings)
 

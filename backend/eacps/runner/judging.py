@@ -12,11 +12,20 @@ from eacps import metrics, tracing
 from eacps.domain import JUDGE_DOWN, Candidate, EditTask, Failure, Metric, Trial
 from eacps.errors import JudgeDownError
 from eacps.images import TaskImages
+from eacps.preparing import Kept, KeptInMemory, Prepared
 from eacps.runner.finals import PREFERENCE
 from eacps.runner.potentials import potential_of
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
-from eacps.scoring.protocol import Comparing, Explaining, Preferring
+from eacps.scoring.protocol import (
+    CAPTION,
+    Comparing,
+    Explaining,
+    Matching,
+    Preferring,
+    Preparing,
+    Reasoning,
+)
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,16 +43,34 @@ class _Judged:
     """The scores and reasons for one picture so far."""
 
     scores: dict[str, float] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Told:
+    """What is said about all pictures of a batch: notes on what is missing, why no judge could be
+    asked, and what judges prepared for the task."""
+
+    notes: list[str] = field(default_factory=list)
+    away: str = ""
+    prepared: Prepared = field(default_factory=Prepared)
 
 
 class Judge:
     """The scorers of one device, and the potential that combines their metrics."""
 
-    def __init__(self, scorers: Sequence[Scorer], potential: Potential, settings: Settings) -> None:
+    def __init__(
+        self,
+        scorers: Sequence[Scorer],
+        potential: Potential,
+        settings: Settings,
+        kept: Kept | None = None,
+    ) -> None:
         self._scorers = scorers
         self._potential = potential
         self._settings = settings
+        self._kept = KeptInMemory() if kept is None else kept
 
     def candidates(
         self,
@@ -59,11 +86,11 @@ class Judge:
         whole = [one for one in rendered if one.stored]
         likeness = self._likeness(whole)
         with tracing.span("score", candidates=len(whole)):
-            judged, notes, away = self._judged(task, start, whole, let_go)
+            judged, told = self._judged(task, start, whole, let_go)
         self._add_likeness(task, likeness, judged)
         waiting = iter(judged)
         return [
-            self._candidate(task, one, one.stored, next(waiting), notes, away)
+            self._candidate(task, one, one.stored, next(waiting), told)
             if one.stored
             else _failed(one)
             for one in rendered
@@ -108,11 +135,11 @@ class Judge:
         start: TaskImages,
         rendered: Sequence[Rendered],
         let_go: Callable[[], None],
-    ) -> tuple[list[_Judged], tuple[str, ...], str]:
-        """What was measured, the reasons why something was not, and why no judge could be asked."""
+    ) -> tuple[list[_Judged], _Told]:
+        """What was measured, and what is said about it."""
         judged = [_Judged() for _ in rendered]
-        notes: list[str] = []
-        away = ""
+        told = _Told()
+        match = self._matching(rendered)
         # Those that need the device first, so that the next batch can have it.
         for scorer in sorted(self._scorers, key=_waits) if rendered else ():
             name = type(scorer).__name__
@@ -120,21 +147,35 @@ class Judge:
                 let_go()
             try:
                 with metrics.SCORE_SECONDS.labels(name).time():
-                    rows = _explained(scorer, task, start, rendered)
+                    if isinstance(scorer, Preparing):
+                        told.prepared = scorer.prepare(task, start, self._kept)
+                    rows = _reasoned(scorer, task, start, rendered)
                 # As a list: with too few rows it fails before any picture got a score.
-                for one, (scores, why) in list(zip(judged, rows, strict=True)):
+                for one, (scores, why, reasons) in list(zip(judged, rows, strict=True)):
                     one.scores.update(scores)
-                    one.reasons += [why] if why else []
+                    one.words += [why] if why else []
+                    one.reasons.update(reasons)
             except JudgeDownError as error:
                 log.warning("no judge can be asked: %s", error)
                 metrics.SCORER_FAILURES.labels(name).inc()
-                away = str(error)[:300]
-                notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
+                told.away = str(error)[:300]
+                told.notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
             except Exception as error:
                 log.exception("scorer %s failed", name)
                 metrics.SCORER_FAILURES.labels(name).inc()
-                notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
-        return judged, tuple(notes), away
+                told.notes.append(f"{', '.join(scorer.ranges)}{MISSING}{error}"[:300])
+        if match is not None:
+            _compare_with_caption(match, judged, told)
+        return judged, told
+
+    def _matching(self, rendered: Sequence[Rendered]) -> Callable[[str], Sequence[float]] | None:
+        """What compares these pictures with a caption, if a judge writes one. It looks at them now,
+        while the device is held, and at the caption when the judge has answered."""
+        writes = any(isinstance(one, Preparing) and one.captions for one in self._scorers)
+        matching = next((one for one in self._scorers if isinstance(one, Matching)), None)
+        if not writes or matching is None or not rendered:
+            return None
+        return matching.matching([one.stored.image for one in rendered if one.stored])
 
     def _likeness(self, rendered: Sequence[Rendered]) -> Sequence[Sequence[float]]:
         """How similar the previews of a batch are to each other; empty if they are finished."""
@@ -166,10 +207,10 @@ class Judge:
         rendered: Rendered,
         stored: StoredImage,
         judged: _Judged,
-        notes: tuple[str, ...],
-        away: str,
+        told: _Told,
     ) -> Candidate:
         judgement = self._potential_for(task).judge(judged.scores)
+        notes, away = tuple(told.notes), told.away
         failure = None
         if judgement.value is None and away:
             failure = Failure(JUDGE_DOWN, away)
@@ -186,7 +227,9 @@ class Judge:
             notes=(*rendered.notes, *notes, *judgement.notes),
             detail=stored.picture.detail,
             state=stored.picture.state,
-            why=" ".join(judged.reasons),
+            why=" ".join(judged.words),
+            reasons=judged.reasons,
+            prepared=told.prepared.told,
         )
 
     def _potential_for(self, task: EditTask) -> Potential:
@@ -212,18 +255,32 @@ def share_done(trial: Trial, steps: int) -> float:
     return 1.0 if trial.to_step is None else min(1.0, trial.to_step / max(1, steps))
 
 
-def _explained(
+def _compare_with_caption(
+    match: Callable[[str], Sequence[float]], judged: Sequence[_Judged], told: _Told
+) -> None:
+    """Add the similarity to the caption, or say why it is missing."""
+    if not told.prepared.caption:
+        if told.prepared.problem:
+            told.notes.append(f"{CAPTION}{MISSING}{told.prepared.problem}"[:300])
+        return
+    for one, value in zip(judged, match(told.prepared.caption), strict=True):
+        one.scores[CAPTION] = value
+
+
+def _reasoned(
     scorer: Scorer, task: EditTask, start: TaskImages, rendered: Sequence[Rendered]
-) -> Sequence[tuple[Mapping[str, float], str]]:
+) -> Sequence[tuple[Mapping[str, float], str, Mapping[str, str]]]:
     # In the finished image, the outside of the mask is restored and its changes are invisible.
     before = getattr(scorer, "judges_as_rendered", False)
     images = [
         one.stored.as_rendered if before else one.stored.image for one in rendered if one.stored
     ]
     progress = [share_done(one.trial, task.plan.steps) for one in rendered]
+    if isinstance(scorer, Reasoning):
+        return scorer.reasoned(task, start, images, progress)
     if isinstance(scorer, Explaining):
-        return scorer.explained(task, start, images, progress)
-    return [(scores, "") for scores in scorer.score(task, start, images, progress)]
+        return [(*each, {}) for each in scorer.explained(task, start, images, progress)]
+    return [(scores, "", {}) for scores in scorer.score(task, start, images, progress)]
 
 
 def _failed(rendered: Rendered) -> Candidate:

@@ -199,8 +199,13 @@ def _result(
         editor=candidates[0].editor,
         potential_range=potential_range,
         notes=notes,
-        decisions=decisions,
+        decisions=(*_prepared(candidates), *decisions),
     )
+
+
+def _prepared(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """What judges wrote for the task; where a judge was away at first, what it wrote later."""
+    return next((one.prepared for one in candidates if one.prepared), ())
 
 
 def _offered(candidates: Sequence[Candidate]) -> list[Candidate]:

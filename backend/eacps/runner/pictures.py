@@ -10,6 +10,7 @@ from typing import Protocol
 
 from eacps.artifacts import ArtifactStore
 from eacps.domain import EditTask, Trial, digest, to_json
+from eacps.preparing import Kept, KeptInMemory
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Picture:
         return [name for name in given if name]
 
 
-class PictureIndex(Protocol):
-    """Remembers pictures by key."""
+class PictureIndex(Kept, Protocol):
+    """Remembers pictures by key, and what was prepared for tasks."""
 
     def known(self, keys: Iterable[str]) -> Mapping[str, Picture]:
         """Those of these keys that were rendered before."""
@@ -47,7 +48,7 @@ class PictureIndex(Protocol):
 
 
 @dataclass
-class PicturesInMemory:
+class PicturesInMemory(KeptInMemory):
     """The index of a process that has no jobs database."""
 
     _pictures: dict[str, Picture] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,11 +10,13 @@ from PIL import Image
 
 from eacps.domain import EditTask
 from eacps.images import TaskImages
+from eacps.judge_names import caption_metrics
 from eacps.metric_range import MetricRange
 from eacps.plugins import Context
 from eacps.recent import Recent
 from eacps.scoring import masks
-from eacps.scoring.protocol import Images, Scores
+from eacps.scoring.protocol import CAPTION, Images, Scores
+from eacps.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,9 @@ class ClipScorer:
     - `cons`, consistency: similarity of edit and source; with a mask, of the part outside it;
     - `pf_dir`: cosine of (edit - source) and (instruction - empty text), i.e. whether the image
       changed in the direction of the instruction; 0 if it did not change.
+
+    Where a judge writes what the wished-for picture shows, the runner adds `caption`: similarity of
+    the whole edit and that sentence (see `matching`).
     """
 
     ranges: ClassVar[Mapping[str, MetricRange]] = {
@@ -83,6 +88,30 @@ class ClipScorer:
         direction = (moved @ vectors.direction) / moved.norm(dim=-1).clamp_min(MIN_MOVEMENT)
         columns = (following.tolist(), direction.tolist(), staying.tolist())
         return [dict(zip(self.ranges, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    @classmethod
+    def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
+        """Its metrics: also `caption`, where a judge writes captions."""
+        if not caption_metrics(settings):
+            return cls.ranges
+        return {**cls.ranges, CAPTION: cls.ranges["pf"]}
+
+    @classmethod
+    def wanted(cls, settings: Settings, metric_names: Collection[str]) -> bool:
+        """Whether a judge is asked that writes captions."""
+        asked = "verifier" in settings.scorers
+        found = caption_metrics(settings)
+        return bool(found) and (asked or bool(found & set(metric_names)))
+
+    def matching(self, images: Sequence[Image.Image]) -> Callable[[str], Sequence[float]]:
+        """The similarity of each image to a caption of the wished-for picture, as a whole."""
+        vectors = self._tower.features(images).vectors
+
+        def match(caption: str) -> list[float]:
+            found: list[float] = (vectors @ self._tower.encode_texts([caption])[0]).tolist()
+            return found
+
+        return match
 
     def likeness(self, images: Sequence[Image.Image]) -> list[list[float]]:
         """The cosine similarities of all pairs of images."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
 from PIL import Image
 
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.preparing import Kept, Prepared
 
 Images = Sequence[Image.Image]
 Scores = Mapping[str, float]
+CAPTION: Final = "caption"
+"""The similarity of an edit to a caption of the wished-for picture."""
 
 
 class Scorer(Protocol):
@@ -46,6 +49,36 @@ class Explaining(Protocol):
         self, task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]
     ) -> Sequence[tuple[Scores, str]]:
         """Like `score`, with a reason for each mapping."""
+
+
+@runtime_checkable
+class Reasoning(Protocol):
+    """A scorer that also gives the reason of each score by itself, where there is one."""
+
+    def reasoned(
+        self, task: EditTask, images: TaskImages, edited: Images, progress: Sequence[float]
+    ) -> Sequence[tuple[Scores, str, Mapping[str, str]]]:
+        """Like `explained`, with the reasons by the names of the scores."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A scorer that finds out something about a task once, before it scores any edit of it."""
+
+    @property
+    def captions(self) -> bool:
+        """Whether it says what the wished-for picture shows."""
+
+    def prepare(self, task: EditTask, images: TaskImages, kept: Kept) -> Prepared:
+        """Prepare a task, or recall how it was prepared; called before each scoring."""
+
+
+@runtime_checkable
+class Matching(Protocol):
+    """A scorer that can tell how well images match a caption that becomes known only later."""
+
+    def matching(self, images: Images) -> Callable[[str], Sequence[float]]:
+        """Look at the images now, on the device; the caption needs hardly any of it."""
 
 
 @runtime_checkable

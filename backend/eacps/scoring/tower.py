@@ -76,9 +76,10 @@ class ClipTower:
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """The unit vectors of texts, [N, D]."""
-        tokens = self._tokenizer(list(texts)).to(self._device)
-        vectors: torch.Tensor = self._model.encode_text(tokens, normalize=True)
-        return vectors.float()
+        with self._lock:
+            tokens = self._tokenizer(list(texts)).to(self._device)
+            vectors: torch.Tensor = self._model.encode_text(tokens, normalize=True)
+            return vectors.float()
 
     def _forward(self, batch: torch.Tensor) -> Features:
         if not self.has_stages:

@@ -17,7 +17,9 @@ Scores. Some strategies read scores of an Outcome by name, and work without thos
 
 - `satisfied`, `preserved` and `intact`: the answers of a verifier, 0 to 1;
 - `region`: the share of the change that is inside the edited region;
-- `caption`, or else `pf`: similarity to the caption, or to the instruction;
+- `caption`, or else `pf`: similarity to a caption of the wished-for image, or to the instruction;
+- `instance`: the share of the questions written for the task that are answered with yes; finished
+  images only;
 - `nearest_similarity`: the highest similarity (cosine of image features) of this preview to a
   better preview of the same batch. Previews with equal potentials count in the order of the batch.
   The best preview has no such score.

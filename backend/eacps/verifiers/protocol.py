@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
@@ -11,14 +11,20 @@ from PIL import Image
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
+from eacps.preparing import Kept, Prepared
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A verifier's answers about one edit: a value for each question, and a one-sentence reason."""
+    """A verifier's answers about one edit: a value for each question, and the reasons in words.
+
+    `reasons` has the reason of each answer by itself, where there is one: what is wrong with the
+    edit, in words that can help to make a better one.
+    """
 
     values: Mapping[str, float]
     why: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,18 @@ class Verifier(Protocol):
         `progress` is the share of the denoising steps that each image has completed: 1 for a
         finished one, less for a preview.
         """
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A verifier that finds out something about a task before it judges any edit of it."""
+
+    captions: bool
+    """Whether it says what the wished-for picture shows."""
+
+    def prepare(self, task: EditTask, images: TaskImages, kept: Kept) -> Prepared:
+        """Prepare a task, or recall from `kept` how it was prepared; called before each `judge`.
+        What cannot be prepared is no error: it is missing, and `judge` says why."""
 
 
 @runtime_checkable

@@ -19,8 +19,9 @@ from eacps.images import TaskImages
 from eacps.metric_range import MetricRange
 from eacps.options import short
 from eacps.plugins import Context
+from eacps.preparing import Kept, Prepared
 from eacps.settings import Settings
-from eacps.verifiers.protocol import Answers, Comparing, Verifier
+from eacps.verifiers.protocol import Answers, Comparing, Preparing, Verifier
 from eacps.verifiers.registry import NamedVerifier, require_verifier, verifiers_of
 from eacps.verifiers.tournament import Pair, tournament
 
@@ -33,6 +34,7 @@ PARTS: Final = ("satisfied", "preserved")
 DISAGREEMENT: Final = 0.3
 """From this share of a question's range on, a card says that the verifiers disagree."""
 Explained = tuple[Mapping[str, float], str]
+Reasoned = tuple[Mapping[str, float], str, Mapping[str, str]]
 
 
 class VerifierScorer:
@@ -61,6 +63,11 @@ class VerifierScorer:
     def waits(self) -> bool:
         """Whether all verifiers wait for servers, so that the device is free meanwhile."""
         return all(getattr(each, "waits", False) for each in self._verifiers.values())
+
+    @property
+    def captions(self) -> bool:
+        """Whether a verifier says what the wished-for picture of a task shows."""
+        return any(getattr(each, "captions", False) for each in self._verifiers.values())
 
     @classmethod
     def metric_ranges(cls, settings: Settings) -> Mapping[str, MetricRange]:
@@ -104,6 +111,27 @@ class VerifierScorer:
         _require_known(given, found)
         return cls(opened, weights)
 
+    def prepare(self, task: EditTask, images: TaskImages, kept: Kept) -> Prepared:
+        """Let every verifier prepare the task. The first one that writes captions says what the
+        wished-for picture shows, so that all edits are compared with the same words."""
+        preparing = {n: one for n, one in self._verifiers.items() if isinstance(one, Preparing)}
+        if not preparing:
+            return Prepared()
+
+        def ask(verifier: Preparing) -> Prepared:
+            try:
+                return verifier.prepare(task, images, kept)
+            except ScoringError as error:
+                return Prepared(problem=str(error))
+
+        with ThreadPoolExecutor(max_workers=len(preparing)) as pool:
+            begun = {n: pool.submit(copy_context().run, ask, v) for n, v in preparing.items()}
+            found = {name: future.result() for name, future in begun.items()}
+        several = len(self._verifiers) > 1
+        told = [f"{n}: {words}" if several else words for n, p in found.items() for words in p.told]
+        captioning = next((found[n] for n, one in preparing.items() if one.captions), Prepared())
+        return Prepared(tuple(told), captioning.caption, captioning.problem)
+
     def score(
         self,
         task: EditTask,
@@ -122,6 +150,16 @@ class VerifierScorer:
         progress: Sequence[float],
     ) -> Sequence[Explained]:
         """Answers and reasons. Verifiers that fail are left out; raises ScoringError if all do."""
+        return [each[:2] for each in self.reasoned(task, images, edited, progress)]
+
+    def reasoned(
+        self,
+        task: EditTask,
+        images: TaskImages,
+        edited: Sequence[Image.Image],
+        progress: Sequence[float],
+    ) -> Sequence[Reasoned]:
+        """Like `explained`, and the reason of each answer by itself."""
         if not edited:
             return []
         given: list[dict[str, Answers]] = [{} for _ in edited]
@@ -269,7 +307,13 @@ def _valid_answers(row: Answers, ranges: Mapping[str, MetricRange]) -> Answers:
     problems = {name: _problem(value, ranges.get(name)) for name, value in row.values.items()}
     kept = {name: float(value) for name, value in row.values.items() if not problems[name]}
     refused = [f"({name} {problem}.)" for name, problem in problems.items() if problem]
-    return Answers(kept, " ".join([*([row.why] if row.why else []), *refused]))
+    why = " ".join([*([row.why] if row.why else []), *refused])
+    return Answers(kept, why, _valid_reasons(row.reasons, kept))
+
+
+def _valid_reasons(reasons: Any, kept: Mapping[str, float]) -> dict[str, str]:
+    given = reasons if isinstance(reasons, Mapping) else {}
+    return {name: why for name in kept if isinstance(why := given.get(name), str) and why}
 
 
 def _problem(value: Any, span: MetricRange | None) -> str:
@@ -289,7 +333,7 @@ def _merged(
     problems: Sequence[str],
     weights: Mapping[str, float],
     spans: Mapping[str, MetricRange],
-) -> Explained:
+) -> Reasoned:
     values: dict[str, dict[str, float]] = {}
     for judge, answers in given.items():
         for name, value in answers.values.items():
@@ -309,7 +353,24 @@ def _merged(
         if _disagreement(each, spans[name]) >= DISAGREEMENT
     ]
     silent = [f"No answer from {problem}" for problem in problems]
-    return scores, " ".join([*reasons, *differing, *silent])
+    words = " ".join([*reasons, *differing, *silent])
+    return scores, words, _criticism(given, values, spans)
+
+
+def _criticism(
+    given: Mapping[str, Answers],
+    values: Mapping[str, Mapping[str, float]],
+    spans: Mapping[str, MetricRange],
+) -> dict[str, str]:
+    """For each question the reason of the verifier that finds the edit worst, if it gives one."""
+    found = {}
+    for name, each in values.items():
+        worst = sorted(each, key=lambda judge: spans[name].normalised(each[judge]))
+        reasons = (given[judge].reasons.get(name, "") for judge in worst)
+        reason = next(filter(None, reasons), "")
+        if reason:
+            found[name] = reason
+    return found
 
 
 def _weighted(values: Mapping[str, float], weights: Mapping[str, float]) -> float:

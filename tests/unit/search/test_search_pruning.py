@@ -267,6 +267,34 @@ def test_ade_cot_leaves_out_a_score_that_some_previews_lack() -> None:
     assert asked(play(plan, scored(scores)))[1] == [("c3", 7), ("c2", 7)]
 
 
+def test_ade_cot_compares_captions_only_if_every_preview_has_one() -> None:
+    plan = ade_cot(difficulty=False, n=3, early_keep=0.3, caption_weight=9.0)
+    following = {"c1": {"pf": 0.9}, "c2": {"pf": 0.1}, "c3": {"pf": 0.1}}
+    described = {name: {**each, "caption": 0.1} for name, each in following.items()}
+    described["c2"]["caption"] = 0.9
+    assert asked(play(plan, scored(described)))[1] == [("c2", 7)]
+    # A caption's similarity and the instruction's are different scales.
+    del described["c3"]["caption"]
+    assert asked(play(plan, scored(described)))[1] == [("c1", 7)]
+
+
+@pytest.mark.parametrize(("share", "rounds"), [(0.6, 3), (0.8, 1), (1.0, 1)])
+def test_ade_cot_stops_only_by_results_that_answer_the_questions_of_their_task(
+    share: float, rounds: int
+) -> None:
+    plan = ade_cot(1, difficulty=False, prune=False, n=3)
+    done = play(plan, scored({"c1": {**PASSED, "instance": share}}))
+    assert len(done.rounds) == rounds
+
+
+def test_a_first_edit_that_answers_all_questions_with_yes_counts_for_a_little_more() -> None:
+    def begun(instance: float) -> int:
+        scores = {"c1": {"satisfied": 0.5, "instance": instance}}
+        return len(play(ade_cot(stop=False, prune=False, gamma=1.0, n=100), scored(scores)).trials)
+
+    assert (begun(0.8), begun(1.0)) == (51, 46)
+
+
 def test_every_part_of_ade_cot_can_be_switched_off() -> None:
     plan = ade_cot(difficulty=False, prune=False, stop=False)
     done = play(plan, scored(dict.fromkeys((f"c{i}" for i in range(1, 9)), PASSED)))

@@ -48,6 +48,16 @@ _KNOWN: Final[Mapping[str, tuple[str, str, str]]] = {
     "satisfied": ("Done", "How sure the judge is that what was asked for is there.", HIGHER),
     "preserved": ("Kept", "How sure the judge is that everything else is as it was.", HIGHER),
     "intact": ("Whole", "How sure the judge is that nothing in the picture is broken.", HIGHER),
+    "instance": (
+        "Questions",
+        "The share of the questions written for this task that the judge answers with yes.",
+        HIGHER,
+    ),
+    "caption": (
+        "As described",
+        "How well the picture matches a sentence that says what the wished-for picture shows.",
+        HIGHER,
+    ),
     "verified": (
         "Done and kept",
         "How sure the judge is that what was asked for is there and all else is as it was.",

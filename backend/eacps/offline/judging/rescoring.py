@@ -93,8 +93,20 @@ def judged_again(
     span = potential_range(settings, task)
     notes = tuple(note for note in result.notes if not note.startswith(NOT_JUDGED))
     return replace(
-        result, task=task, candidates=tuple(candidates), potential_range=span, notes=notes
+        result,
+        task=task,
+        candidates=tuple(candidates),
+        potential_range=span,
+        notes=notes,
+        decisions=_decisions(result, candidates),
     )
+
+
+def _decisions(result: SearchResult, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """The decisions, with what the judges of now wrote for the task."""
+    before = {words for one in result.candidates for words in one.prepared}
+    now = next((one.prepared for one in candidates if one.prepared), ())
+    return (*now, *(words for words in result.decisions if words not in before))
 
 
 def _finished(candidate: Candidate) -> bool:
@@ -108,6 +120,8 @@ def _merged(old: Candidate, new: Candidate) -> Candidate:
         metrics=new.metrics,
         potential=new.potential,
         why=new.why,
+        reasons=new.reasons,
+        prepared=new.prepared,
         notes=new.notes,
     )
     return judged if old.pruned else replace(judged, failure=new.failure)

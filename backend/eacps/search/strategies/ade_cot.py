@@ -5,12 +5,14 @@ arXiv 2603.00141. Its three parts, each of which can be switched off:
 
 1. Difficulty-aware resource allocation (`difficulty`). Render one edit; from its score S in
    [0, S_max] follows the number of candidates,
-   N_a = N_min + round((N - N_min) (1 - S / S_max)^gamma), in `AdeCotParams.candidates_for`.
+   N_a = N_min + round((N - N_min) (1 - S / S_max)^gamma), in `AdeCotParams.candidates_for`. If
+   all questions that were written for the task are answered with yes, S is 0.5 of 10 higher.
 2. Edit-specific verification in early pruning (`prune`). Rank previews by their general score plus
    region and caption scores, drop near-duplicates, and keep the best, at an early and at a late
    step (`AdeCot._by_promise`).
 3. Depth-first opportunistic stopping (`stop`). Finish the most promising candidates first, and
-   stop when enough results pass the verifier (`AdeCot._finish`).
+   stop when enough results pass the verifier: generally, and by 4 of the 5 questions that were
+   written for the task (`AdeCot._finish`).
 
 Defaults are the paper's where it states them.
 """
@@ -45,6 +47,11 @@ from eacps.search.roundwise import RoundwiseStrategy, Search
 
 REGION: Final = ("region",)
 CAPTION: Final = ("caption", "pf")
+INSTANCE: Final = ("instance",)
+ALL_YES: Final = 0.9
+"""From this share of yes on, all questions count as answered with yes: judges that give
+probabilities are never quite sure."""
+ALL_YES_BONUS: Final = 0.05
 SIMILARITY: Final = "nearest_similarity"
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
@@ -108,6 +115,15 @@ class AdeCotParams:
             le=1,
             description="a result passes when a verifier's `satisfied`, `preserved` and `intact` "
             "are at least this and no threshold is missed",
+        ),
+    ] = 0.8
+    instance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="a result that was asked the questions of its task passes only if at least "
+            "this share of them was answered with yes",
         ),
     ] = 0.8
     at_least: AtLeast = Field(default_factory=dict)
@@ -209,10 +225,15 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
 
     def _budget(self, results: Sequence[Outcome]) -> int:
         params = self.params
-        first = max((quality(r, params.lowest, params.highest) for r in ranked(results)), default=0)
+        first = max(map(self._quality, ranked(results)), default=0)
         wanted = params.candidates_for(first)
         self.note(f"First quality {first:.2f}: {wanted} of {params.n} candidates.")
         return wanted
+
+    def _quality(self, result: Outcome) -> float:
+        found = quality(result, self.params.lowest, self.params.highest)
+        all_yes = (_score(result, INSTANCE) or 0.0) >= ALL_YES
+        return min(1.0, found + ALL_YES_BONUS) if all_yes else found
 
     def _by_promise(self, previews: Sequence[Outcome]) -> Order:
         """Part 2: rank previews by the sum of potential, region and caption scores, each
@@ -224,11 +245,9 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
             (REGION, self.params.region_weight),
             (CAPTION, self.params.caption_weight),
         ):
-            values = [_score(outcome, names) for outcome in usable]
-            # Use a score only if all previews have it; otherwise they are not comparable.
-            present = [value for value in values if value is not None]
-            if len(present) == len(usable):
-                parts.append(present)
+            values = _of_all(usable, names)
+            if values:
+                parts.append(values)
                 weights.append(weight)
         columns = [standard_scores(values) for values in parts]
         sums = [
@@ -270,11 +289,14 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
         return (yield from pruning.replace_failed(done, reserve, 1, self.note))
 
     def _passed(self, results: Sequence[Outcome]) -> int:
+        return sum(map(self._passes, ranked(results)))
+
+    def _passes(self, result: Outcome) -> bool:
         params = self.params
-        return sum(
-            passes(outcome, params.yes, params.at_least, params.at_most)
-            for outcome in ranked(results)
-        )
+        instance = _score(result, INSTANCE)
+        if instance is not None and instance < params.instance:
+            return False
+        return passes(result, params.yes, params.at_least, params.at_most)
 
     def _stops(self, passed: int, unfinished: int) -> bool:
         if not self.params.stop or passed < self.params.enough:
@@ -288,3 +310,14 @@ def _score(outcome: Outcome, names: Sequence[str]) -> float | None:
     """The first of the named scores that is present and finite, or None."""
     values = (outcome.scores.get(name, math.nan) for name in names)
     return next((value for value in values if math.isfinite(value)), None)
+
+
+def _of_all(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[float]:
+    """The first of the named scores that all of them have, else none: values of different scores,
+    or of some of them only, are not comparable."""
+    for name in names:
+        values = [_score(outcome, (name,)) for outcome in outcomes]
+        present = [value for value in values if value is not None]
+        if len(present) == len(outcomes):
+            return present
+    return []

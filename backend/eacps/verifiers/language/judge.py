@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from PIL import Image
@@ -15,8 +15,9 @@ from eacps.domain import EditTask, digest
 from eacps.errors import JudgeDownError, ScoringError
 from eacps.images import TaskImages
 from eacps.log import current_ids
-from eacps.rubrics.reading import Call, Question, Rubric
-from eacps.verifiers.language import prompts
+from eacps.preparing import Kept, OncePerKey, Prepared
+from eacps.rubrics.reading import Call, Question, Rubric, TaskQuestions
+from eacps.verifiers.language import prompts, task_questions
 from eacps.verifiers.language.asking import Asker, NoAnswerError
 from eacps.verifiers.language.keys import without_secrets
 from eacps.verifiers.language.likelihood import expected
@@ -24,20 +25,24 @@ from eacps.verifiers.language.options import ServerOptions
 from eacps.verifiers.language.parsing import (
     YES_NO,
     Said,
+    Scalar,
     UnclearError,
     clean,
     one_object,
     parsed,
     scalars,
 )
-from eacps.verifiers.language.services.contract import Answer
+from eacps.verifiers.language.services.contract import Answer, Shown
 from eacps.verifiers.language.services.contract import Question as Asked
 from eacps.verifiers.language.storage import Account, Storage
+from eacps.verifiers.language.task_questions import Written
 from eacps.verifiers.protocol import Answers, Preference
 
 log = logging.getLogger(__name__)
 
 CACHE_FORMAT: Final = 1
+REMEMBERED: Final = 200
+"""The questions of so many tasks are at hand; those of others are read again."""
 LONGER: Final = 4
 """An answer that was cut off is asked for once more with so many times the tokens."""
 
@@ -47,6 +52,7 @@ class Reply:
     """The answers to one call about one edit."""
 
     said: Said = field(default_factory=Said)
+    words: str = ""
     problem: str = ""
     down: bool = False
     passes: bool = False
@@ -71,6 +77,7 @@ class ServerJudge:
         routes: Sequence[str] = ("edit",),
     ) -> None:
         self.ranges = rubric.ranges
+        self.captions = rubric.writes_captions
         self._name = name
         self._rubric = rubric
         self._options = options
@@ -78,6 +85,21 @@ class ServerJudge:
         self._storage = storage
         self._engine = engine
         self._routes = tuple(routes)
+        self._written = OncePerKey[Written](REMEMBERED)
+        self._kept: Kept | None = None
+
+    def prepare(self, task: EditTask, images: TaskImages, kept: Kept) -> Prepared:
+        """Have the questions of this task written, unless they are kept."""
+        self._kept = kept
+        if self._rubric.task_questions is None:
+            return Prepared()
+        self._allow(task)
+        own = prompts.pictures_of(images, self._options.image_side)
+        try:
+            written = self._questions(task, own)
+        except (NoAnswerError, UnclearError) as error:
+            return Prepared(problem=str(error))
+        return Prepared((written.told,), written.caption)
 
     def judge(
         self,
@@ -92,17 +114,20 @@ class ServerJudge:
             return []
         own = prompts.pictures_of(images, self._options.image_side)
         account = self._account(task)
-        work: list[tuple[prompts.Request, Call, int]] = [
-            (self._request(task, images, own, image, share, call), call, number)
-            for image, share in zip(edited, progress, strict=True)
-            for call in self._rubric.calls
+        more = [self._more(task, own, share) for share in progress]
+        work: list[tuple[int, prompts.Request, Call, int]] = [
+            (place, self._request(task, images, own, image, share, call), call, number)
+            for place, (image, share) in enumerate(zip(edited, progress, strict=True))
+            for call in (*self._rubric.calls, *more[place].calls)
             for number in range(self._options.passes)
         ]
-        replies = self._in_parallel(lambda one: self._reply(one[0], one[1], one[2], account), work)
-        each = len(self._rubric.calls) * self._options.passes
-        rows = [replies[start : start + each] for start in range(0, len(replies), each)]
+        replies = self._in_parallel(lambda one: self._reply(one[1], one[2], one[3], account), work)
         self._require_one(replies)
-        return [self._answers(row) for row in rows]
+        rows: list[list[Reply]] = [[] for _ in edited]
+        for (place, _, call, _), reply in zip(work, replies, strict=True):
+            own_words = call in more[place].calls
+            rows[place].append(self._in_one(more[place], reply) if own_words else reply)
+        return [self._answers([*row, *each.missing]) for row, each in zip(rows, more, strict=True)]
 
     def compare(
         self, task: EditTask, images: TaskImages, first: Image.Image, second: Image.Image
@@ -148,7 +173,7 @@ class ServerJudge:
         self,
         task: EditTask,
         images: TaskImages,
-        own: Mapping[str, Any],
+        own: Mapping[str, Shown],
         edited: Image.Image,
         share: float,
         call: Call,
@@ -157,6 +182,63 @@ class ServerJudge:
         pictures = {**own, "edited": prompts.shown(fitting, self._options.image_side)}
         preview = self._rubric.preview if share < 1 else ""
         return prompts.judging(self._rubric, call, task.instruction, pictures, preview=preview)
+
+    def _more(self, task: EditTask, own: Mapping[str, Shown], share: float) -> _More:
+        """What an edit is asked besides the rubric's own questions."""
+        asked = self._rubric.task_questions
+        if asked is None or (share < 1 and not asked.asked.previews):
+            return _More()
+        try:
+            written = self._questions(task, own)
+        except (NoAnswerError, UnclearError) as error:
+            missing = Said(missing={asked.name: f"no questions were written, because {error}"})
+            return _More(missing=(Reply(missing),))
+        return _More(written, (task_questions.call_of(asked, written),))
+
+    def _in_one(self, more: _More, reply: Reply) -> Reply:
+        asked = self._rubric.task_questions
+        if reply.problem or asked is None or more.written is None:
+            return reply
+        said, words = task_questions.in_one(asked, more.written, reply.said)
+        return replace(reply, said=said, words=words)
+
+    def _questions(self, task: EditTask, own: Mapping[str, Shown]) -> Written:
+        """The questions for this task: those that are kept, or new ones; raises NoAnswerError or
+        UnclearError."""
+        asked = self._rubric.task_questions
+        assert asked is not None
+        request = prompts.writing(self._rubric, asked, task.instruction, own)
+        key = self._key(request, 0)
+        account = self._account(task)
+
+        def find() -> Written:
+            # What all workers share counts; this machine's cache saves a call.
+            shared, name = self._kept, self._shared_key(task, request)
+            content = shared.recall(name) if shared else None
+            content = content or self._storage.recall(key)
+            found = task_questions.kept(asked, content)
+            if found is None:
+                found = self._write(asked, request, account)
+                self._storage.keep(key, found.content)
+            if shared is None:
+                return found
+            return task_questions.kept(asked, shared.keep_first(name, found.content)) or found
+
+        return self._written.get_or_make(key, find)
+
+    def _write(self, asked: TaskQuestions, request: prompts.Request, account: Account) -> Written:
+        """New questions. An answer that cannot be used is asked for once more."""
+
+        def written(*, again: bool) -> Written:
+            answer = self._ask(request, 0, account, again=again)
+            hidden = self._asker.hides
+            return task_questions.read(asked, answer.text, lambda t: without_secrets(t, hidden))
+
+        try:
+            return written(again=False)
+        except UnclearError as error:
+            log.info("judge %s: %s; asked again", self._name, error)
+        return written(again=True)
 
     def _in_parallel(self, function: Callable[[Any], Any], work: Sequence[Any]) -> list[Any]:
         threads = min(len(work), self._options.concurrency)
@@ -203,9 +285,8 @@ class ServerJudge:
         for question in call.questions:
             place = said.places.get(question.name)
             if answer.tokens and place is not None:
-                fine = expected(
-                    answer.tokens, answer.text, place.start, place.end, _allowed(question)
-                )
+                start, end = _inside(answer.text, place)
+                fine = expected(answer.tokens, answer.text, start, end, _allowed(question))
                 if fine is not None:
                     said.values[question.name] = fine
         hidden = self._asker.hides
@@ -261,6 +342,16 @@ class ServerJudge:
         rubric = [self._rubric.name, self._rubric.version]
         return digest([CACHE_FORMAT, self._engine, rubric, how, request.key])
 
+    def _shared_key(self, task: EditTask, request: prompts.Request) -> str:
+        """The name of a task's questions for all workers, which may reach the judge at different
+        addresses and encode pictures differently."""
+        texts = [part for part in request.parts if isinstance(part, str)]
+        pictures = [task.route, task.image, task.mask, list(task.references)]
+        asked = [request.system, texts, dict(request.schema), pictures]
+        options = self._options
+        how = [options.temperature, options.max_tokens, options.image_side]
+        return digest(["task questions", CACHE_FORMAT, self._name, how, asked])
+
     def _require_one(self, replies: Sequence[Reply]) -> None:
         if replies and all(reply.problem for reply in replies):
             down = next((reply.problem for reply in replies if reply.down), "")
@@ -273,7 +364,9 @@ class ServerJudge:
         """One edit's answers: the mean of its passes as the rubric's metrics, and the reasons."""
         given: dict[str, list[float]] = {}
         reasons: dict[str, str] = {}
+        told: dict[str, str] = {}
         problems: dict[str, str] = {}
+        of_task = self._rubric.task_questions
         for reply in replies:
             if reply.problem:
                 problems.setdefault("", reply.problem)
@@ -284,15 +377,28 @@ class ServerJudge:
                 given.setdefault(name, []).append(value)
             for name, reason in reply.said.reasons.items():
                 reasons.setdefault(name, reason)
+            if reply.words and of_task:
+                told.setdefault(of_task.name, reply.words)
         values = {name: math.fsum(each) / len(each) for name, each in given.items()}
-        words = [_sentence(name, reason, reasons) for name, reason in reasons.items()]
+        own = {name: why for name, why in reasons.items() if not of_task or name != of_task.name}
+        words = [_sentence(name, reason, own) for name, reason in own.items()]
+        words += told.values()
         words += [_spread(name, each) for name, each in given.items() if len(set(each)) > 1]
         words += [
             f"({f'{name} missing' if name else 'No answer'}: {why.rstrip('.')}.)"
             for name, why in problems.items()
             if not name or name not in values
         ]
-        return Answers(self._rubric.values(values), " ".join(words))
+        return Answers(self._rubric.values(values), " ".join(words), reasons)
+
+
+@dataclass(frozen=True)
+class _More:
+    """What one edit is asked besides the rubric's own questions, or why it is not."""
+
+    written: Written | None = None
+    calls: tuple[Call, ...] = ()
+    missing: tuple[Reply, ...] = ()
 
 
 def read_preference(answer: Answer) -> tuple[float, str]:
@@ -308,6 +414,12 @@ def read_preference(answer: Answer) -> tuple[float, str]:
     start, end = place.start + offset + 1, place.end + offset - 1
     fine = expected(answer.tokens, answer.text, start, end, allowed) if answer.tokens else None
     return allowed[word] if fine is None else fine, why
+
+
+def _inside(text: str, place: Scalar) -> tuple[int, int]:
+    """Where a value stands, without its quotes, which may be tokens of their own."""
+    quoted = text[place.start] == '"'
+    return (place.start + 1, place.end - 1) if quoted else (place.start, place.end)
 
 
 def _allowed(question: Question) -> Mapping[str, float]:

@@ -77,7 +77,15 @@ class LanguageVerifier:
 
 def language_verifier(name: str, judge: JudgeName, settings: Settings) -> LanguageVerifier:
     """The judge of this name under these settings."""
-    return LanguageVerifier(name, judge, read_rubric(rubric_of(name, settings)))
+    rubric = read_rubric(rubric_of(name, settings))
+    if rubric.task_questions and not judge.remote:
+        raise SettingsError(
+            f"The rubric {rubric.name} has questions written for each task, which the judge "
+            f"{judge.label} cannot do: a model on this machine answers, and writes nothing.",
+            hint=f"Give it another rubric, such as edit: {OPTIONS}="
+            f'{{"local": {{"rubric": "edit"}}}}, or serve the model and name it openai:MODEL@http://…',
+        )
+    return LanguageVerifier(name, judge, rubric)
 
 
 def _server_judge(found: LanguageVerifier, options: ServerOptions, settings: Settings) -> Verifier:

@@ -12,7 +12,14 @@ from PIL import Image
 
 from eacps.domain import digest
 from eacps.images import TaskImages, fit_within
-from eacps.rubrics.reading import ANSWER, INSTRUCTION, Call, Question, Rubric
+from eacps.rubrics.reading import (
+    ANSWER,
+    INSTRUCTION,
+    Call,
+    Question,
+    Rubric,
+    TaskQuestions,
+)
 from eacps.verifiers.language.services.contract import Part, Shown
 
 SMALL_BYTES: Final = 300_000
@@ -96,6 +103,27 @@ def judging(
     text = _filled(call.text, instruction, described, rubric.instruction)
     note = f"\n\n{preview}" if preview else ""
     return Request(rubric.system, (*parts, text.strip() + note), schema_of(call))
+
+
+def writing(
+    rubric: Rubric, asked: TaskQuestions, instruction: str, pictures: Mapping[str, Shown]
+) -> Request:
+    """The request for the questions of a task."""
+    parts: list[Part] = []
+    for name in asked.pictures:
+        if name in pictures:
+            parts += [TITLES[name], pictures[name]]
+    forms = {name: f"<question {name[1:]}>" for name in asked.names}
+    told = f"Write {asked.count} different questions, each in one sentence of at most 25 words."
+    if asked.caption:
+        told += " First write a caption: what the picture shows once the request is carried out, "
+        told += "in one sentence of at most 25 words."
+        forms = {"caption": "<caption>", **forms}
+    form = json.dumps(forms)
+    described = f"{told}\n\nAnswer with one JSON object and nothing else:\n{form}"
+    text = _filled(asked.text, instruction, described, rubric.instruction)
+    schema = _object({name: {"type": "string"} for name in forms})
+    return Request(asked.system or rubric.system, (*parts, text.strip()), schema)
 
 
 def comparing(

@@ -184,7 +184,7 @@ def test_a_wrong_rubric_says_what_is_wrong(
 def test_a_rubric_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(SettingsError, match="There is no rubric 'taste'") as caught:
         read_rubric("taste")
-    names = "edit, editscore, realism, technical, tt_scale_flux, viescore, yes_no"
+    names = "edit, ade_cot, editscore, realism, technical, tt_scale_flux, viescore, yes_no"
     assert names in caught.value.hint
 
 
