@@ -365,8 +365,9 @@ def test_a_preference_is_asked_in_both_orders(tmp_path: Path) -> None:
         assert judge.compare(task, IMAGES, picture_of(8), picture_of(4)).first == 1
         assert judge.compare(task, IMAGES, picture_of(4), picture_of(8)).first == 0
         assert judge.compare(task, IMAGES, picture_of(5), picture_of(5, (40, 32))).first == 0.5
-        # The first two comparisons were the same two questions.
-        assert len(server.heard) == 4
+        # The first two comparisons were the same two questions; of two equal pictures the second
+        # order is the same question as the first, and is asked only if that has no answer yet.
+        assert len(server.heard) in (3, 4)
     with serving(JudgeServer(say=lambda _: '{"reason": "!", "better": "first"}')) as server:
         biased = judge_at(server.address, tmp_path / "biased")
         assert biased.compare(task, IMAGES, picture_of(8), picture_of(4)).first == 0.5
