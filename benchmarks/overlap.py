@@ -3,12 +3,14 @@
 Runs `eacps run` on tasks with an editor that sleeps half a second for a candidate, and a judge, a
 server, that sleeps two seconds for a call and answers at most 16 at once. The wall time, from the
 first render to the last report, is compared with the longer of what rendering and judging take by
-themselves.
+themselves. `--ideal` measures nothing, but computes that ratio for searches of `waves` on a device
+and with a queue that lose no time, by how many of them run at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
 import subprocess
@@ -16,8 +18,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
@@ -35,6 +39,9 @@ CANDIDATE_SECONDS: Final = 0.5
 CALL_SECONDS: Final = 2.0
 CALLS_AT_ONCE: Final = 16
 STEPS: Final = 10
+BATCH: Final = 4
+WAVES_ROUNDS: Final = ((8, 4), (2, 2), (1, 4)) * 4
+"""The rounds of a search of `waves` that ends with none too early: trials, and steps of each."""
 LIMIT: Final = 1.15
 LOG: Final = "EACPS_DEMO_RENDERS"
 """The file to which the editor writes when it rendered."""
@@ -182,12 +189,90 @@ def measure(strategy: str, tasks: int) -> dict[str, Any]:
     }
 
 
+class Ideal:
+    """32 searches that run all waves, on a device that begins a batch as soon as there is one."""
+
+    def __init__(self, tasks: int, at_once: int) -> None:
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._now = 0.0
+        self._count = 0
+        self._batches: deque[tuple[int, int, float]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._device_is_free = True
+        self._calls_free = CALLS_AT_ONCE
+        self._rounds = [0] * tasks
+        self._left = [0] * tasks
+        self._waiting = deque(range(at_once, tasks))
+        for search in range(min(at_once, tasks)):
+            self._begin_round(search)
+
+    def seconds(self) -> float:
+        """How long they take."""
+        while self._events:
+            self._now, _, act = heapq.heappop(self._events)
+            act()
+        return self._now
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self._now + seconds, self._count, act))
+
+    def _begin_round(self, search: int) -> None:
+        if self._rounds[search] == len(WAVES_ROUNDS):
+            if self._waiting:
+                self._begin_round(self._waiting.popleft())
+            return
+        count, steps = WAVES_ROUNDS[self._rounds[search]]
+        self._rounds[search] += 1
+        self._left[search] = count
+        for start in range(0, count, BATCH):
+            size = min(BATCH, count - start)
+            self._batches.append((search, size, size * steps * CANDIDATE_SECONDS / STEPS))
+        self._render()
+
+    def _render(self) -> None:
+        if self._device_is_free and self._batches:
+            self._device_is_free = False
+            search, size, seconds = self._batches.popleft()
+            self._after(seconds, partial(self._rendered, search, size))
+
+    def _rendered(self, search: int, size: int) -> None:
+        self._device_is_free = True
+        self._calls.extend([partial(self._answered, search)] * size)
+        self._ask()
+        self._render()
+
+    def _ask(self) -> None:
+        while self._calls_free and self._calls:
+            self._calls_free -= 1
+            self._after(CALL_SECONDS, self._calls.popleft())
+
+    def _answered(self, search: int) -> None:
+        self._calls_free += 1
+        self._left[search] -= 1
+        self._ask()
+        if not self._left[search]:
+            self._begin_round(search)
+
+
+def ideal(tasks: int, at_once: int) -> float:
+    """The wall time of so many searches at once, divided by what their renders take alone."""
+    steps = sum(count * steps for count, steps in WAVES_ROUNDS)
+    alone = tasks * steps * CANDIDATE_SECONDS / STEPS
+    return Ideal(tasks, at_once).seconds() / alone
+
+
 def main() -> None:
     """Measure, print, and fail where the device waited."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__)
     parser.add_argument("--tasks", type=int, default=32)
     parser.add_argument("--strategy", action="append", help="default: best_of_n and waves")
+    parser.add_argument("--ideal", action="store_true", help="compute what is possible for waves")
     options = parser.parse_args()
+    if options.ideal:
+        for at_once in (4, 8, 12, 16, 24, 32):
+            print(f"{at_once} searches at once: {ideal(options.tasks, at_once):.3f}")
+        return
     found = [measure(each, options.tasks) for each in options.strategy or ("best_of_n", "waves")]
     for row in found:
         print(json.dumps(row))

@@ -51,6 +51,11 @@ class IdentityScorer:
         """Always true, because it is useful to reviewers and free without a picture."""
         return True
 
+    @staticmethod
+    def needs_device(task: EditTask) -> bool:
+        """Only for the face engine, where there is a picture of a character."""
+        return bool(task.references)
+
     def score(
         self,
         task: EditTask,

@@ -494,30 +494,38 @@ class Records:
     def set_event(self, workflow: str, key: str, value: object) -> None:
         """Store an event of a workflow at once. Unlike DBOS' function, this is no step: it may be
         called any number of times."""
+        with self.engine.begin() as connection:
+            self._set_event(connection, workflow, key, value)
+
+    def _set_event(self, connection: sa.Connection, workflow: str, key: str, value: object) -> None:
         events = self.tables.events
         ours = sa.and_(events.c.workflow_uuid == workflow, events.c.key == key)
-        with self.engine.begin() as connection:
-            changed = connection.execute(sa.update(events).where(ours).values(value=encode(value)))
-            if not changed.rowcount:
-                connection.execute(
-                    sa.insert(events).values(workflow_uuid=workflow, key=key, value=encode(value))
-                )
+        changed = connection.execute(sa.update(events).where(ours).values(value=encode(value)))
+        if not changed.rowcount:
+            connection.execute(
+                sa.insert(events).values(workflow_uuid=workflow, key=key, value=encode(value))
+            )
 
     def count_crash(self, workflow: str, by: int) -> None:
         """Count so many crashes more, or less, of the process that runs a workflow."""
+        with self.engine.begin() as connection:
+            self._count_crash(connection, workflow, by)
+
+    def _count_crash(self, connection: sa.Connection, workflow: str, by: int) -> None:
         status = self.tables.status
         running = sa.and_(status.c.workflow_uuid == workflow, is_running(status))
         more = status.c.recovery_attempts + by
-        with self.engine.begin() as connection:
-            connection.execute(sa.update(status).where(running).values(recovery_attempts=more))
+        connection.execute(sa.update(status).where(running).values(recovery_attempts=more))
 
     def pardon(self, workflow: str) -> None:
         """Let the next crash of the process that runs a workflow not count against it; a limited
         number of times, in case that it is to blame after all."""
         pardons = self.events([workflow]).get(workflow, {}).get(names.PARDONS_EVENT, 0)
         if pardons < names.MOST_PARDONS:
-            self.set_event(workflow, names.PARDONS_EVENT, pardons + 1)
-            self.count_crash(workflow, -1)
+            # In one transaction, because the device waits for it.
+            with self.engine.begin() as connection:
+                self._set_event(connection, workflow, names.PARDONS_EVENT, pardons + 1)
+                self._count_crash(connection, workflow, -1)
 
     def unfinished_batches(self, key: str) -> list[str]:
         """The batches of a key that are queued or running."""

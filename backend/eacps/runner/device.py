@@ -85,11 +85,17 @@ class Device:
     def _edited(
         self, task: EditTask, trials: Sequence[Trial], tick: Tick, let_go: Tick
     ) -> list[Candidate]:
-        rendered = self._renderer.rendered(task, trials, tick)
         start = self._renderer.start_of(task)
+        # Where only servers judge, the device renders on while pictures are encoded and stored.
+        early = let_go if self._judge.leaves_device(task) else _keep_it
+        rendered = self._renderer.rendered(task, trials, tick, early)
         candidates = self._judge.candidates(task, start, rendered, let_go)
         warnings = (*self._warnings, *unknown_to_editor(self._settings, task.instruction))
         return [replace(one, notes=(*one.notes, *warnings)) for one in candidates]
+
+
+def _keep_it() -> None:
+    """The device is still needed."""
 
 
 def _all_failed(trials: Sequence[Trial], failure: Failure) -> list[Candidate]:

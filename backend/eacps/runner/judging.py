@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eacps import metrics, tracing
 from eacps.domain import JUDGE_DOWN, Candidate, EditTask, Failure, Metric, Trial
@@ -71,6 +71,12 @@ class Judge:
         self._potential = potential
         self._settings = settings
         self._kept = KeptInMemory() if kept is None else kept
+
+    def leaves_device(self, task: EditTask) -> bool:
+        """Whether servers judge this task, and no scorer needs the device."""
+        if not any(map(_waits, self._scorers)):
+            return False
+        return not any(_needs_device(one, task) for one in self._scorers)
 
     def candidates(
         self,
@@ -243,6 +249,11 @@ class Judge:
 def _waits(scorer: Scorer) -> bool:
     """Whether a scorer waits for servers only, and needs no device."""
     return bool(getattr(scorer, "waits", False))
+
+
+def _needs_device(scorer: Scorer, task: EditTask) -> bool:
+    asked: Any = getattr(scorer, "needs_device", None)
+    return bool(asked(task)) if asked else not _waits(scorer)
 
 
 def _preference(strength: float) -> Metric:

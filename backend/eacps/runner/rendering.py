@@ -109,28 +109,43 @@ class Renderer:
         """The images that a task's edits start from and are compared with."""
         return self._opened(task).start
 
-    def rendered(self, task: EditTask, trials: Sequence[Trial], tick: Tick) -> list[Rendered]:
-        """Return one entry per trial, in order."""
+    def rendered(
+        self,
+        task: EditTask,
+        trials: Sequence[Trial],
+        tick: Tick,
+        let_go: Callable[[], None] = lambda: None,
+    ) -> list[Rendered]:
+        """Return one entry per trial, in order. `let_go` is called once the editor is needed no
+        longer: what follows only encodes, stores and reads pictures."""
         opened = self._opened(task)
         known = self._known(task, trials)
-        found = {
-            trial.id: self._read(task, opened, trial, known)
-            for trial in trials
-            if known.picture(trial) is not None
-        }
-        missing = [trial for trial in trials if trial.id not in found]
-        if missing:
-            found |= self._new(task, opened, missing, known, tick)
-        metrics.RENDERS.labels("stored").inc(len(trials) - len(missing))
+        stored = [trial for trial in trials if known.picture(trial) is not None]
+        missing = [trial for trial in trials if known.picture(trial) is None]
+        renders = self._renders(task, opened, missing, tick) if missing else ()
+        let_go()
+        found = self._kept(task, opened, missing, renders, known)
+        found |= {trial.id: self._read(task, opened, trial, known) for trial in stored}
+        metrics.RENDERS.labels("stored").inc(len(stored))
         return [found[trial.id] for trial in trials]
 
-    def _new(
-        self, task: EditTask, opened: _Opened, trials: Sequence[Trial], known: _Known, tick: Tick
-    ) -> dict[str, Rendered]:
+    def _renders(
+        self, task: EditTask, opened: _Opened, trials: Sequence[Trial], tick: Tick
+    ) -> Sequence[Render]:
         if opened.session is None:
             opened.session = self.editor.open(task, opened.start)
         states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
-        renders = _measured(opened.session, trials, tick, states)
+        return _measured(opened.session, trials, tick, states)
+
+    def _kept(
+        self,
+        task: EditTask,
+        opened: _Opened,
+        trials: Sequence[Trial],
+        renders: Sequence[Render],
+        known: _Known,
+    ) -> dict[str, Rendered]:
+        """Store what was rendered."""
         new = {each.trial.id: self._stored(task, opened, each, known) for each in renders}
         pictures: dict[str, Picture] = {}
         for trial in trials:

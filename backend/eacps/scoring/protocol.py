@@ -108,7 +108,9 @@ class ScorerClass(Protocol):
     - `wanted(settings, metric_names)`, if it should also run when no weight needs its metrics;
     - `metric_ranges(settings)`, if its metrics depend on the settings;
     - `judges_as_rendered = True`, to see images as the editor made them, before the part outside
-      the mask is restored.
+      the mask is restored;
+    - `needs_device(task)`, false if it computes on the processor alone: where servers judge, the
+      device then renders on sooner.
     """
 
     @property

@@ -25,6 +25,11 @@ class RegionScorer:
         """Always true, because it is cheap."""
         return True
 
+    @staticmethod
+    def needs_device(_task: EditTask) -> bool:
+        """It computes on the processor alone."""
+        return False
+
     def score(
         self, _task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
     ) -> Sequence[Scores]:

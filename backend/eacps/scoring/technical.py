@@ -38,6 +38,11 @@ class TechnicalScorer:
         "seam": MetricRange(worst=0.2, best=0),
     }
 
+    @staticmethod
+    def needs_device(_task: EditTask) -> bool:
+        """It computes on the processor alone."""
+        return False
+
     def score(
         self, _task: EditTask, images: TaskImages, edited: Images, _progress: Sequence[float] = ()
     ) -> Sequence[Scores]:

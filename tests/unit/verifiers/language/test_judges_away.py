@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from eacps import runner
+from eacps.artifacts import ArtifactStore
 from eacps.domain import (
     JUDGE_DOWN,
     Candidate,
@@ -21,10 +22,11 @@ from eacps.domain import (
     Trial,
 )
 from eacps.errors import EacpsError, JudgeDownError, ScoringError
-from eacps.images import TaskImages
+from eacps.images import TaskImages, encode_png
 from eacps.labelstudio.cards.html import card, report
 from eacps.labelstudio.cards.records import records
 from eacps.metric_range import MetricRange
+from eacps.runner import Device
 from eacps.runner.judging import Judge
 from eacps.runner.pictures import Picture
 from eacps.runner.rendering import Rendered, StoredImage
@@ -32,6 +34,7 @@ from eacps.scoring.potential import Potential
 from eacps.settings import Settings
 from eacps.verifiers import Answers
 from eacps.verifiers.scorer import VerifierScorer
+from tests.doubles import SlowPainter
 from tests.judge_server import JudgeServer, picture_of, serving
 from tests.unit.verifiers.language.judges import IMAGES, SOURCE, judge_at, task_of
 
@@ -207,3 +210,52 @@ def test_the_device_is_let_go_once_only_servers_are_waited_for(
     [found] = judge.candidates(task_of(), IMAGES, [rendered], lambda: events.append("let go"))
     assert events == order
     assert {each.name for each in found.metrics} == {"satisfied", "sharp"}
+
+
+class Noting(ArtifactStore):
+    """A store that notes when something is stored."""
+
+    def __init__(self, url: str, events: list[str]) -> None:
+        super().__init__(url)
+        self._events = events
+
+    def put(self, content: bytes, suffix: str) -> str:
+        self._events.append("store")
+        return super().put(content, suffix)
+
+
+class WithoutDevice(OnTheDevice):
+    """A scorer that computes on the processor alone."""
+
+    def needs_device(self, _task: EditTask) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("waits", "others", "order"),
+    [
+        (True, [], ["let go", "store", "judge"]),
+        (True, [WithoutDevice], ["let go", "store", "device", "judge"]),
+        (True, [OnTheDevice], ["store", "device", "let go", "judge"]),
+        # Where no server judges, there is nothing to wait for.
+        (False, [WithoutDevice], ["store", "judge", "device"]),
+    ],
+)
+def test_the_device_renders_on_while_pictures_are_stored_if_only_servers_judge(
+    waits: bool, others: list[type[OnTheDevice]], order: list[str], tmp_path: Path
+) -> None:
+    events: list[str] = []
+    store = Noting(f"file://{tmp_path}", events)
+    source = store.put(encode_png(SOURCE), "png")
+    events.clear()
+    settings = Settings(_env_file=None, potential="weighted", weights={"satisfied": 1})
+    scorers: list[Any] = [each(events) for each in others]
+    scorers = [VerifierScorer({"one": Slow(events, waits)}), *scorers]
+    device = Device(SlowPainter(), scorers, Potential.of(settings), store, settings)
+    trials = [Trial("c1", Noise(1)), Trial("c2", Noise(2))]
+    found = device.run_batch(
+        EditTask(source, "brighter"), trials, let_go=lambda: events.append("let go")
+    )
+    assert [one.failure for one in found] == [None, None]
+    # Letting go twice is letting go.
+    assert list(dict.fromkeys(events)) == order
