@@ -6,9 +6,11 @@ Renders are kept under --cache as they are made: stop it at any time, and the sa
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,14 +25,14 @@ from eacps.errors import EacpsError
 
 SIZES: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("medium", "held-in"): (100, 20),
-    ("medium", "held-out"): (300, 20),
-    ("easy", "held-out"): (40, 0),
-    ("hard", "held-out"): (40, 0),
+    ("medium", "new"): (300, 20),
+    ("easy", "new"): (40, 0),
+    ("hard", "new"): (40, 0),
 }
 """The number of tasks, and how many of them are also searched with children."""
 QUICK: Final[dict[tuple[str, Part], tuple[int, int]]] = {
     ("medium", "held-in"): (6, 2),
-    ("medium", "held-out"): (6, 2),
+    ("medium", "new"): (6, 2),
 }
 NAME: Final = "search"
 
@@ -46,16 +48,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = list(_assignments(options))
     try:
         bench = Bench(setup)
-        done = measured(work, bench, setup, options.workers, options.threads)
+        with _alone(options.cache):
+            prices = bench.prices(work[0], options.threads)
+            done = measured(work, bench, setup, options.workers, options.threads)
     except EacpsError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit("Stopped. Run the same command again to resume.") from None
-    header = {**machine(options.threads), "command": _command(arguments)}
+    header = {**machine(options.threads), "command": _command(arguments), "prices": prices}
     rows = [header, *rows_of(work, done, bench)]
     options.out.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
     report(rows, options.out, options.name)
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Two runs would number their renders alike."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SystemExit(f"Another run uses {cache}. Wait for it, or set --cache.") from None
+        yield
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

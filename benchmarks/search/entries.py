@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from benchmarks.search.judges import (
+    ALPHAS,
     CLIP,
     DIRECTION,
     EACPS,
@@ -16,6 +17,7 @@ from benchmarks.search.judges import (
     TOGETHER,
     Judge,
     best_judge,
+    eacps_with,
     misheard,
 )
 from benchmarks.search.workshop import has_verifier
@@ -25,7 +27,14 @@ from eacps.plugins import is_reference, label
 from eacps.search import names
 from eacps.search.registry import STRATEGIES, describe
 
+BASELINE_FAMILY: Final = "best of N"
 BASELINE: Final = "best of 8"
+FEWER: Final = (2, 3, 4, 6)
+"""Steps of a render, besides those of the level's editor."""
+PREVIEWED: Final = 4
+"""The fewer steps of strategies that judge previews."""
+CHILDREN: Final = 3
+"""The fewer steps of strategies that make children, which are expensive to measure."""
 BATCH_SIZE: Final = 4
 Rungs = list[list[float]]
 
@@ -40,6 +49,8 @@ class Entry:
     params: Mapping[str, Any] = field(default_factory=dict)
     judges: tuple[str, ...] = ()
     batch_size: int = BATCH_SIZE
+    steps: int = 0
+    """Denoising steps of a full render; 0: those of the level's editor."""
     local: bool = False
     """It makes children, which depend on the judge and are expensive, so it runs on fewer tasks."""
 
@@ -51,6 +62,11 @@ class Entry:
         params = {**spans, **self.params}
         return SearchPlan(self.strategy, params, seed, self.batch_size, steps)
 
+    def in_steps(self, steps: int, judges: Sequence[str]) -> Entry:
+        """The same search with renders of so many steps."""
+        own = tuple(judge for judge in self.judges if judge in judges)
+        return replace(self, label=f"{self.label}, {steps} steps", judges=own, steps=steps)
+
 
 def entries(strategies: Sequence[str] = ()) -> list[Entry]:
     """All entries, or only these strategies and best of N."""
@@ -59,6 +75,12 @@ def entries(strategies: Sequence[str] = ()) -> list[Entry]:
     referred = [name for name in strategies if is_reference(name)]
     for name in dict.fromkeys([*referred, *names()]):
         found += [] if name in known else _of_others(name)
+    found += [
+        entry.in_steps(steps, (CLIP, best_judge(), ORACLE))
+        for entry in found
+        for steps in _fewer(entry)
+    ]
+    found += _many_drafts()
     chosen = {"best_of_n", *strategies}
     unknown = set(strategies) - {entry.strategy for entry in found}
     if unknown:
@@ -69,19 +91,35 @@ def entries(strategies: Sequence[str] = ()) -> list[Entry]:
     return [entry for entry in found if not strategies or entry.strategy in chosen]
 
 
+def _fewer(entry: Entry) -> tuple[int, ...]:
+    """In which numbers of steps, besides the usual one, a search is measured."""
+    if entry.strategy == "best_of_n":
+        return FEWER
+    return (CHILDREN,) if entry.local or entry.strategy == "random" else (PREVIEWED,)
+
+
+def _many_drafts() -> list[Entry]:
+    """Best of N with as many renders of few steps as cost no more than usual ones."""
+    judges = (CLIP, best_judge(), ORACLE)
+    return [
+        Entry(
+            f"best of {n}, {steps} steps", BASELINE_FAMILY, "best_of_n", {"n": n}, judges, 4, steps
+        )
+        for steps, counts in ((2, (24, 32)), (3, (24,)), (4, (20,)))
+        for n in counts
+        for name in (f"best of {n}, {steps} steps",)
+    ]
+
+
 def _baselines() -> list[Entry]:
     weak = (CLIP, EACPS, DIRECTION)
     heard = tuple(misheard(noise) for noise in NOISES)
     every = (*_without_truth(*weak), ORACLE)
+    more = {BASELINE: heard, "best of 4": tuple(map(eacps_with, ALPHAS))}
     return [
-        Entry(
-            f"best of {n}",
-            "best of N",
-            "best_of_n",
-            {"n": n},
-            (*every, *heard) if f"best of {n}" == BASELINE else every,
-        )
+        Entry(name, BASELINE_FAMILY, "best_of_n", {"n": n}, (*every, *more.get(name, ())))
         for n in (1, 2, 3, 4, 6, 8, 12, 16)
+        for name in (f"best of {n}",)
     ]
 
 
@@ -137,13 +175,14 @@ def _eacps(few: tuple[str, ...], main: tuple[str, ...]) -> list[Entry]:
         name = f"EACPS {'/'.join(map(str, shape))}{label}"
         return Entry(name, "EACPS", "eacps", params, judges, local=True)
 
+    sources = (*main, *map(eacps_with, ALPHAS))
     wide: Rungs = [[0.2, 6], [0.5, 2]]
     return [
         shaped(", angle 0.2", few, 4, 2, 2, angle=0.2),
-        shaped(", angle 0.4", main, 4, 2, 2, angle=0.4),
+        shaped(", angle 0.4", sources, 4, 2, 2, angle=0.4),
         shaped(", angle 0.8", few, 4, 2, 2, angle=0.8),
         shaped(", angle 1.2", few, 4, 2, 2, angle=1.2),
-        shaped(", seed offsets", few, 4, 2, 2, moves="seed"),
+        shaped(", seed offsets", (*few, EACPS, *map(eacps_with, ALPHAS)), 4, 2, 2, moves="seed"),
         shaped(", rungs", few, 8, 2, 2, rungs=[[0.3, 4], [0.5, 2]], local_rungs=[[0.5, 2]]),
         shaped(", rungs, angle 0.4", few, 12, 1, 2, rungs=wide, angle=0.4),
         shaped(", rungs, angle 0.8", few, 12, 1, 2, rungs=wide, angle=0.8),

@@ -19,6 +19,8 @@ DIRECTION: Final = "pf_dir + 0.3 lpips"
 VERIFIER: Final = "verified"
 TOGETHER: Final = "verified + pf_dir"
 ORACLE: Final = "oracle"
+ALPHAS: Final = (0.0, 1.0)
+"""Weights of `cons` in the potential `eacps` besides the published 10."""
 NOISES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Standard deviations of the noise added to the oracle's judgement, which is in 0..2."""
 
@@ -44,7 +46,8 @@ def judges() -> dict[str, Judge]:
     """All available judges, the weakest first."""
     found = [
         _weighted(CLIP, {"pf": 1.0}, CLIP_METRICS),
-        _eacps(),
+        _eacps(EACPS),
+        *(_eacps(eacps_with(alpha), alpha) for alpha in ALPHAS),
         _weighted(DIRECTION, {"pf_dir": 1.0, "lpips": 0.3}, CLIP_METRICS),
     ]
     if has_verifier():
@@ -61,6 +64,11 @@ def best_judge() -> str:
     return VERIFIER if has_verifier() else DIRECTION
 
 
+def eacps_with(alpha: float) -> str:
+    """The name of the potential `eacps` with this weight of `cons`."""
+    return f"{EACPS}, alpha {alpha:g}"
+
+
 def misheard(noise: float) -> str:
     """The name of the oracle with noise."""
     return f"{ORACLE} + noise {noise:g}"
@@ -75,9 +83,9 @@ def _weighted(name: str, weights: Mapping[str, float], seen: Sequence[str]) -> J
     return _by_potential(name, Potential.of(settings), seen)
 
 
-def _eacps() -> Judge:
-    settings = Settings(_env_file=None, potential="eacps")
-    return _by_potential(EACPS, Potential.of(settings), CLIP_METRICS)
+def _eacps(name: str, alpha: float = 10.0) -> Judge:
+    settings = Settings(_env_file=None, potential="eacps", alpha=alpha)
+    return _by_potential(name, Potential.of(settings), CLIP_METRICS)
 
 
 def _by_potential(name: str, potential: Potential, seen: Sequence[str]) -> Judge:

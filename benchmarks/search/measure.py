@@ -12,9 +12,10 @@ from benchmarks.search.bank import Bank, Wanted, missing
 from benchmarks.search.entries import Entry, entries
 from benchmarks.search.judges import Judge, judges
 from benchmarks.search.looks import candidate_looks, child_looks, kinship, previews
+from benchmarks.search.prices import Prices, measure_prices
 from benchmarks.search.problems import Part, Problem, problems
 from benchmarks.search.replay import Finding, MissingLooksError, Recording, found
-from benchmarks.search.workshop import Workshop
+from benchmarks.search.workshop import Models, Workshop
 from eacps.domain import SearchResult
 
 
@@ -45,7 +46,6 @@ class Measured:
     findings: Mapping[tuple[str, str], Finding]
     previews: Any
     children: Any
-    renders: int
 
 
 class Bench:
@@ -56,27 +56,40 @@ class Bench:
         self.entries = entries(setup.strategies)
         self.judges = judges()
         self.workshop = lru_cache(None)(self._workshop)
+        self._models = lru_cache(None)(Models)
         self._problems = lru_cache(None)(problems)
 
     def measured(self, work: Assignment) -> Measured:
         """Run all searches of one task."""
-        workshop = self.workshop(work.level)
         problem = self._problems(work.level, work.part, work.of)[work.index]
+        workshop = self.workshop(work.level)
         bank = workshop.bank(problem)
         looks = candidate_looks(problem) + (child_looks(problem) if work.local else [])
         fill(workshop, problem, bank, looks)
-        chosen = [entry for entry in self.entries if work.local or not entry.local]
-        findings = self._findings(workshop, problem, bank, chosen)
-        steps = workshop.preview_steps
-        told = previews(problem, bank, self.judges, steps)
+        told = previews(problem, bank, self.judges, workshop.preview_steps)
         kin = kinship(problem, bank, self.judges) if work.local else None
-        return Measured(findings, told, kin, len(bank.keys))
+        chosen = [entry for entry in self.entries if work.local or not entry.local]
+        findings: dict[tuple[str, str], Finding] = {}
+        for steps in dict.fromkeys(entry.steps for entry in chosen):
+            group = [entry for entry in chosen if entry.steps == steps]
+            findings |= self._findings(self.workshop(work.level, steps), problem, group)
+        return Measured(findings, told, kin)
+
+    def prices(self, work: Assignment, threads: int) -> Prices:
+        """What the parts of a search cost with the level's editor, measured now."""
+        import torch
+
+        torch.set_num_threads(threads)
+        return measure_prices(
+            self.workshop(work.level), self._problems(work.level, work.part, work.of)[work.index]
+        )
 
     def _findings(
-        self, workshop: Workshop, problem: Problem, bank: Bank, chosen: Sequence[Entry]
+        self, workshop: Workshop, problem: Problem, chosen: Sequence[Entry]
     ) -> dict[tuple[str, str], Finding]:
-        """Run all searches until they need missing renders; render these together, and restart the
-        interrupted searches."""
+        """Run all searches of one number of steps until they need missing renders; render these
+        together, and restart the interrupted searches."""
+        bank = workshop.bank(problem)
         waiting = [(entry, name) for entry in chosen for name in entry.judges]
         findings: dict[tuple[str, str], Finding] = {}
         while waiting:
@@ -98,10 +111,11 @@ class Bench:
         self, workshop: Workshop, problem: Problem, bank: Bank, entry: Entry, judge: Judge
     ) -> Finding:
         recording = Recording(problem, bank, judge, workshop.nfe_per_step)
-        return found(bank, recording, entry.plan(judge, problem.seed, workshop.steps))
+        whole = self.workshop(problem.level).steps * workshop.nfe_per_step
+        return found(bank, recording, entry.plan(judge, problem.seed, workshop.steps), whole)
 
-    def _workshop(self, level: str) -> Workshop:
-        return Workshop(level, self._setup.cache)
+    def _workshop(self, level: str, steps: int = 0) -> Workshop:
+        return Workshop(level, self._setup.cache, steps, self._models(level))
 
 
 def fill(workshop: Workshop, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:

@@ -22,7 +22,7 @@ COLOURS: Final = (
 )
 
 
-def draw(main: Results, target: Path) -> Path:
+def draw(main: Results, chosen_on: Results, target: Path) -> Path:
     """Draw six panels and write them as PNG."""
     import matplotlib as mpl
 
@@ -30,8 +30,8 @@ def draw(main: Results, target: Path) -> Path:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 3, figsize=(16, 9), constrained_layout=True)
-    _curves(axes[0, 0], main, main.best_judge)
-    _curves(axes[0, 1], main, ORACLE)
+    _curves(axes[0, 0], main, chosen_on, main.best_judge)
+    _curves(axes[0, 1], main, chosen_on, ORACLE)
     _gain(axes[0, 2], main)
     _foresight(axes[1, 0], main)
     _kinship(axes[1, 1], main)
@@ -42,46 +42,43 @@ def draw(main: Results, target: Path) -> Path:
     return target
 
 
-def _curves(axis: Any, main: Results, judge: str) -> None:
-    """Quality against cost, with a colour per family; lines connect Pareto-optimal points."""
+def _curves(axis: Any, main: Results, chosen_on: Results, judge: str) -> None:
+    """Quality against cost, with a colour per family; lines connect the points that are
+    Pareto-optimal on the tasks for choosing."""
     for colour, family in zip(COLOURS * 3, main.families, strict=False):
         points = main.under(judge, family)
-        if not points:
-            continue
-        heights = [main.standing(run) for run in points]
-        axis.scatter([run.nfe for run in points], heights, color=colour, s=18)
-        best = _envelope(main, points)
-        axis.plot(
-            [run.nfe for run in best],
-            [main.standing(run) for run in best],
-            color=colour,
-            label=family,
-        )
-    weak = main.under(CLIP, "best of N")
-    axis.plot(
-        [run.nfe for run in weak],
-        [float(run.success.mean()) for run in weak],
-        "k:",
-        label="best of N by CLIP",
-    )
+        if points:
+            heights = [main.standing(run) for run in points]
+            axis.scatter([run.seconds for run in points], heights, color=colour, s=8, alpha=0.5)
+            best = _envelope(main, chosen_on, points)
+            _curve(axis, main, best, color=colour, label=family)
+    weak = _envelope(main, chosen_on, main.under(CLIP, "best of N"))
+    _curve(axis, main, weak, color="k", linestyle=":", label="best of N by CLIP")
     ceiling = " (the ceiling)" if judge == ORACLE else ""
     axis.set(
         title=f"Success against cost, judged by {judge}{ceiling}",
-        xlabel="NFE, in full renders",
+        xlabel="seconds of one device (denoising, decoding, judging)",
         ylabel="oracle success",
         xscale="log",
     )
-    axis.set_xticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
     _legend(axis)
     axis.grid(alpha=0.3)
 
 
-def _envelope(main: Results, points: list[Run]) -> list[Run]:
+def _curve(axis: Any, main: Results, runs: list[Run], **style: Any) -> None:
+    heights = [main.standing(run) for run in runs]
+    axis.plot([run.seconds for run in runs], heights, **style)
+
+
+def _envelope(main: Results, chosen_on: Results, points: list[Run]) -> list[Run]:
+    """The searches of a family that are Pareto-optimal on the tasks for choosing."""
+    known = [chosen_on.run(run.search, run.judge) for run in points]
     kept: list[Run] = []
-    for run in points:
-        if not kept or main.standing(run) > main.standing(kept[-1]):
+    for run in sorted((run for run in known if run), key=lambda run: run.seconds):
+        if not kept or chosen_on.standing(run) > chosen_on.standing(kept[-1]):
             kept.append(run)
-    return kept
+    found = [main.run(run.search, run.judge) for run in kept]
+    return [run for run in found if run is not None]
 
 
 def _gain(axis: Any, main: Results) -> None:

@@ -33,7 +33,10 @@ class Finding:
     pf: float
     lpips: float
     nfe: float
-    """The cost in full renders."""
+    """Denoiser passes, in full renders of the level."""
+    cons: float = 0.0
+    judged: int = 0
+    """The pictures that were decoded and judged."""
 
 
 class Recording:
@@ -42,10 +45,11 @@ class Recording:
     def __init__(self, problem: Problem, bank: Bank, judge: Judge, nfe_per_step: int) -> None:
         self._problem, self._bank, self._judge = problem, bank, judge
         self.nfe_per_step = nfe_per_step
+        self.judged = 0
 
     def searched(self, plan: SearchPlan) -> SearchResult:
         """Run the search."""
-        self._steps = plan.steps
+        self._steps, self.judged = plan.steps, 0
         return search(self._problem.task(plan), self.run_batches)
 
     def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
@@ -53,6 +57,7 @@ class Recording:
         lacking = missing(self._bank, [look_of(trial) for batch in batches for trial in batch])
         if lacking:
             raise MissingLooksError(lacking)
+        self.judged += sum(map(len, batches))
         return [candidate for batch in batches for candidate in self._batch(batch)]
 
     def _batch(self, batch: Sequence[Trial]) -> list[Candidate]:
@@ -95,8 +100,9 @@ def look_of(trial: Trial) -> Wanted:
     return Wanted(key_of(trial.noise, trial.instruction_suffix), step)
 
 
-def found(bank: Bank, recording: Recording, plan: SearchPlan) -> Finding:
-    """Run the search and compare its best candidate with the truth."""
+def found(bank: Bank, recording: Recording, plan: SearchPlan, whole: int) -> Finding:
+    """Run the search and compare its best candidate with the truth; a full render of the level
+    takes `whole` passes."""
     try:
         result = recording.searched(plan)
     except SearchError:
@@ -104,7 +110,6 @@ def found(bank: Bank, recording: Recording, plan: SearchPlan) -> Finding:
     best = result.best
     view = bank.view(look_of(best.trial))
     assert view is not None
-    whole = plan.steps * recording.nfe_per_step
     return Finding(
         success=view["success"] > 0,
         strict=view["strict"] > 0,
@@ -113,6 +118,8 @@ def found(bank: Bank, recording: Recording, plan: SearchPlan) -> Finding:
         pf=view["pf"],
         lpips=view["lpips"],
         nfe=result.nfe / whole,
+        cons=view["cons"],
+        judged=recording.judged,
     )
 
 

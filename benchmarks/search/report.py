@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,61 +11,29 @@ from rich.console import Console
 
 from benchmarks.search.bank import END
 from benchmarks.search.entries import BASELINE
+from benchmarks.search.fair import equal_cost, few_steps, restated, sources, words
 from benchmarks.search.judges import CLIP, ORACLE
 from benchmarks.search.plots import draw
-from benchmarks.search.results import Results, Run, champion, duel, reached
+from benchmarks.search.results import Results, Run, duel, reached
 from benchmarks.search.statistics import Estimate, mean_interval
-
-BUDGET: Final = 8.0
-THIRD: Final = BUDGET / 3
-WANTED_SHARE: Final = 0.708
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a title and an explanation."""
-
-    title: str
-    about: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-    @property
-    def markdown(self) -> str:
-        """The table as Markdown."""
-        lines = [self.head, tuple("---" for _ in self.head), *self.rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"### {self.title}\n\n{self.about}\n\n{table}\n"
-
-    @property
-    def html(self) -> str:
-        """The table as HTML."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return (
-            f"<h2>{html.escape(self.title)}</h2><p>{html.escape(self.about)}</p>"
-            f"<table><tr>{head}</tr>{body}</table>"
-        )
+from benchmarks.search.tables import Table
 
 
 def report(rows: Sequence[Mapping[str, Any]], out: Path, name: str) -> list[Path]:
     """Write NAME.md, NAME.html and NAME.png next to the rows; returns their paths."""
     pairs = [(row["level"], row["part"]) for row in rows if row["kind"] == "set"]
     sets = [Results(rows, level, part) for level, part in pairs]
-    main = _set(sets, "held-out")
+    main = _set(sets, "new")
     chosen_on = _set(sets, "held-in")
     tables = [*_main_tables(main, chosen_on), _sets(sets)]
     tables += [_searches(one, one.best_judge) for one in sets]
     tables += [_searches(main, judge) for judge in (CLIP, ORACLE)]
     out.mkdir(parents=True, exist_ok=True)
-    picture = draw(main, out / f"{name}.png")
+    picture = draw(main, chosen_on, out / f"{name}.png")
     written = [out / f"{name}.md", out / f"{name}.html", picture]
     written[0].write_text(_markdown(rows[0], tables, picture.name))
     written[1].write_text(_html(rows[0], tables, picture.name))
-    Console().print(_targets(main, chosen_on).markdown, "\n".join(map(str, written)))
+    Console().print(restated(main, chosen_on).markdown, "\n".join(map(str, written)))
     return written
 
 
@@ -80,86 +47,18 @@ def _set(sets: Sequence[Results], part: str) -> Results:
 
 
 def _main_tables(main: Results, chosen_on: Results) -> list[Table]:
-    tables = [_targets(main, chosen_on), _judges(main), _reach(main), _previews(main)]
-    kin = main if main.moves else chosen_on
-    return [*tables, *([_children(kin), _moves(main)] if kin.moves else [])]
-
-
-def _targets(main: Results, chosen_on: Results) -> Table:
-    judge = main.best_judge
-    rows = []
-    best = champion(chosen_on, judge, BUDGET)
-    ours = best and main.run(best.search, judge)
-    if ours:
-        rows += _against(ours, main, judge)
-    cheap = champion(chosen_on, judge, THIRD)
-    ours = cheap and main.run(cheap.search, judge)
-    if ours:
-        difference = duel(ours, main.baseline(judge)).difference
-        weak = duel(ours, main.baseline(CLIP)).difference
-        rows += [
-            (
-                f"best of 8's quality at a third of its NFE, same judge ({judge})",
-                f"{ours.search}: {ours.nfe:.2f} NFE",
-                f"{difference.percent(signed=True)} points",
-                _word(difference.value >= 0, difference.high >= 0),
-            ),
-            (
-                "best of 8's quality at a third of its NFE, best of 8 by CLIP",
-                f"{ours.search}: {ours.nfe:.2f} NFE",
-                f"{weak.percent(signed=True)} points",
-                _word(weak.value >= 0, weak.high >= 0),
-            ),
-        ]
-        points = main.under(judge, ours.family)
-        rows.append(
-            (
-                f"the NFE at which a curve reaches best of 8's, same judge ({judge})",
-                ours.family,
-                _nfe(crossing := reached(points, main.baseline(judge))),
-                _word(crossing.value <= THIRD, crossing.low <= THIRD),
-            )
-        )
-    return Table(
-        f"Targets ({main.level}, {main.part}, {main.facts['tasks']} tasks)",
-        f"Each search was chosen on {chosen_on.part} tasks, and is reported on {main.part} ones. "
-        "Intervals are 95 %, by bootstrap over tasks.",
-        ("target", "search", "seen", "reached"),
-        rows,
-    )
-
-
-def _against(ours: Run, main: Results, judge: str) -> list[tuple[str, ...]]:
-    weak, same = duel(ours, main.baseline(CLIP)), duel(ours, main.baseline(judge))
-    share, graded = weak.successes.share, weak.scores.share
-    name = f"{ours.search}: {ours.nfe:.2f} NFE"
-    return [
-        (
-            "beats best of 8 by CLIP in 70.8 % of decided tasks (success)",
-            name,
-            f"{share.percent()} % ({_record(weak.successes)})",
-            _word(share.value >= WANTED_SHARE, share.high >= WANTED_SHARE),
-        ),
-        (
-            "the same, decided by the graded score",
-            name,
-            f"{graded.percent()} % ({_record(weak.scores)})",
-            _word(graded.value >= WANTED_SHARE, graded.high >= WANTED_SHARE),
-        ),
-        *(
-            (
-                f"beats best of 8 by the same judge ({judge}), {what}",
-                name,
-                f"{lead.percent(signed=True)} points",
-                _word(lead.low > 0, lead.high > 0),
-            )
-            for what, lead in (("success", same.difference), ("graded score", same.graded))
-        ),
+    judge, kin = main.best_judge, main if main.moves else chosen_on
+    found = [
+        restated(main, chosen_on),
+        equal_cost(main, chosen_on, judge, "seconds"),
+        equal_cost(main, chosen_on, judge, "nfe"),
+        equal_cost(main, chosen_on, CLIP, "seconds"),
+        few_steps(main),
+        sources(kin),
+        *(_judges(main), _reach(main), _previews(main)),
+        *([_children(kin), _moves(main)] if kin.moves else []),
     ]
-
-
-def _word(met: bool, possible: bool) -> str:
-    return "yes" if met else ("within the interval" if possible else "no")
+    return [table for table in found if table is not None]
 
 
 def _sets(sets: Sequence[Results]) -> Table:
@@ -302,7 +201,7 @@ def _moves(main: Results) -> Table:
                     mean_interval(run.success).percent(),
                     duel(run, base).difference.percent(signed=True),
                     against.difference.percent(signed=True) if against else "-",
-                    _record(against.scores) if against else "-",
+                    words(against.scores) if against else "-",
                 )
             )
     return Table(
@@ -324,19 +223,22 @@ def _searches(one: Results, judge: str) -> Table:
             (
                 run.search,
                 f"{run.nfe:.2f}",
+                f"{run.seconds:.2f}",
+                f"{run.judged:.1f}",
                 str(run.tasks),
                 mean_interval(run.success).percent(),
                 f"{run.values('score').mean():.3f}",
                 "-" if is_base else same.difference.percent(signed=True),
                 "-" if is_base else same.graded.percent(signed=True),
-                "-" if is_base else _record(same.successes),
-                f"{other.successes.share.percent()} ({_record(other.successes)})",
+                "-" if is_base else words(same.successes),
+                f"{other.successes.share.percent()} ({words(other.successes)})",
                 f"{run.values('pf').mean():.3f}",
                 f"{run.values('lpips').mean():.3f}",
                 f"{run.values('potential').mean():.3f}",
             )
         )
-    head = ("search", "NFE", "tasks", "success, %", "score", "over best of 8", "graded", "W/T/L")
+    cost = ("search", "NFE", "seconds", "judged", "tasks")
+    head = (*cost, "success, %", "score", "over best of 8", "graded", "W/T/L")
     more = ("wins of decided against best of 8 by CLIP, %", "PF", "LPIPS", "potential")
     ceiling = " This is the ceiling: the judge is the oracle itself." if judge == ORACLE else ""
     return Table(
@@ -346,10 +248,6 @@ def _searches(one: Results, judge: str) -> Table:
         (*head, *more),
         rows,
     )
-
-
-def _record(one: Any) -> str:
-    return f"{one.wins}/{one.ties}/{one.losses}"
 
 
 def _point(one: Estimate) -> str:

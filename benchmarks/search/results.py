@@ -10,8 +10,9 @@ from typing import Any
 import numpy
 
 from benchmarks.search.bank import END
-from benchmarks.search.entries import BASELINE
+from benchmarks.search.entries import BASELINE, BASELINE_FAMILY
 from benchmarks.search.judges import CLIP, DIRECTION, ORACLE, VERIFIER
+from benchmarks.search.prices import Prices, seconds
 from benchmarks.search.statistics import (
     Estimate,
     Numbers,
@@ -30,6 +31,8 @@ class Run:
     """A search with one judge on one set of tasks, with values per task."""
 
     row: Mapping[str, Any]
+    full_steps: int
+    prices: Prices | None = None
 
     @property
     def search(self) -> str:
@@ -61,6 +64,22 @@ class Run:
         return float(self.values("nfe").mean())
 
     @property
+    def judged(self) -> float:
+        """The mean number of pictures that were judged."""
+        return float(self.values("judged").mean())
+
+    @property
+    def seconds(self) -> float:
+        """The mean cost in seconds of one device, of denoising, decoding and judging."""
+        assert self.prices is not None, "measured before prices were"
+        return seconds(self.prices, self.judge, self.nfe * self.full_steps, self.judged)
+
+    @property
+    def steps(self) -> int:
+        """The denoising steps of a full render."""
+        return int(self.row["steps"])
+
+    @property
     def tasks(self) -> int:
         """The number of tasks."""
         return len(self.success)
@@ -87,8 +106,15 @@ class Results:
         own = [row for row in rows if row.get("level") == level and row.get("part") == part]
         self.level, self.part = level, part
         self.facts = next(row for row in own if row["kind"] == "set")
-        self.runs = [Run(row) for row in own if row["kind"] == "run"]
+        prices = rows[0].get("prices")
+        full = self.facts["steps"]
+        self.runs = [Run(row, full, prices) for row in own if row["kind"] == "run"]
         self._rows = own
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks."""
+        return int(self.facts["tasks"])
 
     @property
     def judges(self) -> list[str]:
@@ -211,17 +237,21 @@ def reached(points: Sequence[Run], goal: Run) -> Estimate:
     )
 
 
-def champion(results: Results, judge: str, most: float) -> Run | None:
-    """The search with the most successes that costs no more than `most`; ties by score. Fewer
-    tasks than the baseline's prove less: such searches are compared on their own tasks, by what
-    they are ahead of the baseline."""
-    baseline = results.baseline(judge)
+def champion(
+    results: Results, judge: str, most: float, cost: str = "nfe", *, baseline: bool | None = None
+) -> Run | None:
+    """The search with the most successes that costs no more than `most`; ties by score. `baseline`:
+    only best of N, or anything but it. Searches that ran on fewer tasks than the others are left
+    out, because the luckiest of them would win."""
+    runs = [run for run in results.under(judge) if getattr(run, cost) <= most + 1e-6]
+    every = results.baseline(judge).tasks
+    affordable = [
+        run
+        for run in runs
+        if run.tasks == every and baseline in (None, run.family == BASELINE_FAMILY)
+    ]
+    return max(affordable, key=_quality, default=None)
 
-    def lead(run: Run) -> tuple[float, float]:
-        count = run.tasks
-        gained = run.success.mean() - baseline.success[:count].mean()
-        scored = run.values("score").mean() - baseline.values("score")[:count].mean()
-        return float(gained), float(scored)
 
-    affordable = [run for run in results.under(judge) if run.nfe <= most + 1e-6]
-    return max(affordable, key=lead, default=None)
+def _quality(run: Run) -> tuple[float, float]:
+    return float(run.success.mean()), float(run.values("score").mean())

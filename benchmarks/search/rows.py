@@ -43,14 +43,17 @@ def _runs(
                 "strategy": label(entry.strategy),
                 "params": dict(entry.params),
                 "batch_size": entry.batch_size,
+                "steps": entry.steps or bench.workshop(where["level"]).steps,
                 "judge": judge,
                 "success": _bits([one.success for one in found]),
                 "strict": _bits([one.strict for one in found]),
                 "score": [round(one.score, 3) for one in found],
                 "nfe": [round(one.nfe, 2) for one in found],
+                "judged": [one.judged for one in found],
                 "potential": [round(one.potential, 3) for one in found],
                 "pf": [round(one.pf, 3) for one in found],
                 "lpips": [round(one.lpips, 3) for one in found],
+                "cons": [round(one.cons, 3) for one in found],
             }
 
 
