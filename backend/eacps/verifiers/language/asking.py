@@ -101,6 +101,7 @@ class Asker:
         self._breaker = breaker or Breaker()
         self._free = threading.BoundedSemaphore(options.concurrency)
         self._left_out: frozenset[str] = frozenset()
+        self._noticed = False
 
     @property
     def hides(self) -> tuple[str, ...]:
@@ -164,6 +165,7 @@ class Asker:
             raise self._counted("unreadable", problem, down=False) from None
         self._spend(account, answer.usage)
         metrics.JUDGE_CALLS.labels(self._place.label, "answered").inc()
+        self._notice(question, answer)
         return answer
 
     def _sent(self, question: Question, account: Account) -> Response:
@@ -191,6 +193,16 @@ class Asker:
                 self._left_out |= {part}
                 return True
         return False
+
+    def _notice(self, question: Question, answer: Answer) -> None:
+        """Say once if the server ignored that log-probabilities were asked for."""
+        known = any("logprobs" in part.lower() for part in self._place.service.optional)
+        if known and question.logprobs and answer.text and not answer.tokens and not self._noticed:
+            self._noticed = True
+            log.warning(
+                "judge %s gives no log-probabilities; the scores that it says count",
+                self._place.label,
+            )
 
     def _failure(self, response: Response) -> _FailedError:
         status = response.status

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import (
-    Qwen2VLImageProcessor,
-    Qwen2VLProcessor,
-    Qwen2VLVideoProcessor,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLProcessor,
-)
 
 from eacps.errors import ScoringError, SettingsError
 from eacps.judge_names import judge_name
@@ -25,91 +15,14 @@ from eacps.testing import check_verifier
 from eacps.verifiers.language.local import LocalJudge
 from eacps.verifiers.registry import find_verifier
 from tests.judge_server import picture_of
-from tests.tiny_pipelines import byte_tokenizer, padded_length, vision_language_model
+from tests.tiny_judges import KINDS, random_judge
 from tests.unit.verifiers.language.judges import IMAGES, settings_of, task_of
-
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def qwen3(tokenizer: Any) -> Any:
-    """Qwen3-VL with two layers."""
-    token = tokenizer.convert_tokens_to_ids
-    text = {
-        "vocab_size": padded_length(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 4096,
-        "rope_parameters": {
-            "mrope_section": [2, 3, 3],
-            "rope_type": "default",
-            "rope_theta": 1e6,
-        },
-        "pad_token_id": token("<|endoftext|>"),
-    }
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 32,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "num_position_embeddings": 256,
-        "deepstack_visual_indexes": [0],
-    }
-    config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-    )
-    return Qwen3VLForConditionalGeneration(config).eval()
-
-
-KINDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
-    "qwen2.5": (vision_language_model, Qwen2VLProcessor),
-    "qwen3": (qwen3, Qwen3VLProcessor),
-}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, as `save_pretrained` writes it."""
-    build, processor = KINDS[request.param]
-    path: Path = tmp_path_factory.mktemp("local") / request.param
-    torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    tokenizer.model_max_length = 1 << 20
-    model = build(tokenizer)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                weight.mul_(6)
-    model.save_pretrained(path)
-    pictures = Qwen2VLImageProcessor(
-        patch_size=14,
-        merge_size=2,
-        temporal_patch_size=2,
-        size={"shortest_edge": 28 * 28, "longest_edge": 100_000},
-    )
-    processor(
-        image_processor=pictures,
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=TEMPLATE,
-    ).save_pretrained(path)
-    return path
+    return random_judge(request.param, tmp_path_factory.mktemp("local") / request.param)
 
 
 def opened(folder: Path, place: Path, **options: Any) -> LocalJudge:
