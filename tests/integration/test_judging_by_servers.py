@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,20 @@ def run(server: JudgeServer, folder: Path, attempts: int) -> subprocess.Complete
 def eacps(
     server: JudgeServer, folder: Path, *asked: str, attempts: int = 2
 ) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eacps", *asked],
+        cwd=folder,
+        env=variables_of(server, attempts),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def variables_of(server: JudgeServer, attempts: int) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_STUDIO_"))}
-    variables = {
+    return {
         **kept,
         "EACPS_VERIFIER": f"openai:tiny@{server.address}/v1",
         "OPENAI_API_KEY": KEY,
@@ -44,15 +57,6 @@ def eacps(
         "EACPS_STRATEGY_PARAMS": json.dumps({"n": attempts}),
         "EACPS_STEPS": "2",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "eacps", *asked],
-        cwd=folder,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def report(folder: Path) -> Any:
@@ -100,3 +104,53 @@ def test_without_its_judge_a_search_is_delivered_and_judged_later(tmp_path: Path
     assert again.returncode == 0, again.stdout + again.stderr
     judged = json.loads((tmp_path / "judged" / "bear.json").read_text())
     assert [one["potential"] for one in judged["candidates"]] == [(5 / 9) ** 2] * 2
+
+
+def test_what_was_compared_for_elites_is_not_asked_again_after_a_crash(tmp_path: Path) -> None:
+    crashed, dead = threading.Event(), threading.Event()
+
+    def say(heard: Heard) -> str:
+        compared = any("better" in each.text for each in server.heard)
+        if compared and "better" not in heard.text and not dead.is_set():
+            # The child of the elite: everything that leads to it is known by now.
+            crashed.set()
+            assert dead.wait(PATIENCE)
+        return same_for_all(heard)
+
+    params = {"k": 3, "m": 1, "k_local": 1, "pairwise_elites": 3}
+    settings = {"EACPS_STRATEGY": "eacps", "EACPS_STRATEGY_PARAMS": json.dumps(params)}
+    image = str(ROOT / "examples" / "bear.png")
+    asked = ["run", "--image", image, "--prompt", INJECTION, "--out", str(tmp_path / "out")]
+    with serving(JudgeServer(say=say)) as server:
+        variables = variables_of(server, 4) | settings
+        begun = subprocess.Popen(
+            [sys.executable, "-m", "eacps", *asked], cwd=tmp_path, env=variables
+        )
+        assert crashed.wait(PATIENCE)
+        begun.kill()
+        begun.wait(PATIENCE)
+        dead.set()
+        first = [pairs_of(heard) for heard in server.heard if "better" in heard.text]
+        done = subprocess.run(
+            [sys.executable, "-m", "eacps", *asked],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        both = [pairs_of(heard) for heard in server.heard if "better" in heard.text]
+    # Both orders of three pairs; then the finals, in which only the child is new.
+    assert len(first) == len(set(first)) == 6
+    assert len(both) == len(set(both))
+    decisions = report(tmp_path)["decisions"]
+    assert "c1, c2, c3 nearly tied for the best 1, and were compared in pairs" in decisions[0]
+    parents = {each["trial"]["parent"] for each in report(tmp_path)["candidates"]}
+    assert f"{decisions[0].split()[-3]}" in parents
+
+
+def pairs_of(heard: Heard) -> tuple[bytes, ...]:
+    """The two edits of a comparison, in their order."""
+    return tuple(picture.tobytes() for picture in heard.pictures[1:3])

@@ -12,12 +12,10 @@ from dataclasses import replace
 from typing import Final
 
 from eacps.domain import Candidate, SearchResult, Trial
+from eacps.search.comparing import PREFERENCE
 
 NEAR: Final = 0.1
 """Potentials that differ by no more than this share of the potential's range nearly tie."""
-PREFERENCE: Final = "preference"
-"""The metric of a finalist: its strength among the finalists."""
-
 RunBatches = Callable[[Sequence[Sequence[Trial]]], Sequence[Candidate]]
 
 

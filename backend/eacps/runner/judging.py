@@ -13,7 +13,6 @@ from eacps.domain import JUDGE_DOWN, Candidate, EditTask, Failure, Metric, Trial
 from eacps.errors import JudgeDownError
 from eacps.images import TaskImages
 from eacps.preparing import Kept, KeptInMemory, Prepared
-from eacps.runner.finals import PREFERENCE
 from eacps.runner.potentials import potential_of
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
@@ -26,6 +25,7 @@ from eacps.scoring.protocol import (
     Preparing,
     Reasoning,
 )
+from eacps.search.comparing import PREFERENCE
 from eacps.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,10 +18,12 @@ from eacps.domain import (
 )
 from eacps.errors import SearchError
 from eacps.faces.choices import NO_SUCH_CHOICE, SwapChoices, swaps_of
-from eacps.runner.finals import finals
+from eacps.runner.finals import NEAR, finals
 from eacps.runner.judging import MISSING
 from eacps.search import Strategy, budget, create
 from eacps.search import ranked as rank_outcomes
+from eacps.search.comparing import is_comparison
+from eacps.search.roundwise import RoundwiseStrategy
 from eacps.search.strategies.auto import CANNOT_PAUSE
 
 RunBatches = Callable[[Sequence[Sequence[Trial]]], Sequence[Candidate]]
@@ -52,11 +54,17 @@ def search(
     `on_expected` is called before each round with the number of trials that are now expected.
     """
     strategy = _strategy(task)
+    if isinstance(strategy, RoundwiseStrategy):
+        strategy.near = NEAR * abs(potential_range[1] - potential_range[0])
     ledger = Ledger(task.plan.steps, potential_range)
     while asked := strategy.ask():
         expected = expected_trials(task, strategy)
         if on_expected:
             on_expected(expected)
+        if is_comparison(asked):
+            # As one batch, because each may meet any other.
+            strategy.tell(ledger.compared(asked, run_batches([asked])))
+            continue
         trials = ledger.grouped(asked)
         finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
         strategy.tell(ledger.record(trials, finished))
@@ -115,6 +123,16 @@ class Ledger:
                 )
             self._entries[trial.id] = own
         return outcomes
+
+    def compared(self, asked: Sequence[Trial], answered: Sequence[Candidate]) -> list[Outcome]:
+        """The outcomes of a comparison of known candidates; cards say why there was none."""
+        for trial, candidate in zip(asked, answered, strict=True):
+            known = self._entries[trial.id]
+            missing = (f"Not compared in pairs: {note}" for note in candidate.notes)
+            notes = tuple(dict.fromkeys((*known.notes, *missing)))
+            self._entries[trial.id] = replace(known, notes=notes)
+        pairs = zip(asked, answered, strict=True)
+        return [replace(candidate, trial=trial).outcome for trial, candidate in pairs]
 
     def _told(self, candidate: Candidate) -> Outcome:
         if _is_unjudged(candidate):

@@ -38,6 +38,16 @@ AngleDecay = Annotated[
     ),
 ]
 
+PairwiseElites = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=12,
+        description="how many candidates that nearly tie for going on a judge that reads language "
+        "compares in pairs, so that the stronger ones go on; 0 or 1: none",
+    ),
+]
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Keep = Annotated[int, Field(ge=1, le=1_000_000)]
 Rung = Annotated[tuple[Share, Keep], Field(strict=False)]

@@ -13,6 +13,11 @@ pruned. That is certain only when the search has ended, because a strategy may c
   and may have different instruction suffixes. The caller decides what goes into one batch.
 - A trial whose outcome has no finite potential is never resumed.
 
+Comparisons. A round may consist of trials that ended well before, with the stage `final`: nothing
+is rendered for it, and they meet in pairs (see comparing.py). Their outcomes have no potential, but
+the score `preference`, their strength among those that met, or lack it if no judge compared them. A
+trial may be compared any number of times.
+
 Scores. Some strategies read scores of an Outcome by name, and work without those that are missing:
 
 - `satisfied`, `preserved` and `intact`: the answers of a verifier, 0 to 1;

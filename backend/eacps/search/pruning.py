@@ -19,6 +19,8 @@ from eacps.search.roundwise import Search
 Start = Callable[[int | None], Search[list[Outcome]]]
 """Begins trials and advances them to a step; None means to the end."""
 Note = Callable[[str], None]
+Settle = Callable[[Sequence[Outcome], int], Search[list[Outcome]]]
+"""Decides near-ties among previews, best first, of which so many go on."""
 
 
 class Pause(NamedTuple):
@@ -97,17 +99,25 @@ def start_all(trials: Sequence[Trial]) -> Start:
     return start
 
 
+def as_they_are(best_first: Sequence[Outcome], _keep: int) -> Search[list[Outcome]]:
+    """The usual `Settle`: of equal previews, the earlier one goes on."""
+    yield from ()
+    return list(best_first)
+
+
 def prune(
     previews: Sequence[Outcome],
     pauses: Sequence[Pause],
     note: Note,
     order: Callable[[Sequence[Outcome]], Order] = by_potential,
+    settle: Settle = as_they_are,
 ) -> Search[Pruned]:
     """Prune trials from the previews of the first pause to those of the last one."""
     kept: list[Outcome] = []
     reserve: list[Outcome] = []
     for index, (to_step, keep) in enumerate(pauses):
         eligible, spare = order(previews)
+        eligible = yield from settle(eligible, keep)
         kept = eligible[:keep]
         # Trials pruned later come first: they are better known and have fewer steps left.
         reserve = [*eligible[keep:], *spare, *reserve]
@@ -131,17 +141,25 @@ def replace_failed(
 
 
 def finish_best(
-    previews: Sequence[Outcome], pauses: Sequence[Pause], note: Note, least: int = 1
+    previews: Sequence[Outcome],
+    pauses: Sequence[Pause],
+    note: Note,
+    least: int = 1,
+    settle: Settle = as_they_are,
 ) -> Search[list[Outcome]]:
     """Prune trials from the first pause on and finish the rest. Pruned trials replace failed ones
     until `least` results are usable."""
-    kept, reserve = yield from prune(previews, pauses, note)
+    kept, reserve = yield from prune(previews, pauses, note, settle=settle)
     results = yield advanced(kept, None)
     return (yield from replace_failed(results, reserve, least, note))
 
 
 def successive_halving(
-    start: Start, rungs: Sequence[Rung], steps: int, note: Note
+    start: Start,
+    rungs: Sequence[Rung],
+    steps: int,
+    note: Note,
+    settle: Settle = as_they_are,
 ) -> Search[list[Outcome]]:
     """Begin trials, prune them at every rung, and return the finished ones."""
     pauses = pauses_of(rungs, steps)
@@ -150,7 +168,7 @@ def successive_halving(
     previews = yield from start(pauses[0].to_step)
     closing = rungs[-1]
     least = closing[1] if closing[0] == 1 else 1
-    return (yield from finish_best(previews, pauses, note, least))
+    return (yield from finish_best(previews, pauses, note, least, settle))
 
 
 def list_ids(outcomes: Sequence[Outcome]) -> str:

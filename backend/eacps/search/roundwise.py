@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from eacps.domain import Noise, Outcome, Stage, Trial
+from eacps.search import comparing
 from eacps.search.parameters import MoveKind
 from eacps.search.protocol import AskTellError, Params
 from eacps.search.seeds import Seeds
@@ -32,6 +33,9 @@ class RoundwiseStrategy(ABC, Generic[P]):
         self._told: dict[str, Outcome] = {}
         self._finished: set[tuple[str, int | None]] = set()
         self._search = self.search()
+
+    near: float = 0.0
+    """Potentials that differ by no more nearly tie; the runner derives it from their range."""
 
     @abstractmethod
     def search(self) -> Search[None]:
@@ -84,6 +88,11 @@ class RoundwiseStrategy(ABC, Generic[P]):
             noise, stage="local", round_number=round_number, parent=parent, suffix=suffix
         )
 
+    def settled(self, best_first: Sequence[Outcome], keep: int, most: int) -> Search[list[Outcome]]:
+        """The same outcomes, after those that nearly tie for the best `keep` met in pairs, at most
+        `most` of them; 0: none."""
+        return (yield from comparing.settled(best_first, keep, most, self.near, self.note))
+
     def ask(self) -> Sequence[Trial]:
         """The next round of trials; [] when finished. See Strategy.ask."""
         if self._waiting:
@@ -113,12 +122,15 @@ class RoundwiseStrategy(ABC, Generic[P]):
             told[outcome.trial.id] = outcome
         for identifier, outcome in told.items():
             del self._waiting[identifier]
-            self._finished.add((identifier, outcome.trial.to_step))
+            if not comparing.is_comparison([outcome.trial]):
+                self._finished.add((identifier, outcome.trial.to_step))
         self._told |= told
 
     def _check(self, outcome: Outcome, told: dict[str, Outcome]) -> None:
         identifier = outcome.trial.id
-        if identifier in told or (identifier, outcome.trial.to_step) in self._finished:
+        ended = (identifier, outcome.trial.to_step) in self._finished
+        compared = comparing.is_comparison([outcome.trial]) and identifier in self._waiting
+        if identifier in told or (ended and not compared):
             problem = "already has an outcome"
         elif identifier not in self._waiting:
             problem = "was never asked for"

@@ -20,6 +20,7 @@ from eacps.search import (
     ranked,
     stops_early,
 )
+from eacps.search.comparing import PREFERENCE, is_comparison
 from eacps.testing.contract import ContractError, require
 
 Judge = Callable[[Trial], Outcome]
@@ -115,6 +116,10 @@ def play(plan: SearchPlan, judge: Judge) -> FinishedSearch:
     stands: dict[str, int] = {}
     while trials := search.ask():
         require(len(done.rounds) < ENDLESS, "the search does not end")
+        if is_comparison(trials):
+            _compares_what_is_known(trials, done)
+            search.tell([compared(trial) for trial in trials])
+            continue
         for trial in trials:
             to_step = plan.steps if trial.to_step is None else trial.to_step
             done.steps += to_step - stands.get(trial.id, 0)
@@ -124,6 +129,20 @@ def play(plan: SearchPlan, judge: Judge) -> FinishedSearch:
     require(search.ask() == [], "after the end of the search, ask() does not return []")
     done.notes = search.notes
     return done
+
+
+def compared(trial: Trial) -> Outcome:
+    """A simulated outcome of a comparison, without a strength for every eighth trial."""
+    chance = random.Random(f"{trial.id}{trial.to_step}")
+    known = chance.random() >= 1 / 8
+    return Outcome(trial, scores={PREFERENCE: chance.choice([-1.0, 0.0, 1.0])} if known else {})
+
+
+def _compares_what_is_known(trials: Sequence[Trial], done: FinishedSearch) -> None:
+    usable = {(one.trial.id, one.trial.to_step) for one in done.outcomes if one.usable}
+    names = [(trial.id, trial.to_step) for trial in trials]
+    require(len(set(names)) == len(names), "it compares a trial with itself")
+    require(usable.issuperset(names), "it compares a trial that has no result")
 
 
 def _check_search(plan: SearchPlan, judge: Judge, chance: random.Random) -> None:
@@ -251,8 +270,9 @@ def _does_not_depend_on_the_order(
 ) -> None:
     search, trials = create(done.plan), list[Trial]()
     while batch := list(search.ask()):
-        trials += batch
-        waiting = [judge(trial) for trial in batch]
+        comparison = is_comparison(batch)
+        trials += [] if comparison else batch
+        waiting = [compared(trial) if comparison else judge(trial) for trial in batch]
         chance.shuffle(waiting)
         while waiting:
             _refuses_wrong_calls(search, trials, waiting, judge)

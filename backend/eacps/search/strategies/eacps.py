@@ -26,7 +26,15 @@ from eacps.domain import Outcome
 from eacps.search import pruning
 from eacps.search.gain import expected_gain
 from eacps.search.moves import annealed
-from eacps.search.parameters import STRICT, Angle, AngleDecay, Moves, Rungs, require_at_most
+from eacps.search.parameters import (
+    STRICT,
+    Angle,
+    AngleDecay,
+    Moves,
+    PairwiseElites,
+    Rungs,
+    require_at_most,
+)
 from eacps.search.ranking import ranked
 from eacps.search.roundwise import RoundwiseStrategy, Search
 
@@ -41,6 +49,7 @@ class EacpsParams:
     m: Annotated[Count, Field(description="elites kept for each local round, at most k")] = 2
     k_local: Annotated[Count, Field(description="children of each elite in a local round")] = 2
     rounds: Annotated[int, Field(ge=1, le=100, description="local rounds")] = 1
+    pairwise_elites: PairwiseElites = 0
     moves: Moves = "noise"
     angle: Angle = 0.4
     angle_decay: AngleDecay = 0.5
@@ -125,9 +134,13 @@ class Eacps(RoundwiseStrategy[EacpsParams]):
         )
         explored = _top(seen)
         for round_number in range(1, self.params.rounds + 1):
-            elites = ranked(seen)[: self.params.m]
-            if not elites or not self._another_round(round_number, _top(seen) - explored):
+            best_first = ranked(seen)
+            if not best_first or not self._another_round(round_number, _top(seen) - explored):
                 return
+            best_first = yield from self.settled(
+                best_first, self.params.m, self.params.pairwise_elites
+            )
+            elites = best_first[: self.params.m]
             children = pruning.start_all(
                 [
                     self.child(

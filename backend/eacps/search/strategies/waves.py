@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -9,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
 from eacps.search import pruning
-from eacps.search.parameters import STRICT, Highest, Lowest, Rungs, require_less
+from eacps.search.parameters import STRICT, Highest, Lowest, PairwiseElites, Rungs, require_less
 from eacps.search.quality import quality
 from eacps.search.ranking import best
 from eacps.search.roundwise import RoundwiseStrategy, Search
@@ -29,6 +30,7 @@ class WavesParams:
     rungs: Annotated[
         Rungs, Field(description="how a wave is pruned by previews, in pairs as in `halving`")
     ] = ((0.4, 2), (0.6, 1))
+    pairwise_elites: PairwiseElites = 0
     good: Annotated[
         float,
         Field(
@@ -87,7 +89,7 @@ class Waves(RoundwiseStrategy[WavesParams]):
         for number in range(1, params.waves + 1):
             begun = pruning.start_all(self.fresh_trials(params.n, round_number=number))
             results += yield from pruning.successive_halving(
-                begun, params.rungs, self.steps, self.note
+                begun, params.rungs, self.steps, self.note, self._settle
             )
             leader = best(results)
             if leader is None:
@@ -99,3 +101,6 @@ class Waves(RoundwiseStrategy[WavesParams]):
                     f"is {value:.2f}, at least {params.good:g}."
                 )
                 return
+
+    def _settle(self, best_first: Sequence[Outcome], keep: int) -> Search[list[Outcome]]:
+        return self.settled(best_first, keep, self.params.pairwise_elites)

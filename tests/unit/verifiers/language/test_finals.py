@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,21 @@ from typing import Any
 
 import pytest
 
+from eacps.artifacts import ArtifactStore
 from eacps.domain import Candidate, EditTask, Noise, SearchPlan, SearchResult, Trial
-from eacps.images import TaskImages
-from eacps.runner.finals import PREFERENCE, finalists, finals
+from eacps.images import TaskImages, encode_png
+from eacps.runner import Device as RenderingDevice
+from eacps.runner import search
+from eacps.runner.finals import finalists, finals
 from eacps.runner.judging import Judge
 from eacps.runner.pictures import Picture
 from eacps.runner.rendering import Rendered, StoredImage
 from eacps.scoring.potential import Potential
+from eacps.search.comparing import PREFERENCE
 from eacps.settings import Settings
 from eacps.verifiers.scorer import VerifierScorer
-from tests.judge_server import JudgeServer, picture_of, serving
+from tests.doubles import SlowPainter
+from tests.judge_server import Heard, JudgeServer, picture_of, serving, truthful
 from tests.unit.verifiers.language.judges import SOURCE, judge_at
 
 PLAN = SearchPlan("best_of_n", {"n": 5}, finals=4)
@@ -135,3 +141,56 @@ def test_only_a_judge_that_ranks_has_finals() -> None:
     assert planned(verifier="openai:m", potential="eacps") == 0
     plain = Settings(_env_file=None)
     assert plain.fingerprint == Settings(_env_file=None, finals=6).fingerprint
+
+
+def tied(heard: Heard) -> str:
+    """Scores that tie; in pairs the truth."""
+    if "better" in heard.text:
+        return truthful(heard)
+    names = ("satisfied", "preserved", "intact")
+    return json.dumps({name: {"reason": "Seen.", "score": 5} for name in names})
+
+
+def elites_of(server: JudgeServer, folder: Path) -> tuple[SearchResult, list[list[str]]]:
+    """A search that chooses its elite in pairs, and the batches that it ran."""
+    settings = Settings(_env_file=None, potential="weighted", weights={"verified": 1})
+    scorer = VerifierScorer({"judge": judge_at(server.address, folder, attempts=1)})
+    store = ArtifactStore(f"file://{folder}/store")
+    device = RenderingDevice(SlowPainter(), [scorer], Potential.of(settings), store, settings)
+    params = {"k": 5, "m": 1, "k_local": 2, "pairwise_elites": 5}
+    plan = SearchPlan("eacps", params, batch_size=2, steps=10)
+    task = EditTask(store.put(encode_png(SOURCE), "png"), "make it bright", plan=plan)
+    asked: list[list[str]] = []
+
+    def run(batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
+        asked.extend([trial.id for trial in batch] for batch in batches)
+        return [one for batch in batches for one in device.run_batch(task, batch)]
+
+    return search(task, run, potential_range=(0.0, 1.0)), asked
+
+
+def test_an_elite_is_chosen_in_pairs_where_scores_tie(tmp_path: Path) -> None:
+    with serving(JudgeServer(say=tied)) as server:
+        found, asked = elites_of(server, tmp_path)
+        compared = sum("better" in heard.text for heard in server.heard)
+    # In one batch, whatever its size, and both orders of all ten pairs.
+    assert asked == [["c1", "c2"], ["c3", "c4"], ["c5"], ["c1", "c2", "c3", "c4", "c5"],
+                     ["c6", "c7"]]  # fmt: skip
+    assert compared == 20
+    by_id = {one.id: one for one in found.candidates}
+    brightest = max(
+        ["c1", "c2", "c3", "c4", "c5"], key=lambda name: by_id[name].trial.noise.seed % 200
+    )
+    assert {by_id[name].trial.parent for name in ("c6", "c7")} == {brightest}
+    assert f"compared in pairs: {brightest} went on." in found.decisions[0]
+    assert {one.nfe for one in found.candidates} == {10}
+
+
+def test_elites_stay_in_order_while_no_judge_compares_them(tmp_path: Path) -> None:
+    fault = lambda heard: "broken" if "better" in heard.text else ""  # noqa: E731
+    with serving(JudgeServer(fault=fault, say=tied)) as server:
+        found, _ = elites_of(server, tmp_path)
+    by_id = {one.id: one for one in found.candidates}
+    assert {by_id[name].trial.parent for name in ("c6", "c7")} == {"c1"}
+    assert "nearly tie for the best 1; no judge compared them in pairs." in found.decisions[0]
+    assert any("Not compared in pairs: judge: it answers 500" in each for each in by_id["c1"].notes)
