@@ -181,6 +181,34 @@ def test_one_click_shows_more_like_this_one(
     assert not faults(complaints)
 
 
+def test_a_person_can_use_the_judges_words_to_refine(
+    server: LabelStudioServer,
+    backend: Backend,
+    project: int,
+    open_task: OpenTask,
+    complaints: Complaints,
+) -> None:
+    [task] = searched(server, backend, project, bear_tasks(server, project, 1, seed=8))
+    data = server.data(task)
+    # The demo's own verifier gives no reasons; cards of judges that do have this.
+    first, *others = data["candidates"]
+    first["candidate"]["criticism"] = f"Avoid this: {HOSTILE}"
+    server.call("PATCH", f"/api/tasks/{task}", json={"data": data})
+    page = open_task(project, task)
+    panel = panel_of(page, 8)
+    panel.locator(f'.thumb[data-id="{others[0]["id"]}"]').click()
+    use = panel.get_by_role("button", name="Use the judge's words")
+    expect(use).to_be_hidden()
+    panel.locator(f'.thumb[data-id="{first["id"]}"]').click()
+    expect(panel.locator('button[data-action="refine"]')).to_be_disabled()
+    use.click()
+    words = panel.get_by_label("What should be better")
+    expect(words).to_have_value(f"Avoid this: {HOSTILE}")
+    expect(panel.locator('button[data-action="refine"]')).to_be_enabled()
+    assert not complaints.dialogs
+    assert not faults(complaints)
+
+
 def test_a_part_is_drawn_by_mouse_and_by_keyboard_and_texts_stay_texts(
     server: LabelStudioServer,
     backend: Backend,

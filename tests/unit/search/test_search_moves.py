@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eacps.domain import Failure, Outcome, SearchPlan, Trial
-from eacps.testing.strategies import play
+from eacps.search.criticism import LENGTH, criticism
+from eacps.testing.strategies import FinishedSearch, play
 
 FAILURE = Failure("editor_failed", "out of memory")
 
@@ -99,6 +103,82 @@ def test_refine_uses_metrics_without_a_verifier() -> None:
     done = play(plan, lambda trial: Outcome(trial, 0.5, scores))
     suffix = done.outcomes[1].trial.instruction_suffix
     assert suffix == "Carry it out fully. Change nothing else."
+
+
+REASONS = {"preserved": "The sky is\ndarker", "satisfied": "The hat is red."}
+
+
+def criticised(judge: Callable[[Trial], Outcome] | None = None, **params: object) -> FinishedSearch:
+    """A search whose judge gives these reasons."""
+
+    def answer(trial: Trial) -> Outcome:
+        return Outcome(trial, 0.1, {"satisfied": 1.0, "preserved": 0.1}, reasons=REASONS)
+
+    plan = SearchPlan("refine", {"n": 1, "per_step": 1, **params})
+    return play(plan, judge or answer)
+
+
+def test_refine_tells_the_editor_what_the_judge_found_wrong() -> None:
+    _, second, third, _ = (o.trial for o in criticised(critic="judge").outcomes)
+    # The reason for a good answer is no criticism, and words do not pile up.
+    assert second.instruction_suffix == third.instruction_suffix == "Avoid this: The sky is darker."
+    assert second.lineage == "child of c1 at angle 0.4, told: Avoid this: The sky is darker."
+
+
+def test_refine_keeps_to_its_fixed_words_unless_it_is_asked_for_the_judges() -> None:
+    plans: list[dict[str, Any]] = [{}, {"critic": "fixed"}]
+    for params in plans:
+        assert criticised(**params).outcomes[1].trial.instruction_suffix == "Change nothing else."
+    (_,), (second,), *_ = refined({}, critic="judge")
+    assert second.instruction_suffix == "Change nothing else."
+
+
+def test_refine_tells_which_questions_of_the_task_were_answered_with_no() -> None:
+    def judge(trial: Trial) -> Outcome:
+        scores = {"satisfied": 0.5, "instance": 0.4}
+        return Outcome(trial, 0.5, scores, reasons={"instance": "The hat is blue."})
+
+    assert criticised(judge, critic="judge").outcomes[1].trial.instruction_suffix == (
+        "Avoid this: The hat is blue."
+    )
+
+
+def test_refine_goes_back_to_fixed_words_where_the_editor_takes_no_others() -> None:
+    def judge(trial: Trial) -> Outcome:
+        scores = {"satisfied": 1.0, "preserved": 0.1}
+        failed = FAILURE if trial.instruction_suffix.startswith("Avoid") else None
+        return Outcome(trial, None if failed else 0.1, scores, failure=failed, reasons=REASONS)
+
+    done = criticised(judge, critic="judge")
+    assert [o.trial.instruction_suffix for o in done.outcomes] == [
+        "",
+        "Avoid this: The sky is darker.",
+        "Change nothing else.",
+        "Change nothing else.",
+    ]
+    assert "No edit with the judge's words succeeded: fixed ones from now on." in done.notes
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["satisfied", "preserved", "intact", "instance"]), st.text(max_size=500)
+    ),
+    st.dictionaries(st.sampled_from(["satisfied", "preserved", "intact"]), st.floats()),
+)
+def test_no_reason_gets_out_of_its_line(reasons: dict[str, str], scores: dict[str, float]) -> None:
+    words = criticism(scores, reasons, set(reasons))
+    assert len(words) <= LENGTH
+    assert all(one.isalnum() or one in " .,;:'?!%/-" for one in words)
+    assert words == "" or words.startswith("Avoid this: ")
+
+
+def test_long_reasons_are_cut_at_a_word_and_later_ones_left_out() -> None:
+    long = "The hat is " + "very " * 60 + "blue."
+    reasons = {"satisfied": long, "intact": "There is a seam."}
+    words = criticism({"satisfied": 0.1, "intact": 0.2}, reasons, set(reasons))
+    assert words.startswith("Avoid this: The hat is very")
+    assert words.endswith(" very.")
+    assert len(words) <= LENGTH
 
 
 def test_refine_asks_for_all_trials_of_a_step_together() -> None:

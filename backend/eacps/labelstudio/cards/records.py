@@ -9,6 +9,7 @@ from typing import Any
 from eacps.domain import Candidate, SearchResult, to_json
 from eacps.labelstudio.cards.naming import IdOf, search_of
 from eacps.labelstudio.tasks.steering import Steer
+from eacps.search.criticism import complaints
 
 UrlOf = Callable[[str], str]
 
@@ -35,6 +36,7 @@ def records(
 def _what_it_is(result: SearchResult, candidate: Candidate, rank: int) -> dict[str, Any]:
     failure = candidate.failure
     state = "pruned" if candidate.pruned else "failed" if failure else "finished"
+    criticised = complaints(candidate.outcome.scores, candidate.reasons)
     unranked = state == "failed" or candidate.unjudged
     return {
         "trial": candidate.id,
@@ -45,6 +47,7 @@ def _what_it_is(result: SearchResult, candidate: Candidate, rank: int) -> dict[s
         "metrics": {metric.name: _finite(metric.value) for metric in candidate.metrics},
         **({"failure": to_json(failure)} if failure else {}),
         **({"why": candidate.why} if candidate.why else {}),
+        **({"criticism": criticised} if criticised else {}),
     }
 
 

@@ -19,6 +19,7 @@ from eacps.labelstudio.label_config import VERDICT
 from eacps.labelstudio.panel.explaining import convincing, metric_words, why_it_won
 from eacps.labelstudio.tasks.origins import META
 from eacps.labelstudio.tasks.regions import mapping, sequence, text
+from eacps.search.criticism import complaints
 from eacps.settings import Settings
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ def _candidate(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": _numbers(record.get("metrics")),
         "contributions": _numbers(record.get("contributions")),
         "why": _text(text(record.get("why"))),
+        "criticism": _text(text(record.get("criticism"))),
         "failure": _text(text(failure.get("message"))),
         "seed": _integer(record.get("seed")),
         "steps": _integer(record.get("steps")),
@@ -265,6 +267,7 @@ def _made(known: Known, key: str, candidate: Candidate) -> dict[str, Any]:
         "metrics": {metric.name: metric.value for metric in candidate.metrics},
         "contributions": {m.name: m.contribution for m in candidate.metrics if m.weight},
         "why": candidate.why,
+        "criticism": complaints(candidate.outcome.scores, candidate.reasons),
         "failure": to_json(candidate.failure) if candidate.failure else {},
         "seed": candidate.trial.noise.seed,
         "moves": candidate.trial.noise.moves,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from eacps.domain import Outcome
+from eacps.search.criticism import BEGINS, INSTANCE, LENGTH, criticism
 from eacps.search.moves import annealed
 from eacps.search.parameters import (
     STRICT,
@@ -52,11 +53,21 @@ def critique(
     >>> critique({"pf": 0.2})
     ''
     """
+    wrong = flaws(scores, low, at_least, at_most)
+    return " ".join(words for words, names in COMPLAINTS.items() if wrong & set(names))
+
+
+def flaws(
+    scores: Mapping[str, float],
+    low: float,
+    at_least: Thresholds = NO_THRESHOLDS,
+    at_most: Thresholds = NO_THRESHOLDS,
+) -> set[str]:
+    """The answers that are too low, and the metrics that miss their thresholds."""
     wrong = {name for name, answer in answers(scores).items() if answer < low}
     # `missed_thresholds` counts absent scores, but those say nothing about the image.
     known = {name: value for name, value in scores.items() if math.isfinite(value)}
-    wrong |= known.keys() & set(missed_thresholds(known, at_least, at_most))
-    return " ".join(words for words, names in COMPLAINTS.items() if wrong & set(names))
+    return wrong | (known.keys() & set(missed_thresholds(known, at_least, at_most)))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,6 +86,13 @@ class RefineParams:
     tau_high: Annotated[Threshold, Field(description="from this quality on the search stops")] = (
         0.95
     )
+    critic: Annotated[
+        Literal["fixed", "judge"],
+        Field(
+            description="whose words the critique is: `fixed` sentences for what is wrong, or the "
+            f"`judge`'s reasons for its low answers, in at most {LENGTH} characters"
+        ),
+    ] = "fixed"
     moves: Moves = "noise"
     angle: Angle = 0.4
     angle_decay: AngleDecay = 0.5
@@ -120,6 +138,7 @@ class Refine(RoundwiseStrategy[RefineParams]):
     """
 
     Params: ClassVar[type[RefineParams]] = RefineParams
+    _too_long = False
 
     def search(self) -> Search[None]:
         """Edit the best attempt again until it is good or `max_steps` are used up.
@@ -145,6 +164,7 @@ class Refine(RoundwiseStrategy[RefineParams]):
                 )
                 for _ in range(params.per_step)
             ]
+            self._hear(suffix, outcomes)
             seen = [leader, *outcomes]
 
     def _is_good(self, leader: Outcome) -> bool:
@@ -159,10 +179,33 @@ class Refine(RoundwiseStrategy[RefineParams]):
         value = self._quality(leader)
         suffix = leader.trial.instruction_suffix
         if value < params.tau_low:
-            suffix = critique(leader.scores, params.tau_low, params.at_least, params.at_most)
+            suffix = self._critique(leader)
         how = f"with the critique: {suffix}" if suffix else "with the same instruction."
         self.note(f"{leader.trial.id}'s quality is {value:.2f}; edited again {how}")
         return suffix
 
+    def _critique(self, leader: Outcome) -> str:
+        params = self.params
+        limits = (params.tau_low, params.at_least, params.at_most)
+        if params.critic == "judge" and not self._too_long:
+            wrong = flaws(leader.scores, *limits)
+            if _is_low(leader.scores.get(INSTANCE, math.nan), params.tau_low):
+                wrong.add(INSTANCE)
+            words = criticism(leader.scores, leader.reasons, wrong)
+            if words:
+                return words
+        return critique(leader.scores, *limits)
+
+    def _hear(self, suffix: str, outcomes: Sequence[Outcome]) -> None:
+        """Use fixed words from now on if every edit with the judge's words failed: an editor
+        refuses an instruction that it would have to cut off."""
+        if suffix.startswith(BEGINS) and not any(outcome.usable for outcome in outcomes):
+            self._too_long = True
+            self.note("No edit with the judge's words succeeded: fixed ones from now on.")
+
     def _quality(self, leader: Outcome) -> float:
         return quality(leader, self.params.lowest, self.params.highest)
+
+
+def _is_low(value: float, low: float) -> bool:
+    return math.isfinite(value) and value < low

@@ -378,7 +378,7 @@ class ServerJudge:
             for name, reason in reply.said.reasons.items():
                 reasons.setdefault(name, reason)
             if reply.words and of_task:
-                told.setdefault(of_task.name, reply.words)
+                told.setdefault(of_task.name, f"{of_task.name}: {reply.words}")
         values = {name: math.fsum(each) / len(each) for name, each in given.items()}
         own = {name: why for name, why in reasons.items() if not of_task or name != of_task.name}
         words = [_sentence(name, reason, own) for name, reason in own.items()]

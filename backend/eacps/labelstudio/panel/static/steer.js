@@ -18,6 +18,7 @@ export class Steer {
   #count = el("input", { type: "number", min: "1", max: "32", value: "4", aria: { label: "Candidates" }, on: { input: () => this.#prices() } });
   #angle = el("select", { aria: { label: "How far from the picked candidates" } }, Object.keys(DISTANCES).map((name) => el("option", { value: name, selected: name === "usual" }, name)));
   #words = el("textarea", { rows: 2, maxLength: 500, placeholder: "What should be better? For example: keep the hat, less red", aria: { label: "What should be better" }, on: { input: () => this.#prices() } });
+  #quote = el("button", { type: "button", data: { action: "quote" }, on: { click: () => this.#useCriticism() } }, "Use the judge's words");
   #instruction = el("textarea", { rows: 2, maxLength: 4000, aria: { label: "Instruction" }, on: { input: () => this.#prices() } });
   #partly = el("textarea", { rows: 2, maxLength: 4000, placeholder: "What to change in the drawn part", aria: { label: "What to change in the drawn part" }, on: { input: () => this.#prices() } });
   #character = el("select", { aria: { label: "Character" } });
@@ -54,7 +55,7 @@ export class Steer {
       el(
         "div",
         { className: "fields" },
-        el("div", {}, el("h3", {}, "Refine with words"), this.#words, this.#button("refine")),
+        el("div", {}, el("h3", {}, "Refine with words"), this.#words, this.#button("refine"), this.#quote),
         el("div", {}, el("h3", {}, "Change the instruction"), this.#instruction, this.#button("instruction")),
       ),
       el(
@@ -133,6 +134,7 @@ export class Steer {
     const varied = usable && !swaps;
     const each = this.#number();
     const children = each * targets.length;
+    this.#quote.hidden = !targets.some((one) => one.criticism);
     const drawn = this.#drawing.shapes.length > 0 || offer.drawn;
     const here = this.#drawing.shapes.length ? "Edit only here" : offer.drawn ? "Edit only in the regions drawn in Label Studio" : "Edit only here";
     this.#label("more", "More candidates", each, each, offer.searched && !swaps);
@@ -147,6 +149,14 @@ export class Steer {
     this.#label("face", "Swap this face", offer.swaps, 0, drawn && characters > 0);
     this.#buttons.face.parentElement.hidden = characters === 0;
     this.#angle.disabled = !varied;
+  }
+
+  /** Writes what the judge finds wrong into the field, for the person to change and send. */
+  #useCriticism() {
+    const said = [...new Set(this.#targets().map((each) => each.criticism).filter(Boolean))];
+    this.#words.value = said.join(" ").slice(0, this.#words.maxLength);
+    this.#words.focus();
+    this.#prices();
   }
 
   #label(action, words, candidates, renders, possible) {
