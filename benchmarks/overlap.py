@@ -19,16 +19,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from PIL import Image
 
+from benchmarks.judge_server import serving
 from eacps.demo.tasks import demo_tasks, write_tasks
 from eacps.domain import EditTask, Trial
 from eacps.editors.protocol import Render, States, Tick, no_tick
@@ -106,39 +105,10 @@ class SleepingJudge:
         return {"choices": [choice], "usage": usage}
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-
-
-@contextmanager
-def serving(judge: SleepingJudge) -> Iterator[str]:
-    """The address of the judge."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            content = json.dumps(judge.answer(body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = _Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-
-
 def measure(strategy: str, tasks: int) -> dict[str, Any]:
     """The times of one run."""
     judge = SleepingJudge()
-    with tempfile.TemporaryDirectory() as place, serving(judge) as address:
+    with tempfile.TemporaryDirectory() as place, serving(judge.answer) as address:
         folder = Path(place)
         write_tasks(demo_tasks(tasks, seed=5), folder / "tasks")
         renders = folder / "renders.txt"

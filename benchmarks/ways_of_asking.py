@@ -16,11 +16,8 @@ import io
 import json
 import math
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
@@ -29,6 +26,7 @@ from typing import Any, Final
 import torch
 from PIL import Image
 
+from benchmarks.judge_server import serving
 from benchmarks.judges import attempted
 from demo.manifest import PACK
 from demo.oracle import Oracle
@@ -113,31 +111,6 @@ def named(picture: Image.Image) -> str:
     return digest(picture.convert("RGB").tobytes().hex())
 
 
-@contextmanager
-def serving(judge: BlurredTruth) -> Iterator[str]:
-    """The address of the judge."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            content = json.dumps(judge.answer(body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-
-
 def _constant(image: Image.Image) -> Callable[[], Image.Image]:
     return lambda: image
 
@@ -165,7 +138,7 @@ def measured(way: str, auc: float, items: Sequence[Labelled], out: Path) -> dict
         for load, share in zip(item.candidates, item.truth, strict=True)
     }
     place = out / re.sub(r"\W+", "-", f"{way} {auc}")
-    with serving(BlurredTruth(truth, auc)) as address:
+    with serving(BlurredTruth(truth, auc).answer) as address:
         options = {"openai": {"way": how}}
         settings = load_settings(data_dir=place / "data", plugin_options=options)
         setup = Setup(settings, metric="" if pairs else "satisfied", pairs=pairs)
