@@ -27,7 +27,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 END = "<|im_end|>"
-MOST_STEPS = 2000
+MOST_STEPS = 1000
 LEARNING_RATE = 0.005
 SURE = 0.6
 """A token of this probability is the one that greedy decoding takes."""

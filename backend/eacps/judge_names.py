@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from eacps.errors import SettingsError
 from eacps.rubrics.reading import read_rubric, rubric_digest
-from eacps.weights import existing_path
+from eacps.weights import existing_path, weights_digest
 
 if TYPE_CHECKING:
     from eacps.settings import Settings
@@ -114,7 +114,11 @@ def identity(name: str, settings: Settings) -> dict[str, Any]:
     """What a judge's scores depend on: its model, its rubric's content, and how it is asked."""
     judge = judge_name(name)
     written = options_written(name, settings)
-    options = {key: written[key] for key in _OPTIONS_OF_RESULTS[1:] if key in written}
+    options: dict[str, Any] = {
+        key: written[key] for key in _OPTIONS_OF_RESULTS[1:] if key in written
+    }
+    if lora := written.get("lora"):
+        options["lora"] = weights_digest(str(lora))
     label = judge.label if judge and judge.remote else "local"
     return {"judge": label, "rubric": rubric_digest(rubric_of(name, settings)), "options": options}
 

@@ -360,7 +360,7 @@ class Settings(BaseSettings):
     rubric: str = _scoring_field(
         "edit",
         "What judges that read language are asked: edit, viescore, realism, technical, yes_no, "
-        "tt_scale_flux, editscore (for EditScore and UnifiedReward-Edit), or "
+        "tt_scale_flux, editscore, editscore_qwen25 and unified_reward_edit (for these judges), or "
         "the path of a .toml file (`eacps judge rubric edit` prints one to change).",
         results=True,
     )

@@ -30,6 +30,8 @@ INSTRUCTION: Final = "{instruction}"
 """Where a question has the instruction; it is replaced once, by text that is marked as data."""
 ANSWER: Final = "{answer}"
 """Where a question has the description of the answer's form."""
+NUMBER: Final = "{number}"
+"""Where a label has the place of its picture, counted from one."""
 VERIFIED: Final = "verified"
 """`satisfied` x `preserved`, which is computed after the answers of all judges were combined."""
 
@@ -147,6 +149,7 @@ class Rubric(_Part):
     main: _Name
     system: str = Field("", max_length=20_000)
     instruction: Literal["quoted", "plain"] = "quoted"
+    label: str = Field("", max_length=200)
     preview: str = Field("", max_length=2000)
     compare: str = Field("", max_length=20_000)
     calls: tuple[Call, ...] = Field(min_length=1, max_length=10)

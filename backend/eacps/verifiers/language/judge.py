@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from PIL import Image
@@ -16,20 +16,18 @@ from eacps.errors import JudgeDownError, ScoringError
 from eacps.images import TaskImages
 from eacps.log import current_ids
 from eacps.preparing import Kept, OncePerKey, Prepared
-from eacps.rubrics.reading import Call, Question, Rubric, TaskQuestions
+from eacps.rubrics.reading import Call, Rubric, TaskQuestions
 from eacps.verifiers.language import prompts, task_questions
+from eacps.verifiers.language.answers import Reply, combined, understood
 from eacps.verifiers.language.asking import Asker, NoAnswerError
 from eacps.verifiers.language.keys import without_secrets
 from eacps.verifiers.language.likelihood import expected
 from eacps.verifiers.language.options import ServerOptions
 from eacps.verifiers.language.parsing import (
-    YES_NO,
     Said,
-    Scalar,
     UnclearError,
     clean,
     one_object,
-    parsed,
     scalars,
 )
 from eacps.verifiers.language.services.contract import Answer, Shown
@@ -45,17 +43,6 @@ REMEMBERED: Final = 200
 """The questions of so many tasks are at hand; those of others are read again."""
 LONGER: Final = 4
 """An answer that was cut off is asked for once more with so many times the tokens."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answers to one call about one edit."""
-
-    said: Said = field(default_factory=Said)
-    words: str = ""
-    problem: str = ""
-    down: bool = False
-    passes: bool = False
 
 
 class ServerJudge:
@@ -127,7 +114,10 @@ class ServerJudge:
         for (place, _, call, _), reply in zip(work, replies, strict=True):
             own_words = call in more[place].calls
             rows[place].append(self._in_one(more[place], reply) if own_words else reply)
-        return [self._answers([*row, *each.missing]) for row, each in zip(rows, more, strict=True)]
+        return [
+            combined(self._rubric, [*row, *each.missing])
+            for row, each in zip(rows, more, strict=True)
+        ]
 
     def compare(
         self, task: EditTask, images: TaskImages, first: Image.Image, second: Image.Image
@@ -281,14 +271,7 @@ class ServerJudge:
         again: bool = False,
     ) -> Said:
         answer = self._ask(request, number, account, again=again)
-        said = parsed(call, answer.text)
-        for question in call.questions:
-            place = said.places.get(question.name)
-            if answer.tokens and place is not None:
-                start, end = _inside(answer.text, place)
-                fine = expected(answer.tokens, answer.text, start, end, _allowed(question))
-                if fine is not None:
-                    said.values[question.name] = fine
+        said = understood(call, answer)
         hidden = self._asker.hides
         for name, reason in said.reasons.items():
             said.reasons[name] = without_secrets(reason, hidden)
@@ -360,37 +343,6 @@ class ServerJudge:
                 error = JudgeDownError if passes else ScoringError
                 raise error((down or replies[0].problem).rstrip(".") + ".")
 
-    def _answers(self, replies: Sequence[Reply]) -> Answers:
-        """One edit's answers: the mean of its passes as the rubric's metrics, and the reasons."""
-        given: dict[str, list[float]] = {}
-        reasons: dict[str, str] = {}
-        told: dict[str, str] = {}
-        problems: dict[str, str] = {}
-        of_task = self._rubric.task_questions
-        for reply in replies:
-            if reply.problem:
-                problems.setdefault("", reply.problem)
-            problems |= {
-                name: why for name, why in reply.said.missing.items() if name not in problems
-            }
-            for name, value in reply.said.values.items():
-                given.setdefault(name, []).append(value)
-            for name, reason in reply.said.reasons.items():
-                reasons.setdefault(name, reason)
-            if reply.words and of_task:
-                told.setdefault(of_task.name, f"{of_task.name}: {reply.words}")
-        values = {name: math.fsum(each) / len(each) for name, each in given.items()}
-        own = {name: why for name, why in reasons.items() if not of_task or name != of_task.name}
-        words = [_sentence(name, reason, own) for name, reason in own.items()]
-        words += told.values()
-        words += [_spread(name, each) for name, each in given.items() if len(set(each)) > 1]
-        words += [
-            f"({f'{name} missing' if name else 'No answer'}: {why.rstrip('.')}.)"
-            for name, why in problems.items()
-            if not name or name not in values
-        ]
-        return Answers(self._rubric.values(values), " ".join(words), reasons)
-
 
 @dataclass(frozen=True)
 class _More:
@@ -414,25 +366,3 @@ def read_preference(answer: Answer) -> tuple[float, str]:
     start, end = place.start + offset + 1, place.end + offset - 1
     fine = expected(answer.tokens, answer.text, start, end, allowed) if answer.tokens else None
     return allowed[word] if fine is None else fine, why
-
-
-def _inside(text: str, place: Scalar) -> tuple[int, int]:
-    """Where a value stands, without its quotes, which may be tokens of their own."""
-    quoted = text[place.start] == '"'
-    return (place.start + 1, place.end - 1) if quoted else (place.start, place.end)
-
-
-def _allowed(question: Question) -> Mapping[str, float]:
-    if question.kind == "yes_no":
-        return YES_NO
-    low, high = question.ends
-    return {str(value): float(value) for value in range(low, high + 1)}
-
-
-def _sentence(name: str, reason: str, reasons: Mapping[str, str]) -> str:
-    text = reason if reason.endswith((".", "!", "?", "…")) else f"{reason}."
-    return text if len(reasons) == 1 else f"{name}: {text}"
-
-
-def _spread(name: str, values: Sequence[float]) -> str:
-    return f"({name} was {min(values):.3g} to {max(values):.3g} in {len(values)} passes.)"

@@ -19,6 +19,10 @@ class LocalOptions(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on CPUs, bfloat16 on GPUs"
     )
+    lora: str = Field("", description="a folder with a LoRA of PEFT for this model")
+    max_tokens: int = Field(
+        1024, ge=16, le=16_384, description="most tokens of an answer that is written out"
+    )
     device: str = Field("", description="a device of its own, such as cuda:1")
 
 

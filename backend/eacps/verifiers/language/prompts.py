@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from PIL import Image
 
@@ -15,6 +15,7 @@ from eacps.images import TaskImages, fit_within
 from eacps.rubrics.reading import (
     ANSWER,
     INSTRUCTION,
+    NUMBER,
     Call,
     Question,
     Rubric,
@@ -39,6 +40,10 @@ two. The request: {instruction}
 Which edit is better? First give the reason in one short sentence, then the better one.
 
 {answer}"""
+
+
+Picture = TypeVar("Picture")
+"""A picture as a server or a model on this machine takes it."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +98,29 @@ def judging(
 ) -> Request:
     """The request for one call about one edit; pictures that the task does not have are left
     out."""
-    parts: list[Part] = []
-    # Judges that were trained with their own prompts never saw our titles.
-    titled = call.layout != "score_list"
-    for name in call.pictures:
-        if name in pictures:
-            parts += [TITLES[name], pictures[name]] if titled else [pictures[name]]
-    described = "" if call.layout == "score_list" else described_answer(call.questions)
+    parts = parts_of(rubric, call, instruction, pictures, preview=preview)
+    return Request(rubric.system, parts, schema_of(call))
+
+
+def parts_of(
+    rubric: Rubric,
+    call: Call,
+    instruction: str,
+    pictures: Mapping[str, Picture],
+    *,
+    preview: str,
+) -> tuple[str | Picture, ...]:
+    """What one call shows and asks about one edit, in order."""
+    trained = call.layout == "score_list"
+    parts: list[str | Picture] = []
+    for number, name in enumerate(filter(pictures.__contains__, call.pictures), start=1):
+        # Judges that were trained with their own prompts never saw our titles.
+        title = rubric.label.replace(NUMBER, str(number)) if trained else TITLES[name]
+        parts += [title, pictures[name]] if title else [pictures[name]]
+    described = "" if trained else described_answer(call.questions)
     text = _filled(call.text, instruction, described, rubric.instruction)
     note = f"\n\n{preview}" if preview else ""
-    return Request(rubric.system, (*parts, text.strip() + note), schema_of(call))
+    return (*parts, (text if trained else text.strip()) + note)
 
 
 def writing(

@@ -70,11 +70,6 @@ def test_a_preference_does_not_depend_on_the_order(folder: Path, tmp_path: Path)
     assert judge.compare(task_of(), IMAGES, one, one).first == pytest.approx(0.5, abs=1e-5)
 
 
-def test_scores_of_two_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="scores of more than one token"):
-        opened(folder, tmp_path, rubric="viescore")
-
-
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="which is no folder"):
         opened(tmp_path / "nowhere", tmp_path)

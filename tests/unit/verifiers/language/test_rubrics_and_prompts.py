@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,20 +145,45 @@ def test_viescore_is_the_geometric_mean_of_the_lower_scores() -> None:
     assert set(read_rubric("viescore").values(answers)) == {"semantic_consistency"}
 
 
-def test_editscore_is_asked_in_its_own_words_and_scored_as_it_scores(
-    server: JudgeServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("rubric", "texts", "ending"),
+    [
+        ("editscore", [], 'Editing instruction: add a "hat"\n'),
+        ("editscore_qwen25", ["<img1>: ", "<img2>: "], 'Editing instruction: add a "hat"\n'),
+        ("unified_reward_edit", [], 'Editing instruction:add a "hat"\n'),
+    ],
+)
+def test_trained_judges_are_asked_in_their_own_words_and_scored_as_editscore_scores(
+    rubric: str, texts: list[str], ending: str, server: JudgeServer, tmp_path: Path
 ) -> None:
-    judge = judge_at(server.address, tmp_path, rubric="editscore")
+    judge = judge_at(server.address, tmp_path, rubric=rubric)
     [found] = judged(judge, [picture_of(9)], 'add a "hat"')
     semantics, quality = sorted(server.heard, key=lambda heard: -len(heard.pictures))
-    assert semantics.texts[-1].endswith('Editing instruction:add a "hat"')
-    assert [len(one.texts) for one in (semantics, quality)] == [1, 1]
+    assert semantics.texts[-1].endswith(ending)
+    assert semantics.texts[:-1] == texts
+    assert quality.texts[:-1] == texts[:1]
     assert (len(semantics.pictures), len(quality.pictures), semantics.system) == (2, 1, "")
     assert found.values["prompt_following"] == pytest.approx(9 / 2.5)
     answers = {"success": 20, "restraint": 10, "naturalness": 25, "artifacts": 15}
-    values = read_rubric("editscore").values(answers)
+    values = read_rubric(rubric).values(answers)
     assert (values["prompt_following"], values["consistency"]) == pytest.approx((8, 4))
     assert values["overall"] == pytest.approx((4 * 6) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rubric", "digests"),
+    [
+        ("editscore", ["55d6e52e54e29e82", "8249deba103d112d"]),
+        ("editscore_qwen25", ["55d6e52e54e29e82", "8249deba103d112d"]),
+        ("unified_reward_edit", ["401b9a17aec0a3c3", "ddb40baa511dbf2f"]),
+    ],
+)
+def test_the_prompts_of_trained_judges_are_those_of_their_sources(
+    rubric: str, digests: list[str]
+) -> None:
+    """SHA-256 of what the code at `source` sends, with {instruction} for the instruction."""
+    texts = [call.text for call in read_rubric(rubric).calls]
+    assert [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts] == digests
 
 
 @pytest.mark.parametrize(
@@ -184,7 +210,10 @@ def test_a_wrong_rubric_says_what_is_wrong(
 def test_a_rubric_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(SettingsError, match="There is no rubric 'taste'") as caught:
         read_rubric("taste")
-    names = "edit, ade_cot, editscore, realism, technical, tt_scale_flux, viescore, yes_no"
+    names = (
+        "edit, ade_cot, editscore, editscore_qwen25, realism, technical, tt_scale_flux, "
+        "unified_reward_edit, viescore, yes_no"
+    )
     assert names in caught.value.hint
 
 
