@@ -81,6 +81,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path("out/bench-search"))
     parser.add_argument("--quick", action="store_true", help="a dozen tasks, about two minutes")
     parser.add_argument("--tasks", type=int, help="this many tasks of each set instead")
+    parser.add_argument("--held-in", type=int, help="this many tasks for choosing settings instead")
     parser.add_argument("--local-tasks", type=int, help="of which with children, instead")
     parser.add_argument(
         "--levels",
@@ -119,6 +120,8 @@ def _assignments(options: argparse.Namespace) -> Iterator[Assignment]:
         if level not in options.levels or part not in options.parts:
             continue
         tasks = count if options.tasks is None else options.tasks
+        if part == "held-in" and options.held_in is not None:
+            tasks = options.held_in
         deep = local if options.local_tasks is None else options.local_tasks
         for index in range(tasks):
             yield Assignment(level, part, index, tasks, index < deep)

@@ -51,7 +51,8 @@ def variables_of(server: JudgeServer, attempts: int) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EACPS_", "LABEL_STUDIO_"))}
     return {
         **kept,
-        "EACPS_VERIFIER": f"openai:tiny@{server.address}/v1",
+        "EACPS_VERIFIER": "openai:tiny",
+        "OPENAI_BASE_URL": f"{server.address}/v1",
         "OPENAI_API_KEY": KEY,
         "EACPS_STRATEGY": "best_of_n",
         "EACPS_STRATEGY_PARAMS": json.dumps({"n": attempts}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,16 +15,27 @@ from eacps.errors import SettingsError
 from eacps.settings import variables_of_env_file
 from eacps.verifiers.language.services.contract import Service
 
+log = logging.getLogger(__name__)
+
 HIDDEN: Final = "[key]"
 _FILE: Final = "_FILE"
 
 
-def find_key(service: Service, given: SecretStr, file: str, *, required: bool) -> SecretStr:
-    """The key of a service: given, or in a file, or in its variable or the file it names."""
+def find_key(
+    service: Service, given: SecretStr, file: str, address: str, *, required: bool
+) -> SecretStr:
+    """The key of a service: given, or in a file, or in its variable or the file it names.
+
+    A variable's key belongs to the address that the environment names, or the service's own, and
+    is not sent to another server.
+    """
     if given.get_secret_value():
         return _checked(given.get_secret_value(), "The key")
     if file:
         return _from_file(file, "api_key_file")
+    if _origin(address) != _origin(owner := find_address(service, "")):
+        _say_if_unsent(service, address, owner)
+        return SecretStr("")
     for variable in service.key_variables:
         if value := _variable(variable):
             return _checked(value, variable)
@@ -53,6 +65,23 @@ def find_address(service: Service, given: str) -> str:
             hint=f"Remove it, and put the key into {service.key_variables[0]}.",
         )
     return address.rstrip("/")
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _say_if_unsent(service: Service, address: str, owner: str) -> None:
+    for variable in service.key_variables:
+        if _variable(variable) or _variable(variable + _FILE):
+            log.warning(
+                "%s is not sent to %s, because it belongs to %s. Set the option api_key or "
+                "api_key_file of the judge if this server needs a key.",
+                variable,
+                address,
+                owner,
+            )
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:

@@ -121,7 +121,7 @@ def _place(found: LanguageVerifier, options: ServerOptions) -> Place:
     service = getattr(import_module(where), member)()
     address = find_address(service, judge.address or options.base_url)
     official = address == service.default_address
-    key = find_key(service, options.api_key, options.api_key_file, required=official)
+    key = find_key(service, options.api_key, options.api_key_file, address, required=official)
     return Place(service, judge.model, address, key.get_secret_value(), judge.label)
 
 

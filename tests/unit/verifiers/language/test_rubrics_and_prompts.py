@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from eacps import fingerprints
 from eacps.errors import ScoringError, SettingsError
@@ -286,14 +287,13 @@ def test_an_official_service_needs_a_key_and_says_where(
 def test_a_key_comes_from_a_variable_a_file_or_env_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pydantic import SecretStr
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     service, none = OpenAIChat(), SecretStr("")
 
     def found() -> str:
-        return find_key(service, none, "", required=True).get_secret_value()
+        address = service.default_address
+        return find_key(service, none, "", address, required=True).get_secret_value()
 
     Path("key").write_text("from-a-file\n")
     Path(".env").write_text("OPENAI_API_KEY=from-env-file\n")
@@ -311,6 +311,27 @@ def test_a_key_comes_from_a_variable_a_file_or_env_file(
         found()
     assert "two words" not in str(caught.value)
     assert without_secrets("key is two words!", ["two words"]) == "key is [key]!"
+
+
+def test_a_variables_key_is_sent_to_no_other_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    service, none = OpenAIChat(), SecretStr("")
+
+    def sent(address: str, given: SecretStr = none) -> str:
+        return find_key(service, given, "", address, required=False).get_secret_value()
+
+    assert sent("https://api.openai.com/v1") == KEY
+    assert sent("http://gpu1:8000/v1") == ""
+    assert "OPENAI_API_KEY is not sent to http://gpu1:8000/v1" in caplog.text
+    assert KEY not in caplog.text
+    assert sent("https://api.openai.com.example.org/v1") == ""
+    assert sent("http://gpu1:8000/v1", SecretStr("its-own")) == "its-own"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gpu1:8000/v1")
+    assert sent("http://gpu1:8000/v1") == KEY
+    assert sent("https://api.openai.com/v1") == ""
 
 
 @pytest.mark.parametrize(
