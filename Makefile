@@ -75,7 +75,7 @@ face-models: $(BACKEND_READY)  ## Download the free models of face engine `basic
 bench: $(BACKEND_READY)  ## Measure engine overhead, memory and enqueueing (docs/results)
 	@$(BIN)/python -m benchmarks.engine --out docs/results
 
-bench-search: $(DEV_READY)  ## Compare all searches with an oracle (about 20 minutes; QUICK=1: 2 minutes)
+bench-search: $(DEV_READY)  ## Compare all searches with an oracle (over an hour; QUICK=1: a few minutes)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.search --workers 2 $(if $(QUICK),--quick)
 
 screenshots: $(DEV_READY) $(LABEL_STUDIO_READY)  ## Take the README's screenshots

@@ -131,6 +131,7 @@ def _foresight(axis: Any, main: Results) -> None:
 
 
 def _kinship(axis: Any, main: Results) -> None:
+    axis.set_visible(bool(main.moves))
     places = range(len(main.moves))
     for colour, judge in zip(COLOURS[1:], _real(main), strict=False):
         told = [main.kinship(move, judge) for move in main.moves]
