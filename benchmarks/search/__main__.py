@@ -79,7 +79,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="for the results")
     parser.add_argument("--name", default=None, help="the results' file name (search, or quick)")
     parser.add_argument("--cache", type=Path, default=Path("out/bench-search"))
-    parser.add_argument("--quick", action="store_true", help="a dozen tasks, about two minutes")
+    parser.add_argument("--quick", action="store_true", help="a dozen tasks, a few minutes")
     parser.add_argument("--tasks", type=int, help="this many tasks of each set instead")
     parser.add_argument("--held-in", type=int, help="this many tasks for choosing settings instead")
     parser.add_argument("--local-tasks", type=int, help="of which with children, instead")
