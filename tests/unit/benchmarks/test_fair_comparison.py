@@ -77,8 +77,26 @@ def test_a_claim_is_measured_again_and_against_the_tuned_baseline(
     assert waves[3].startswith("-20.0 ")
     assert waves[4].startswith(FEW)
     assert waves[5].startswith("+20.0 ")
-    assert waves[6] in ("yes", "not shown")
+    assert waves[6] == "not shown"
     assert by_clip[3].startswith("+30.0 ")
+
+
+@pytest.mark.parametrize(
+    ("ours", "tuned", "verdict"), [(10, 2, "yes"), (7, 5, "not shown"), (2, 10, "no")]
+)
+def test_a_claim_stands_only_if_its_interval_lies_above_zero(
+    ours: int, tuned: int, verdict: str
+) -> None:
+    runs = []
+    for part, held_in in (("new", False), ("held-in", True)):
+        runs += [
+            run(part, "best of 8", 5, 8.0),
+            run(part, FEW, 8 if held_in else tuned, 2.4),
+            run(part, "waves 8x4 2@40% 1@60%, good 0.85", ours, 7.5),
+        ]
+    [claim] = restated(results(*runs, part="new"), results(*runs, part="held-in")).rows
+    assert claim[4].startswith(FEW)
+    assert claim[6] == verdict
 
 
 def test_fewer_steps_are_shown_beside_the_usual_ones(pair: tuple[Results, Results]) -> None:

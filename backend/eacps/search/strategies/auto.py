@@ -1,8 +1,8 @@
 """The default search: successive halving in waves when a verifier judges, else best of N.
 
-It is the best search of our benchmark (docs/search.md). With a verifier it begins many candidates,
-prunes them early by their previews, finishes a few, and repeats until a result is good. Without a
-verifier pruning gained nothing in the benchmark, so all candidates are finished.
+With a verifier it begins many candidates, prunes them early by their previews, finishes a few, and
+repeats until a result is good, so that easy tasks cost less than hard ones. Without a verifier
+pruning gained nothing in the benchmark (docs/search.md), so all candidates are finished.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class AutoParams:
 
 
 class Auto(RoundwiseStrategy[AutoParams]):
-    """The search that our benchmark recommends: `waves` with a verifier, else independent attempts.
+    """The default: `waves` where a verifier judges, else independent attempts.
 
     Attempts are also independent if the editor cannot pause or takes too few steps for it.
 

@@ -101,7 +101,10 @@ class ServerJudge:
             return []
         own = prompts.pictures_of(images, self._options.image_side)
         account = self._account(task)
-        more = [self._more(task, own, share) for share in progress]
+        previews = [share < 1 for share in progress]
+        # Once for all, because the judge may fail to write questions: each would wait for it again.
+        asked_more = {preview: self._more(task, own, preview) for preview in sorted(set(previews))}
+        more = [asked_more[preview] for preview in previews]
         work: list[tuple[int, prompts.Request, Call, int]] = [
             (place, self._request(task, images, own, image, share, call), call, number)
             for place, (image, share) in enumerate(zip(edited, progress, strict=True))
@@ -173,10 +176,10 @@ class ServerJudge:
         preview = self._rubric.preview if share < 1 else ""
         return prompts.judging(self._rubric, call, task.instruction, pictures, preview=preview)
 
-    def _more(self, task: EditTask, own: Mapping[str, Shown], share: float) -> _More:
-        """What an edit is asked besides the rubric's own questions."""
+    def _more(self, task: EditTask, own: Mapping[str, Shown], preview: bool) -> _More:
+        """What previews, or finished edits, are asked besides the rubric's own questions."""
         asked = self._rubric.task_questions
-        if asked is None or (share < 1 and not asked.asked.previews):
+        if asked is None or (preview and not asked.asked.previews):
             return _More()
         try:
             written = self._questions(task, own)

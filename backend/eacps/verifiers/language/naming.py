@@ -81,7 +81,7 @@ def language_verifier(name: str, judge: JudgeName, settings: Settings) -> Langua
     if rubric.task_questions and not judge.remote:
         raise SettingsError(
             f"The rubric {rubric.name} has questions written for each task, which the judge "
-            f"{judge.label} cannot do: a model on this machine answers, and writes nothing.",
+            f"{judge.label} cannot do: models on this machine write no questions.",
             hint=f"Give it another rubric, such as edit: {OPTIONS}="
             f'{{"local": {{"rubric": "edit"}}}}, or serve the model and name it openai:MODEL@http://…',
         )
