@@ -82,7 +82,8 @@ class Trial:
 
     The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
     judge by the instruction alone. `state` is the artifact from which a paused trial resumes; the
-    runner sets it. On route `face_swap`, `swap` replaces the noise.
+    runner sets it. With `again`, the editor edits the parent's picture instead of the task's; the
+    runner sets `start` to its artifact. On route `face_swap`, `swap` replaces the noise.
     """
 
     id: str
@@ -94,6 +95,8 @@ class Trial:
     instruction_suffix: str = ""
     state: str | None = None
     swap: Swap | None = None
+    again: Annotated[bool, Field(exclude_if=lambda again: not again)] = False
+    start: Annotated[str, Field(exclude_if=lambda start: not start)] = ""
 
     @property
     def lineage(self) -> str:
@@ -103,6 +106,8 @@ class Trial:
         if self.parent is None:
             return "global"
         told = f", told: {self.instruction_suffix}" if self.instruction_suffix else ""
+        if self.again:
+            return f"edit of {self.parent}{told}"
         if self.noise.moves:
             return f"child of {self.parent} at angle {self.noise.moves[-1].angle:.2g}{told}"
         return f"child of {self.parent} by seed offset{told}"

@@ -63,10 +63,12 @@ def search(
             on_expected(expected)
         if is_comparison(asked):
             # As one batch, because each may meet any other.
-            strategy.tell(ledger.compared(asked, run_batches([asked])))
+            compared = run_batches([[ledger.started(trial) for trial in asked]])
+            strategy.tell(ledger.compared(asked, compared))
             continue
         trials = ledger.grouped(asked)
-        finished = run_batches(batches([ledger.resumed(trial) for trial in trials], task.plan))
+        begun = [ledger.started(ledger.resumed(trial)) for trial in trials]
+        finished = run_batches(batches(begun, task.plan))
         strategy.tell(ledger.record(trials, finished))
         if on_progress:
             on_progress(_progress(ledger.candidates, expected))
@@ -95,17 +97,30 @@ class Ledger:
         """Sort trials so that those with the same steps to run are adjacent, to form batches."""
         return sorted(trials, key=self._leg)
 
-    def _leg(self, trial: Trial) -> tuple[int, int, str]:
+    def _leg(self, trial: Trial) -> tuple[int, int, str, str]:
         known = self._entries.get(trial.id)
         start = known.trial.to_step if known and known.state else None
         end = self._steps if trial.to_step is None else trial.to_step
         # Trials that are further along first, for depth-first strategies.
-        return (-(start or 0), end, trial.instruction_suffix)
+        edited = trial.parent if trial.again else None
+        return (-(start or 0), end, edited or "", trial.instruction_suffix)
 
     def resumed(self, trial: Trial) -> Trial:
         """The trial with its stored state, if it was paused before."""
         known = self._entries.get(trial.id)
         return replace(trial, state=known.state) if known and known.state else trial
+
+    def started(self, trial: Trial) -> Trial:
+        """The trial with the picture that it edits, if that is not the task's."""
+        if not trial.again:
+            return trial
+        parent = self._entries.get(trial.parent or "")
+        if parent is None or not parent.image:
+            raise SearchError(
+                f"Trial {trial.id} edits the picture of {trial.parent}, which has none.",
+                hint="A strategy may edit only pictures of usable outcomes again.",
+            )
+        return replace(trial, start=parent.image)
 
     def record(self, asked: Sequence[Trial], finished: Sequence[Candidate]) -> list[Outcome]:
         """Record candidates; returns the outcome of each call by itself."""
@@ -121,7 +136,8 @@ class Ledger:
                     nfe=own.nfe + before.nfe,
                     seconds=round(own.seconds + before.seconds, 4),
                 )
-            self._entries[trial.id] = own
+            edited = candidate.trial.start
+            self._entries[trial.id] = replace(own, trial=replace(trial, start=edited))
         return outcomes
 
     def compared(self, asked: Sequence[Trial], answered: Sequence[Candidate]) -> list[Outcome]:

@@ -77,6 +77,8 @@ def picture_key(task: EditTask, trial: Trial) -> str:
             "mapping": task.mapping,
             "noise": to_json(trial.noise),
             "to_step": trial.to_step,
+            # Only where there is one, because stored keys have none.
+            **({"start": trial.start} if trial.start else {}),
         }
     )
 

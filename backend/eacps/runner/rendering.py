@@ -6,7 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 Tick = Callable[[], None]
 CACHED_TASKS = 20
 """Searches take turns on a device, more of them where servers judge."""
+CACHED_STARTS = 3
+"""Pictures of one task that an editor has encoded at the same time."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class _Opened:
     start: TaskImages
     notes: tuple[str, ...] = ()
     detail: str = ""
-    session: EditSession | None = None
+    sessions: Recent[str, EditSession] = field(default_factory=lambda: Recent(CACHED_STARTS))
+    """By the artifact of the picture that is edited; empty: the task's."""
 
 
 class Renderer:
@@ -132,10 +136,20 @@ class Renderer:
     def _renders(
         self, task: EditTask, opened: _Opened, trials: Sequence[Trial], tick: Tick
     ) -> Sequence[Render]:
-        if opened.session is None:
-            opened.session = self.editor.open(task, opened.start)
         states = {trial.id: self._state(trial.state) for trial in trials if trial.state}
-        return _measured(opened.session, trials, tick, states)
+        renders: list[Render] = []
+        for start in dict.fromkeys(trial.start for trial in trials):
+            opening = partial(self._session, task, opened, start)
+            session = opened.sessions.get_or_make(start, opening)
+            own = [trial for trial in trials if trial.start == start]
+            renders += _measured(session, own, tick, states)
+        return renders
+
+    def _session(self, task: EditTask, opened: _Opened, start: str) -> EditSession:
+        if not start:
+            return self.editor.open(task, opened.start)
+        picture = pixels.decode(self._store.get(start), image_limits(self._settings))
+        return self.editor.open(task, replace(opened.start, source=picture))
 
     def _kept(
         self,

@@ -61,12 +61,16 @@ class RoundwiseStrategy(ABC, Generic[P]):
         round_number: int = 0,
         parent: Trial | None = None,
         suffix: str = "",
+        again: bool = False,
     ) -> Trial:
-        """The next trial, under the next id (c1, c2, ...)."""
+        """The next trial, under the next id (c1, c2, ...); `again`: it edits its parent's
+        picture."""
         self._count += 1
         parent_id = parent.id if parent else None
         return Trial(
-            f"c{self._count}", noise, stage, round_number, parent_id, instruction_suffix=suffix
+            *(f"c{self._count}", noise, stage, round_number, parent_id),
+            instruction_suffix=suffix,
+            again=again,
         )
 
     def fresh_trials(self, count: int, *, round_number: int = 0) -> list[Trial]:

@@ -42,6 +42,8 @@ def owner_of(task: EditTask, settings: Settings, trial: Trial) -> str:
             "mapping": task.mapping,
             "noise": to_json(trial.noise),
             "instruction_suffix": trial.instruction_suffix,
+            # Only where there is one, because stored states have none.
+            **({"start": trial.start} if trial.start else {}),
         }
     )
 

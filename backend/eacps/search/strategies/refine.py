@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from eacps.domain import Outcome
+from eacps.domain import Noise, Outcome, Trial
 from eacps.search.criticism import BEGINS, INSTANCE, LENGTH, criticism
 from eacps.search.moves import annealed
 from eacps.search.parameters import (
@@ -93,6 +93,13 @@ class RefineParams:
             f"`judge`'s reasons for its low answers, in at most {LENGTH} characters"
         ),
     ] = "fixed"
+    edits: Annotated[
+        Literal["source", "best"],
+        Field(
+            description="what is edited again: the task's picture, or the `best` edit so far, "
+            "unless it changed what it should have kept"
+        ),
+    ] = "source"
     moves: Moves = "noise"
     angle: Angle = 0.4
     angle_decay: AngleDecay = 0.5
@@ -154,18 +161,29 @@ class Refine(RoundwiseStrategy[RefineParams]):
                 return
             suffix = self._suffix(leader)
             angle = annealed(params.angle, params.angle_decay, step - 1)
+            again = self._edits_best(leader)
             outcomes = yield [
-                self.child(
-                    leader.trial,
-                    moves=params.moves,
-                    angle=angle,
-                    round_number=step,
-                    suffix=suffix,
-                )
+                self._following(leader.trial, angle, step, suffix, again=again)
                 for _ in range(params.per_step)
             ]
             self._hear(suffix, outcomes)
             seen = [leader, *outcomes]
+
+    def _following(
+        self, leader: Trial, angle: float, step: int, suffix: str, *, again: bool
+    ) -> Trial:
+        if again:
+            noise = Noise(self.seeds.fresh())
+            return self.trial(
+                noise, stage="local", round_number=step, parent=leader, suffix=suffix, again=True
+            )
+        moves = self.params.moves
+        return self.child(leader, moves=moves, angle=angle, round_number=step, suffix=suffix)
+
+    def _edits_best(self, leader: Outcome) -> bool:
+        """Whether to go on from the best edit: no further one brings back what it lost."""
+        kept = leader.scores.get("preserved", 1.0)
+        return self.params.edits == "best" and not _is_low(kept, self.params.tau_low)
 
     def _is_good(self, leader: Outcome) -> bool:
         value, enough = self._quality(leader), self.params.tau_high
