@@ -78,7 +78,8 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A strategy's request to render one noise up to step `to_step` (None: to the end).
+    """A strategy's request to render one noise up to step `to_step` (None: to the end); as a
+    `draft`, the whole render in so few steps.
 
     The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
     judge by the instruction alone. `state` is the artifact from which a paused trial resumes; the
@@ -97,6 +98,7 @@ class Trial:
     swap: Swap | None = None
     again: Annotated[bool, Field(exclude_if=lambda again: not again)] = False
     start: Annotated[str, Field(exclude_if=lambda start: not start)] = ""
+    draft: Annotated[bool, Field(exclude_if=lambda draft: not draft)] = False
 
     @property
     def lineage(self) -> str:

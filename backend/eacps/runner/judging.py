@@ -263,7 +263,7 @@ def _preference(strength: float) -> Metric:
 
 def share_done(trial: Trial, steps: int) -> float:
     """The share of the denoising steps that a trial's picture has completed."""
-    return 1.0 if trial.to_step is None else min(1.0, trial.to_step / max(1, steps))
+    return 1.0 if trial.to_step is None or trial.draft else min(1.0, trial.to_step / max(1, steps))
 
 
 def _compare_with_caption(

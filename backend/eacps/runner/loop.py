@@ -168,7 +168,10 @@ class Ledger:
             candidate = replace(candidate, failure=None, notes=notes)
         if step is None or candidate.failure is not None:
             return replace(candidate, state=None)
-        words = f"Stopped at step {step} of {self._steps}: others looked better."
+        how = f"Stopped at step {step} of {self._steps}"
+        if candidate.trial.draft:
+            how = f"Drafted in {step} of {self._steps} steps"
+        words = f"{how}: others looked better."
         return replace(candidate, state=None, failure=Failure(PRUNED, words))
 
 

@@ -79,6 +79,7 @@ def picture_key(task: EditTask, trial: Trial) -> str:
             "to_step": trial.to_step,
             # Only where there is one, because stored keys have none.
             **({"start": trial.start} if trial.start else {}),
+            **({"draft": True} if trial.draft else {}),
         }
     )
 
@@ -97,6 +98,6 @@ def nfe_between(picture: Picture, begun: Picture | None, steps: int) -> int:
 
 def is_stored(picture: Picture, trial: Trial, store: ArtifactStore) -> bool:
     """Whether all files of a picture are stored undamaged, including a paused trial's state."""
-    if trial.to_step is not None and picture.state is None:
+    if trial.to_step is not None and not trial.draft and picture.state is None:
         return False
     return all(map(store.intact, picture.names))

@@ -13,6 +13,10 @@ pruned. That is certain only when the search has ended, because a strategy may c
   and may have different instruction suffixes. The caller decides what goes into one batch.
 - A trial whose outcome has no finite potential is never resumed.
 
+Drafts. A trial with `draft` and a `to_step` is rendered whole, in so few steps: what solvers of few
+and of many steps make of one noise is alike. Its outcome is that of a preview. To render the noise
+in full, the strategy asks for it again without `draft`; that starts anew, as a draft has no state.
+
 Comparisons. A round may consist of trials that ended well before, with the stage `final`: nothing
 is rendered for it, and they meet in pairs (see comparing.py). Their outcomes have no potential, but
 the score `preference`, their strength among those that met, or lack it if no judge compared them. A

@@ -37,6 +37,7 @@ STRATEGIES: Final = Registry[StrategyClass](
         "zero_order": "eacps.search.strategies.zero_order:ZeroOrder",
         "halving": "eacps.search.strategies.halving:Halving",
         "waves": "eacps.search.strategies.waves:Waves",
+        "draft": "eacps.search.strategies.draft:Draft",
         "ade_cot": "eacps.search.strategies.ade_cot:AdeCot",
         "refine": "eacps.search.strategies.refine:Refine",
     },

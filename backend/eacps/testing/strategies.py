@@ -90,6 +90,8 @@ class FinishedSearch:
     rounds: list[list[Outcome]] = field(default_factory=list)
     notes: Sequence[str] = ()
     steps: int = 0
+    drafted: int = 0
+    """The steps of drafts, which a full render of the same noise does not save."""
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -123,7 +125,10 @@ def play(plan: SearchPlan, judge: Judge) -> FinishedSearch:
         for trial in trials:
             to_step = plan.steps if trial.to_step is None else trial.to_step
             done.steps += to_step - stands.get(trial.id, 0)
-            stands[trial.id] = to_step
+            if trial.draft:
+                done.drafted += to_step
+            else:
+                stands[trial.id] = to_step
         done.rounds.append([judge(trial) for trial in trials])
         search.tell(done.rounds[-1])
     require(search.ask() == [], "after the end of the search, ask() does not return []")
@@ -180,7 +185,8 @@ def _stays_within_its_budget(done: FinishedSearch) -> None:
     began, planned = len(done.trials), budget(done.plan)
     require(0 < began <= planned, f"it began {began} trials, but its budget is {planned}")
     # Other trials are continued in place of failed ones.
-    require(done.cost <= began + 1e-9, f"{began} trials cost {done.cost:g} renders")
+    most = began + done.drafted / done.plan.steps
+    require(done.cost <= most + 1e-9, f"{began} trials cost {done.cost:g} renders")
 
 
 def _asks_nothing_twice(done: FinishedSearch) -> None:
@@ -218,7 +224,8 @@ def _is_carried_on(earlier: Outcome, trial: Trial, steps: int) -> None:
     paused = earlier.trial.to_step
     forward = paused is not None and paused < (trial.to_step or steps)
     require(forward, f"{trial.id} is requested again, but not for a later step")
-    same = replace(earlier.trial, to_step=trial.to_step) == trial
+    drafted = earlier.trial.draft and trial.draft
+    same = replace(earlier.trial, to_step=trial.to_step, draft=drafted) == trial
     require(same, f"{trial.id} changes when it is continued")
 
 

@@ -30,7 +30,7 @@ from eacps.editors.diffusers.calls import (
 from eacps.editors.diffusers.family import Arguments, Family, Inputs
 from eacps.editors.diffusers.loading import call_arguments
 from eacps.editors.diffusers.noise import materialise_all
-from eacps.editors.diffusers.segments import Segment, Segments
+from eacps.editors.diffusers.segments import BatchKey, Segment, Segments
 from eacps.editors.diffusers.states import StateCache
 from eacps.editors.diffusers.window import require_resumable, window
 from eacps.editors.protocol import Render, States, Tick, no_tick
@@ -105,14 +105,14 @@ class DiffusersSession:
     def denoise(self, segments: Sequence[Segment], tick: Tick = no_tick) -> BatchOutput:
         """Call the pipeline once, for segments with the same batch key."""
         family, pipe = self._family, self._family.pipe
-        start, stop, suffix = segments[0].batch_key
+        start, stop, drafted, suffix = segments[0].batch_key
         callback = StepCallback(tick)
         generators = Generators(segments, self._shape)
         arguments = {
             **family.arguments(self._encoded(suffix), self.inputs, len(segments)),
             "latents": self._latents(segments),
             "generator": generators.all,
-            "num_inference_steps": self._segments.steps,
+            "num_inference_steps": drafted or self._segments.steps,
             "callback_on_step_end": callback,
             "output_type": "pt",
             **call_arguments(self._editor.settings),
@@ -168,7 +168,7 @@ class DiffusersSession:
         )
 
     def _by_batch_key(self, segments: Sequence[Segment], tick: Tick) -> dict[Segment, Render]:
-        groups: dict[tuple[int, int | None, str], list[Segment]] = {}
+        groups: dict[BatchKey, list[Segment]] = {}
         for segment in segments:
             groups.setdefault(segment.batch_key, []).append(segment)
         renders: dict[Segment, Render] = {}

@@ -18,6 +18,7 @@ from eacps.editors.protocol import States
 from eacps.errors import EditorError
 from eacps.settings import Settings
 
+BatchKey = tuple[int, int | None, int, str]
 _LOST = "Its paused state was lost; it was rendered again from the first step."
 
 
@@ -36,9 +37,14 @@ class Segment:
         return self.state.step if self.state else 0
 
     @property
-    def batch_key(self) -> tuple[int, int | None, str]:
+    def drafted(self) -> int:
+        """The steps of the whole render, if it is a draft; else 0."""
+        return (self.trial.to_step or 0) if self.trial.draft else 0
+
+    @property
+    def batch_key(self) -> BatchKey:
         """Segments with the same key can be rendered in one pipeline call."""
-        return self.start, self.stop, self.trial.instruction_suffix
+        return self.start, self.stop, self.drafted, self.trial.instruction_suffix
 
 
 @dataclass
@@ -58,12 +64,19 @@ class Segments:
     @property
     def steps(self) -> int:
         """The number of steps of a full render."""
+        return self._fixed or int(self.task.settings.get("steps", self.settings.steps))
+
+    @property
+    def _fixed(self) -> int:
         given = self.settings.pipeline_args
-        fixed = len(given.get("sigmas") or given.get("timesteps") or ())
-        return fixed or int(self.task.settings.get("steps", self.settings.steps))
+        return len(given.get("sigmas") or given.get("timesteps") or ())
 
     def stop(self, trial: Trial) -> int | None:
-        """The step to pause at, or None for the end; raises EditorError for a step below 1."""
+        """The step to pause at, or None for the end; raises EditorError for a step below 1, and
+        for a draft where the steps are fixed."""
+        if trial.draft:
+            self._require_draft(trial)
+            return None
         if trial.to_step is None or trial.to_step >= self.steps:
             return None
         if trial.to_step < 1:
@@ -76,6 +89,20 @@ class Segments:
             )
         return trial.to_step
 
+    def _require_draft(self, trial: Trial) -> None:
+        if self._fixed:
+            raise EditorError(
+                "This editor's steps are fixed by EACPS_PIPELINE_ARGS, so it renders no drafts.",
+                hint="Remove sigmas and timesteps from it, or use a strategy without drafts.",
+                code="cannot_pause",
+            )
+        if not 2 <= (trial.to_step or 0) < self.steps:
+            raise EditorError(
+                f"Trial {trial.id} should be drafted in {trial.to_step} of {self.steps} steps.",
+                hint=f"Draft in 2 to {self.steps - 1} steps (EACPS_STEPS is {self.steps}).",
+                code="cannot_pause",
+            )
+
     def segment(self, trial: Trial, states: States) -> Segment:
         """Continue the trial from its latest state before its stop.
 
@@ -86,6 +113,8 @@ class Segments:
         contents = (self.cache.get(self._key(trial, owner)), states.get(trial.id))
         found = [from_bytes(content, *owners) for content in contents if content is not None]
         stop = self.stop(trial)
+        if trial.draft:
+            return Segment(trial)
         end = self.steps if stop is None else stop
         usable = [state for state in found if 0 < state.step < end]
         if usable:
