@@ -84,7 +84,8 @@ class Trial:
     The editor appends `instruction_suffix`, after a space, to the task's instruction; scorers
     judge by the instruction alone. `state` is the artifact from which a paused trial resumes; the
     runner sets it. With `again`, the editor edits the parent's picture instead of the task's; the
-    runner sets `start` to its artifact. On route `face_swap`, `swap` replaces the noise.
+    runner sets `start` to its artifact, and strategies that go on from it keep it. On route
+    `face_swap`, `swap` replaces the noise.
     """
 
     id: str

@@ -196,6 +196,7 @@ def _candidate(name: str, record: Any) -> dict[str, Any]:
 _FIELDS: Final[Mapping[str, type]] = {
     **{"trial": str, "state": str, "rank": int, "score": float, "potential": float},
     **{"seed": int, "steps": int, "stopped_at": int, "parent": str, "lineage": str},
+    **{"drafted_in": int, "edited_from": str},
     **{"instruction": str, "mask": str, "finished_as": str},
     **{"instruction_suffix": str, "nfe": int, "seconds": float},
     **{"search": str, "key": str, "model_version": str},

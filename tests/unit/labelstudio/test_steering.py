@@ -26,6 +26,7 @@ from eacps.jobs.large_values import with_large_values
 from eacps.labelstudio.cards.searches import searches_in
 from eacps.labelstudio.hooks import LabelStudioHooks
 from eacps.labelstudio.panel.capability import open_keys, scope
+from eacps.labelstudio.panel.recipes import pick_of
 from eacps.labelstudio.reviews import reviews
 from eacps.labelstudio.tasks.origins import META, has_result, new_job, origin_of
 from eacps.labelstudio.tasks.steering import drawn_mask
@@ -357,6 +358,45 @@ def test_a_preview_is_finished_from_where_it_stopped(stage: Stage) -> None:
     }
     assert all(each["lineage"].startswith("the rest of c") for each in finished)
     assert all(stage.records[name]["state"] == "pruned" for name in stopped)
+
+
+def test_a_draft_is_finished_with_a_whole_render_of_its_noise(stage: Stage) -> None:
+    stage = stage.with_settings(strategy="draft", strategy_params={"n": 4, "finish": 1})
+    stage.first_search()
+    drafts = [name for name, each in stage.records.items() if each["state"] == "pruned"]
+    assert [stage.records[name]["drafted_in"] for name in drafts] == [2, 2, 2]
+    assert {stage.records[name]["stopped_at"] for name in drafts} == {None}
+    stage.rendered.clear()
+    stage.steer("finish", picks=drafts[:1])
+    [whole] = stage.rendered
+    assert (whole.to_step, whole.draft) == (None, False)
+    assert whole.noise.seed == stage.records[drafts[0]]["seed"]
+
+
+@pytest.mark.parametrize("action", ["like", "refine"])
+def test_what_edited_an_edit_is_continued_from_the_same_picture(stage: Stage, action: str) -> None:
+    chain = {"n": 2, "max_steps": 2, "per_step": 1, "lowest": 0.0, "highest": 9.0, "edits": "best"}
+    stage = stage.with_settings(strategy="refine", strategy_params=chain)
+    stage.first_search()
+    first = stage.records
+    again = {name: each["edited_from"] for name, each in first.items() if "edited_from" in each}
+    assert len(again) == 2
+    assert all(first[first[name]["parent"]]["file"] == file for name, file in again.items())
+    name, file = next(iter(again.items()))
+    stage.rendered.clear()
+    words = {"words": "make it smaller"} if action == "refine" else {}
+    stage.steer(action, picks=[name], candidates=2, **words)
+    assert [trial.start for trial in stage.rendered] == [file, file]
+    children = [each for each in stage.records.values() if each["parent"] == name]
+    assert [each["edited_from"] for each in children if each not in first.values()] == [file, file]
+
+
+def test_what_is_no_file_of_ours_is_not_edited(stage: Stage) -> None:
+    stage.first_search()
+    name = stage.ranked[0]
+    for hostile in ("../../etc/passwd", "https://example.com/a.png", 7, ["x"]):
+        record = {**stage.records[name], "edited_from": hostile}
+        assert pick_of(name, record)[0].start == ""
 
 
 def test_an_old_task_is_continued_from_its_data_alone_and_says_if_the_editor_changed(

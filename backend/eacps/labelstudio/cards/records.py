@@ -72,6 +72,7 @@ def _how_it_was_made(
         "lineage": lineage(candidate, steer),
         "rendered": result.task.rendered,
         **({"drafted_in": trial.to_step} if trial.draft else {}),
+        **({"edited_from": trial.start} if trial.start else {}),
         **suffix,
         **swap,
         "nfe": candidate.nfe,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from eacps.artifacts import NAME
 from eacps.domain import Move, from_json
 from eacps.labelstudio.cards.naming import RECORD, cards_of
 from eacps.labelstudio.cards.searches import searches_in
@@ -34,6 +35,7 @@ def pick_of(name: str, record: Mapping[str, Any] | None) -> tuple[Picked, str]:
             stopped_at=_whole(record.get("stopped_at")),
             steps=_whole(record.get("steps")) or 0,
             rendered=text(record.get("rendered")),
+            start=_file(record.get("edited_from")),
         )
     except ValueError:
         raise wrong(f"The recipe of {name!r} cannot be read.") from None
@@ -64,6 +66,11 @@ def next_number(data: Any) -> int:
     """The least number that a new request of a task may have."""
     numbers = (mapping(facts.get("asked")).get("n") for facts in searches_in(data).values())
     return 1 + max((n for n in numbers if isinstance(n, int)), default=0)
+
+
+def _file(value: Any) -> str:
+    """The name of a file of the artifact store, or nothing: a task's data may hold anything."""
+    return value if isinstance(value, str) and NAME.fullmatch(value) else ""
 
 
 def _whole(value: Any) -> int | None:

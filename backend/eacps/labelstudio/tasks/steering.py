@@ -43,7 +43,8 @@ EDITOR_CHANGED = (
 @dataclass(frozen=True)
 class Picked:
     """A candidate that was picked: its card's id and its recipe. `rendered` says which editor with
-    which settings made it, `steps` how many a full render had."""
+    which settings made it, `steps` how many a full render had, `start` which picture it edits, if
+    that is not the task's."""
 
     id: str
     seed: int
@@ -52,6 +53,7 @@ class Picked:
     stopped_at: int | None = None
     steps: int = 0
     rendered: str = ""
+    start: Annotated[str, Field(exclude_if=lambda start: not start)] = ""
 
     @property
     def noise(self) -> Noise:
@@ -178,7 +180,7 @@ class Steer:
     def _pick(pick: Picked, rendered: str | None) -> dict[str, Any]:
         # Another editor cannot continue a preview.
         at = pick.stopped_at if rendered is not None and rendered == pick.rendered else None
-        content: dict[str, Any] = to_json(Pick(pick.id, pick.noise, pick.suffix, at))
+        content: dict[str, Any] = to_json(Pick(pick.id, pick.noise, pick.suffix, at, pick.start))
         return content
 
     def changed_since(self, rendered: str) -> str:

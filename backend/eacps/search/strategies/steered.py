@@ -9,7 +9,8 @@ of their trials are candidates of earlier searches, named by the ids of their ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Final
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -39,13 +40,15 @@ Suffix = Annotated[
 class Pick:
     """A candidate of an earlier search: the id of its card, and its recipe.
 
-    `stopped_at` is the step at which a preview was stopped, or None to begin with its noise.
+    `stopped_at` is the step at which a preview was stopped, or None to begin with its noise;
+    `start` is the picture that it edits, if that is not the task's.
     """
 
     id: str
     noise: Noise
     suffix: Suffix = ""
     stopped_at: int | None = None
+    start: Annotated[str, Field(max_length=200, exclude_if=lambda start: not start)] = ""
 
 
 Picks = Annotated[
@@ -125,7 +128,8 @@ class Children(RoundwiseStrategy[ChildrenParams]):
         params = self.params
         self.seeds = Seeds(self.seeds.root, params.used)
         yield [
-            self.picked(
+            picked(
+                self,
                 pick,
                 pick.noise.moved(params.angle, self.seeds.fresh()),
                 " ".join(filter(None, (pick.suffix, params.suffix))),
@@ -133,11 +137,6 @@ class Children(RoundwiseStrategy[ChildrenParams]):
             for pick in params.picks
             for _ in range(params.per_pick)
         ]
-
-    def picked(self, pick: Pick, noise: Noise, suffix: str) -> Trial:
-        """A trial whose parent is a candidate of another search."""
-        parent = Trial(pick.id, pick.noise)
-        return self.trial(noise, stage="local", round_number=1, parent=parent, suffix=suffix)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -184,16 +183,17 @@ class Finish(RoundwiseStrategy[FinishParams]):
         ]
 
     def _begun(self, pick: Pick, *, anew: bool = False) -> Trial:
-        trial = self.trial(
-            pick.noise,
-            stage="local",
-            round_number=1,
-            parent=Trial(pick.id, pick.noise),
-            suffix=pick.suffix,
-        )
+        trial = picked(self, pick, pick.noise, pick.suffix)
         at = pick.stopped_at
         paused = not anew and at is not None and 1 <= at < self.steps
         return pruning.advanced([trial], at if paused else None)[0]
+
+
+def picked(search: RoundwiseStrategy[Any], pick: Pick, noise: Noise, suffix: str) -> Trial:
+    """A trial whose parent is a candidate of another search, and which edits the same picture."""
+    parent = Trial(pick.id, pick.noise)
+    trial = search.trial(noise, stage="local", round_number=1, parent=parent, suffix=suffix)
+    return replace(trial, start=pick.start)
 
 
 def _paused(outcomes: Sequence[Outcome]) -> list[Trial]:
