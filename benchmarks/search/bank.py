@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +21,17 @@ END: Final = -1
 
 @dataclass(frozen=True, order=True)
 class Wanted:
-    """A look at a render: its recipe and the step."""
+    """A look at a render: its recipe and the step; `drafted` is the number of steps of the whole
+    render, if they are fewer than the search's."""
 
     key: str
     step: int
+    drafted: int = 0
+
+    @property
+    def own(self) -> Wanted:
+        """The look, as the bank of renders with so many steps knows it."""
+        return replace(self, drafted=0)
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,30 @@ class Bank:
         with numpy.load(kept, allow_pickle=False) as file:
             names = json.loads(bytes(file["header"]))["names"]
             return Scores(names, file["values"], file["features"])
+
+
+class Banks:
+    """A task's banks, by the number of steps of its drafts (0: of the search's own renders), each
+    read when it is first needed."""
+
+    def __init__(self, opened: Callable[[int], Bank]) -> None:
+        self.bank = cache(opened)
+
+    def view(self, wanted: Wanted) -> View | None:
+        """The scores of a look, or None if it is missing."""
+        return self.bank(wanted.drafted).view(wanted.own)
+
+    def features(self, wanted: Wanted) -> NDArray[numpy.float64]:
+        """The CLIP features of a look, as a unit vector."""
+        return self.bank(wanted.drafted).features(wanted.own)
+
+    def failure(self, wanted: Wanted) -> str:
+        """Why its render failed, or nothing."""
+        return self.bank(wanted.drafted).failures.get(wanted.key, "")
+
+    def missing(self, looks: Iterable[Wanted]) -> list[Wanted]:
+        """The looks that they do not have."""
+        return [look for look in looks if missing(self.bank(look.drafted), [look.own])]
 
 
 def key_of(noise: Noise, suffix: str = "") -> str:

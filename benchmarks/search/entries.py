@@ -143,6 +143,7 @@ def _searches() -> list[Entry]:
         *_halving(main, every),
         *_waves((best, ORACLE)),
         Entry("auto", "auto", "auto", {}, main),
+        *_drafts((CLIP, best, ORACLE)),
         *_ade_cot(main, (*_without_truth(best), ORACLE)),
         _refine(2, 3, 2, best),
         _refine(4, 2, 2, best),
@@ -238,6 +239,20 @@ def _waves(judges: tuple[str, ...]) -> list[Entry]:
             judges,
         )
         for n, waves, rungs, good in shapes
+    ]
+
+
+def _drafts(judges: tuple[str, ...]) -> list[Entry]:
+    shapes = [(8, 0.3, 1), (16, 0.2, 1), (16, 0.3, 1), (16, 0.3, 2), (16, 0.4, 2), (24, 0.3, 2)]
+    return [
+        Entry(
+            f"draft {n} in {share:.0%}, {finish} whole",
+            "draft",
+            "draft",
+            {"n": n, "share": share, "finish": finish},
+            judges,
+        )
+        for n, share, finish in (*shapes, (16, 0.3, 4), (32, 0.2, 2))
     ]
 
 

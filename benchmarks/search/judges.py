@@ -104,7 +104,8 @@ def _truth(view: View) -> float:
 
 def _misheard(noise: float) -> Judge:
     def judge(problem: str, look: Wanted, view: View) -> tuple[float, tuple[Metric, ...]]:
-        heard = Random(f"{problem}/{look.key}/{look.step}").gauss(0.0, 1.0)
+        drafted = f"/{look.drafted}" if look.drafted else ""
+        heard = Random(f"{problem}/{look.key}/{look.step}{drafted}").gauss(0.0, 1.0)
         return _truth(view) + noise * heard, ()
 
     return Judge(misheard(noise), judge, -2 * noise, 2.0 + 2 * noise)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.bank import Bank, Wanted, missing
+from benchmarks.search.bank import Banks, Wanted
 from benchmarks.search.entries import Entry, entries
 from benchmarks.search.judges import Judge, judges
 from benchmarks.search.looks import candidate_looks, child_looks, kinship, previews
@@ -63,16 +63,18 @@ class Bench:
         """Run all searches of one task."""
         problem = self._problems(work.level, work.part, work.of)[work.index]
         workshop = self.workshop(work.level)
-        bank = workshop.bank(problem)
+        workshops = partial(self.workshop, work.level)
+        banks = Banks(lambda drafted: workshops(drafted).bank(problem))
         looks = candidate_looks(problem) + (child_looks(problem) if work.local else [])
-        fill(workshop, problem, bank, looks)
+        fill(workshops, problem, banks, looks)
+        bank = banks.bank(0)
         told = previews(problem, bank, self.judges, workshop.preview_steps)
         kin = kinship(problem, bank, self.judges) if work.local else None
         chosen = [entry for entry in self.entries if work.local or not entry.local]
         findings: dict[tuple[str, str], Finding] = {}
         for steps in dict.fromkeys(entry.steps for entry in chosen):
             group = [entry for entry in chosen if entry.steps == steps]
-            findings |= self._findings(self.workshop(work.level, steps), problem, group)
+            findings |= self._findings(steps, problem, group)
         return Measured(findings, told, kin)
 
     def prices(self, work: Assignment, threads: int) -> Prices:
@@ -85,11 +87,16 @@ class Bench:
         )
 
     def _findings(
-        self, workshop: Workshop, problem: Problem, chosen: Sequence[Entry]
+        self, steps: int, problem: Problem, chosen: Sequence[Entry]
     ) -> dict[tuple[str, str], Finding]:
         """Run all searches of one number of steps until they need missing renders; render these
         together, and restart the interrupted searches."""
-        bank = workshop.bank(problem)
+        workshop = self.workshop(problem.level, steps)
+
+        def workshops(drafted: int) -> Workshop:
+            return self.workshop(problem.level, drafted or steps)
+
+        banks = Banks(lambda drafted: workshops(drafted).bank(problem))
         waiting = [(entry, name) for entry in chosen for name in entry.judges]
         findings: dict[tuple[str, str], Finding] = {}
         while waiting:
@@ -98,39 +105,44 @@ class Bench:
             for entry, name in waiting:
                 try:
                     findings[entry.label, name] = self._run(
-                        workshop, problem, bank, entry, self.judges[name]
+                        workshop, problem, banks, entry, self.judges[name]
                     )
                 except MissingLooksError as error:
                     lacking += error.looks
                     stopped.append((entry, name))
-            fill(workshop, problem, bank, lacking)
+            fill(workshops, problem, banks, lacking)
             waiting = stopped
         return findings
 
     def _run(
-        self, workshop: Workshop, problem: Problem, bank: Bank, entry: Entry, judge: Judge
+        self, workshop: Workshop, problem: Problem, banks: Banks, entry: Entry, judge: Judge
     ) -> Finding:
-        recording = Recording(problem, bank, judge, workshop.nfe_per_step)
+        recording = Recording(problem, banks, judge, workshop.nfe_per_step)
         whole = self.workshop(problem.level).steps * workshop.nfe_per_step
-        return found(bank, recording, entry.plan(judge, problem.seed, workshop.steps), whole)
+        return found(banks, recording, entry.plan(judge, problem.seed, workshop.steps), whole)
 
     def _workshop(self, level: str, steps: int = 0) -> Workshop:
         return Workshop(level, self._setup.cache, steps, self._models(level))
 
 
-def fill(workshop: Workshop, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
-    """Render the looks that the bank does not have."""
-    lacking = missing(bank, looks)
-    if lacking:
-        workshop.make(problem, bank, list(dict.fromkeys(lacking)))
+Workshops = Callable[[int], Workshop]
+"""By the number of steps of drafts; 0: of whole renders."""
+
+
+def fill(workshops: Workshops, problem: Problem, banks: Banks, looks: Sequence[Wanted]) -> None:
+    """Render the looks that the banks do not have."""
+    lacking = banks.missing(dict.fromkeys(looks))
+    for drafted in sorted({look.drafted for look in lacking}):
+        own = [look.own for look in lacking if look.drafted == drafted]
+        workshops(drafted).make(problem, banks.bank(drafted), own)
 
 
 def filled(
-    workshop: Workshop, problem: Problem, bank: Bank, search: Callable[[], SearchResult]
+    workshops: Workshops, problem: Problem, banks: Banks, search: Callable[[], SearchResult]
 ) -> SearchResult:
     """Run a search, rendering missing looks."""
     while True:
         try:
             return search()
         except MissingLooksError as error:
-            fill(workshop, problem, bank, error.looks)
+            fill(workshops, problem, banks, error.looks)

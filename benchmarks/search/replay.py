@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.search.bank import END, Bank, Wanted, key_of, missing
+from benchmarks.search.bank import END, Banks, Wanted, key_of
 from benchmarks.search.judges import Judge
 from benchmarks.search.problems import Problem
 from eacps.domain import Candidate, Failure, Metric, SearchPlan, SearchResult, Trial
@@ -42,8 +42,8 @@ class Finding:
 class Recording:
     """Replaces the devices by answers from the bank."""
 
-    def __init__(self, problem: Problem, bank: Bank, judge: Judge, nfe_per_step: int) -> None:
-        self._problem, self._bank, self._judge = problem, bank, judge
+    def __init__(self, problem: Problem, banks: Banks, judge: Judge, nfe_per_step: int) -> None:
+        self._problem, self._banks, self._judge = problem, banks, judge
         self.nfe_per_step = nfe_per_step
         self.judged = 0
 
@@ -54,7 +54,7 @@ class Recording:
 
     def run_batches(self, batches: Sequence[Sequence[Trial]]) -> list[Candidate]:
         """Return one candidate per trial; raises MissingLooksError with all missing looks."""
-        lacking = missing(self._bank, [look_of(trial) for batch in batches for trial in batch])
+        lacking = self._banks.missing(look_of(trial) for batch in batches for trial in batch)
         if lacking:
             raise MissingLooksError(lacking)
         self.judged += sum(map(len, batches))
@@ -66,7 +66,7 @@ class Recording:
             return candidates
         shown = [one for one in candidates if one.failure is None]
         order = sorted(shown, key=lambda one: -(one.potential or 0.0))
-        features = [self._bank.features(look_of(one.trial)) for one in order]
+        features = [self._banks.features(look_of(one.trial)) for one in order]
         for place in range(1, len(order)):
             nearest = max(float(features[place] @ other) for other in features[:place])
             metric = Metric(NEAREST, nearest, nearest, 0.0, 0.0)
@@ -76,10 +76,10 @@ class Recording:
 
     def _candidate(self, trial: Trial) -> Candidate:
         look = look_of(trial)
-        if look.key in self._bank.failures:
-            code, _, message = self._bank.failures[look.key].partition(": ")
+        if failure := self._banks.failure(look):
+            code, _, message = failure.partition(": ")
             return Candidate(trial, failure=Failure(code, message))
-        view = self._bank.view(look)
+        view = self._banks.view(look)
         assert view is not None
         potential, metrics = self._judge(self._problem.name, look, view)
         start = int(trial.state or 0)
@@ -90,17 +90,19 @@ class Recording:
             metrics=metrics,
             potential=potential,
             nfe=(stop - start) * self.nfe_per_step,
-            state=None if trial.to_step is None else str(stop),
+            state=None if trial.to_step is None or trial.draft else str(stop),
         )
 
 
 def look_of(trial: Trial) -> Wanted:
     """The look at a trial at the end of its call."""
-    step = END if trial.to_step is None else trial.to_step
-    return Wanted(key_of(trial.noise, trial.instruction_suffix), step)
+    key = key_of(trial.noise, trial.instruction_suffix)
+    if trial.draft:
+        return Wanted(key, END, trial.to_step or 0)
+    return Wanted(key, END if trial.to_step is None else trial.to_step)
 
 
-def found(bank: Bank, recording: Recording, plan: SearchPlan, whole: int) -> Finding:
+def found(banks: Banks, recording: Recording, plan: SearchPlan, whole: int) -> Finding:
     """Run the search and compare its best candidate with the truth; a full render of the level
     takes `whole` passes."""
     try:
@@ -108,7 +110,7 @@ def found(bank: Bank, recording: Recording, plan: SearchPlan, whole: int) -> Fin
     except SearchError:
         return Finding(False, False, 0.0, 0.0, 0.0, 0.0, 0.0)
     best = result.best
-    view = bank.view(look_of(best.trial))
+    view = banks.view(look_of(best.trial))
     assert view is not None
     return Finding(
         success=view["success"] > 0,

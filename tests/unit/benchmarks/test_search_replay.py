@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.search.bank import Banks
 from benchmarks.search.judges import EACPS, ORACLE, judges
 from benchmarks.search.measure import filled
 from benchmarks.search.problems import Problem, problems
@@ -25,6 +27,7 @@ LEVEL = "medium"
 SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("halving", {"n": 4, "rungs": [[0.3, 2], [0.6, 1]]}),
     ("ade_cot", {"n": 4, "difficulty": False, "lowest": 4.0, "highest": 10.5}),
+    ("draft", {"n": 4, "share": 0.3, "finish": 1}),
     ("eacps", {"k": 2, "m": 1, "k_local": 1, "local_rungs": [[0.5, 1]]}),
 ]
 
@@ -64,6 +67,14 @@ def on_the_device(
     return run
 
 
+def kept(workshop: Workshop, problem: Problem) -> tuple[Callable[[int], Workshop], Banks]:
+    @cache
+    def workshops(drafted: int) -> Workshop:
+        return Workshop(LEVEL, workshop.cache, drafted) if drafted else workshop
+
+    return workshops, Banks(lambda drafted: workshops(drafted).bank(problem))
+
+
 def told(result: SearchResult) -> list[tuple[str, bool, int, int | None]]:
     return [(c.id, c.pruned, c.nfe, c.trial.to_step) for c in result.candidates]
 
@@ -83,9 +94,9 @@ def test_a_replayed_search_equals_the_real_one(
 ) -> None:
     plan = SearchPlan(strategy, params, problem.seed, 4, workshop.steps)
     real = on_the_device(plan)
-    bank = workshop.bank(problem)
-    recording = Recording(problem, bank, judges()[EACPS], workshop.nfe_per_step)
-    replayed = filled(workshop, problem, bank, lambda: recording.searched(plan))
+    workshops, banks = kept(workshop, problem)
+    recording = Recording(problem, banks, judges()[EACPS], workshop.nfe_per_step)
+    replayed = filled(workshops, problem, banks, lambda: recording.searched(plan))
     assert told(replayed) == told(real)
     assert replayed.nfe == real.nfe
     assert replayed.decisions == real.decisions
@@ -104,9 +115,9 @@ def test_nothing_is_rendered_twice(
     plan = SearchPlan(strategy, params, problem.seed, 4, workshop.steps)
 
     def replay(judge: str) -> SearchResult:
-        bank = Workshop(LEVEL, workshop.cache).bank(problem)
-        recording = Recording(problem, bank, judges()[judge], workshop.nfe_per_step)
-        return filled(workshop, problem, bank, lambda: recording.searched(plan))
+        workshops, banks = kept(Workshop(LEVEL, workshop.cache), problem)
+        recording = Recording(problem, banks, judges()[judge], workshop.nfe_per_step)
+        return filled(workshops, problem, banks, lambda: recording.searched(plan))
 
     first = replay(EACPS)
     monkeypatch.setattr(Workshop, "make", lambda *_: pytest.fail("it was rendered before"))
