@@ -104,6 +104,11 @@ class Trial:
     @property
     def lineage(self) -> str:
         """The origin of this trial in words, for a card."""
+        drafted = f", drafted in {self.to_step} steps" if self.draft else ""
+        return self._origin + drafted
+
+    @property
+    def _origin(self) -> str:
         if self.swap is not None:
             return self.swap.words
         if self.parent is None:
@@ -202,8 +207,8 @@ class Candidate:
     @property
     def unjudged(self) -> bool:
         """Whether it was rendered to the end and has no rank, because no judge could be asked."""
-        whole = self.trial.to_step is None and self.image is not None
-        return whole and self.failure is None and self.potential is None
+        whole = self.trial.to_step is None or self.trial.draft
+        return whole and self.image is not None and self.failure is None and self.potential is None
 
     @property
     def outcome(self) -> Outcome:

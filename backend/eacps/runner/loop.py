@@ -136,8 +136,10 @@ class Ledger:
                     nfe=own.nfe + before.nfe,
                     seconds=round(own.seconds + before.seconds, 4),
                 )
+                if before.trial.draft and own.failure and before.outcome.usable:
+                    own = _still_drafted(before, own)
             edited = candidate.trial.start
-            self._entries[trial.id] = replace(own, trial=replace(trial, start=edited))
+            self._entries[trial.id] = replace(own, trial=replace(own.trial, start=edited))
         return outcomes
 
     def compared(self, asked: Sequence[Trial], answered: Sequence[Candidate]) -> list[Outcome]:
@@ -156,11 +158,16 @@ class Ledger:
         return candidate.outcome
 
     def finish_all(self) -> list[Candidate]:
-        """All candidates at the end of the search; those still paused become pruned."""
-        return [self._finish_one(candidate) for candidate in self.candidates]
+        """All candidates at the end of the search; those still paused become pruned. Drafts are
+        whole pictures, and are results if none was rendered in full."""
+        candidates = self.candidates
+        in_full = any(one.trial.to_step is None and one.outcome.usable for one in candidates)
+        return [self._finish_one(candidate, in_full) for candidate in candidates]
 
-    def _finish_one(self, candidate: Candidate) -> Candidate:
+    def _finish_one(self, candidate: Candidate, in_full: bool) -> Candidate:
         step = candidate.trial.to_step
+        if candidate.trial.draft and not in_full:
+            step = None
         if _is_unjudged(candidate) and candidate.failure:
             words = f"{NOT_JUDGED}{candidate.failure.message.rstrip('.')}. {JUDGE_LATER}"
             others = (note for note in candidate.notes if MISSING not in note)
@@ -173,6 +180,13 @@ class Ledger:
             how = f"Drafted in {step} of {self._steps} steps"
         words = f"{how}: others looked better."
         return replace(candidate, state=None, failure=Failure(PRUNED, words))
+
+
+def _still_drafted(draft: Candidate, failed: Candidate) -> Candidate:
+    """The draft of a noise whose full render failed."""
+    reason = failed.failure.message if failed.failure else ""
+    note = f"It could not be rendered in full: {reason}"
+    return replace(draft, nfe=failed.nfe, seconds=failed.seconds, notes=(*draft.notes, note))
 
 
 def expected_trials(task: EditTask, strategy: Strategy | None = None) -> int:

@@ -48,6 +48,14 @@ PairwiseElites = Annotated[
     ),
 ]
 
+DuplicateSimilarity = Annotated[
+    float,
+    Field(
+        ge=-1,
+        le=1,
+        description="a preview that is more similar to a better one is dropped; 1 drops none",
+    ),
+]
 Share = Annotated[float, Field(gt=0, le=1)]
 Keep = Annotated[int, Field(ge=1, le=1_000_000)]
 Rung = Annotated[tuple[Share, Keep], Field(strict=False)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from eacps.domain import Outcome, Trial
 from eacps.search.parameters import Rung
 from eacps.search.ranking import ranked
 from eacps.search.roundwise import Search
 
+SIMILARITY: Final = "nearest_similarity"
 Start = Callable[[int | None], Search[list[Outcome]]]
 """Begins trials and advances them to a step; None means to the end."""
 Note = Callable[[str], None]
@@ -97,6 +98,20 @@ def start_all(trials: Sequence[Trial]) -> Start:
         return list((yield advanced(trials, to_step)))
 
     return start
+
+
+def without_duplicates(best_first: Sequence[Outcome], limit: float, note: Note) -> Order:
+    """Previews that are no more similar than `limit` to a better one, and in reserve the others.
+
+    Only previews that were scored with `nearest_similarity` can be duplicates."""
+    unique: list[Outcome] = []
+    duplicates: list[Outcome] = []
+    for outcome in best_first:
+        similarity = min(outcome.scores.get(SIMILARITY, -1.0), 1.0)
+        (duplicates if unique and similarity > limit else unique).append(outcome)
+    if duplicates:
+        note(f"Left out as near-duplicates of better previews: {list_ids(duplicates)}.")
+    return Order(unique, duplicates)
 
 
 def as_they_are(best_first: Sequence[Outcome], _keep: int) -> Search[list[Outcome]]:

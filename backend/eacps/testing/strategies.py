@@ -263,7 +263,8 @@ def _has_its_parent(trial: Trial, told: dict[str, Outcome], together: dict[str, 
 
 def _ends_with_a_result_where_it_can(done: FinishedSearch) -> None:
     last = {outcome.trial.id: outcome for outcome in done.outcomes}
-    found = best(done.outcomes) is not None or not ranked(last.values())
+    drafted = any(one.trial.draft and one.usable for one in done.outcomes)
+    found = drafted or best(done.outcomes) is not None or not ranked(last.values())
     require(found, "it ended without a finished trial, although it could have continued one")
     usable = [one for one in finished(done.outcomes) if ranked([one])]
     if usable:

@@ -196,6 +196,7 @@ def _candidate(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
         "seed": _integer(record.get("seed")),
         "steps": _integer(record.get("steps")),
         "stopped_at": _integer(record.get("stopped_at")),
+        "drafted_in": _integer(record.get("drafted_in")),
         "parent": text(record.get("parent")) or None,
         "lineage": _text(text(record.get("lineage"))),
         "moves": len(sequence(record.get("moves"))),

@@ -33,6 +33,7 @@ from eacps.search.parameters import (
     STRICT,
     AtLeast,
     AtMost,
+    DuplicateSimilarity,
     Highest,
     Lowest,
     Rung,
@@ -52,7 +53,6 @@ ALL_YES: Final = 0.9
 """From this share of yes on, all questions count as answered with yes: judges that give
 probabilities are never quite sure."""
 ALL_YES_BONUS: Final = 0.05
-SIMILARITY: Final = "nearest_similarity"
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -95,14 +95,7 @@ class AdeCotParams:
     caption_weight: Annotated[
         Weight, Field(description="weight of `caption`, or else `pf`, next to the potential")
     ] = 1.0
-    duplicate_similarity: Annotated[
-        float,
-        Field(
-            ge=-1,
-            le=1,
-            description="a preview that is more similar to a better one is dropped; 1 drops none",
-        ),
-    ] = 0.96
+    duplicate_similarity: DuplicateSimilarity = 0.96
     stop: Annotated[
         bool,
         Field(description="part 3: finish the most promising first, and stop when enough pass"),
@@ -256,20 +249,7 @@ class AdeCot(RoundwiseStrategy[AdeCotParams]):
         ]
         # The sort is stable: equal sums keep the order of potentials.
         order = [each for _, each in sorted(zip(sums, usable, strict=True), key=lambda x: -x[0])]
-        return self._without_duplicates(order)
-
-    def _without_duplicates(self, order: list[Outcome]) -> Order:
-        limit = self.params.duplicate_similarity
-        unique: list[Outcome] = order[:1]
-        duplicates: list[Outcome] = []
-        for outcome in order[1:]:
-            similarity = _score(outcome, (SIMILARITY,))
-            is_duplicate = similarity is not None and min(similarity, 1.0) > limit
-            (duplicates if is_duplicate else unique).append(outcome)
-        if duplicates:
-            ids = pruning.list_ids(duplicates)
-            self.note(f"Left out as near-duplicates of better previews: {ids}.")
-        return Order(unique, duplicates)
+        return pruning.without_duplicates(order, self.params.duplicate_similarity, self.note)
 
     def _finish(
         self, kept: Sequence[Trial], reserve: Sequence[Trial], results: Sequence[Outcome]

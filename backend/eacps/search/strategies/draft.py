@@ -8,9 +8,19 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from eacps.domain import Trial
+from eacps.domain import Outcome
 from eacps.search import pruning
-from eacps.search.parameters import STRICT, PairwiseElites, Share, require_at_most
+from eacps.search.parameters import (
+    STRICT,
+    DuplicateSimilarity,
+    Highest,
+    Lowest,
+    PairwiseElites,
+    Share,
+    require_at_most,
+    require_less,
+)
+from eacps.search.quality import quality
 from eacps.search.ranking import ranked
 from eacps.search.roundwise import RoundwiseStrategy, Search
 
@@ -21,6 +31,8 @@ LEAST_STEPS = 2
 class DraftParams:
     """Parameters of `draft`."""
 
+    stops_early: ClassVar[bool] = True
+
     n: Annotated[int, Field(ge=1, le=1_000_000, description="drafts, each from fresh noise")] = 16
     share: Annotated[
         Share, Field(description="the steps of a draft, as a share of those of a full render")
@@ -28,11 +40,25 @@ class DraftParams:
     finish: Annotated[
         int, Field(ge=1, le=1_000_000, description="how many of the best are rendered in full")
     ] = 2
+    good: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="if a draft's quality is above this, nothing is rendered in full; the "
+            "quality is the weakest of a verifier's answers, or else the potential between lowest "
+            "and highest",
+        ),
+    ] = 1.0
+    duplicate_similarity: DuplicateSimilarity = 0.96
     pairwise_elites: PairwiseElites = 0
+    lowest: Lowest = 4.0
+    highest: Highest = 10.5
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         require_at_most(finish=self.finish, n=self.n)
+        require_less(lowest=self.lowest, highest=self.highest)
         return self
 
     @property
@@ -80,17 +106,24 @@ class Draft(RoundwiseStrategy[DraftParams]):
             yield trials
             return
         drafts = yield [replace(trial, to_step=drafted, draft=True) for trial in trials]
-        best_first = yield from self.settled(ranked(drafts), params.finish, params.pairwise_elites)
-        if not best_first:
+        usable = ranked(drafts)
+        if not usable or self._is_good(usable[0]):
             return
-        kept = best_first[: params.finish]
+        order = pruning.without_duplicates(usable, params.duplicate_similarity, self.note)
+        settled = yield from self.settled(order.eligible, params.finish, params.pairwise_elites)
+        kept = settled[: params.finish]
         names = pruning.list_ids(kept)
         how = f"Drafts in {drafted} of {self.steps} steps"
         self.note(f"{how}: {names} of {params.n} are rendered in full.")
-        results = yield _in_full([outcome.trial for outcome in kept])
-        reserve = _in_full([outcome.trial for outcome in best_first[params.finish :]])
-        yield from pruning.replace_failed(results, reserve, 1, self.note)
+        # Where that fails, the draft remains.
+        yield [replace(outcome.trial, to_step=None, draft=False) for outcome in kept]
 
-
-def _in_full(trials: list[Trial]) -> list[Trial]:
-    return [replace(trial, to_step=None, draft=False) for trial in trials]
+    def _is_good(self, leader: Outcome) -> bool:
+        value, good = quality(leader, self.params.lowest, self.params.highest), self.params.good
+        if value <= good:
+            return False
+        self.note(
+            f"Nothing was rendered in full: the draft {leader.trial.id}'s quality is {value:.2f}, "
+            f"above {good:g}."
+        )
+        return True

@@ -129,7 +129,7 @@ export class Steer {
     const targets = this.#targets();
     const names = targets.length > 3 ? `${targets.length} picked` : targets.map((each) => each.label).join(", ");
     const usable = targets.length > 0 && targets.every((each) => each.search && each.seed !== null && each.state !== "failed");
-    const previews = targets.filter((each) => each.state === "pruned" && !each.finished_as);
+    const previews = targets.filter((each) => (each.state === "pruned" || each.drafted_in) && !each.finished_as);
     const swaps = offer.route === "face_swap";
     const varied = usable && !swaps;
     const each = this.#number();
