@@ -128,7 +128,7 @@ class Failing(Sketching):
     ],
 )
 def test_drafts_are_results_where_nothing_is_rendered_in_full(
-    store: ArtifactStore, editor: Sketching, params: dict[str, float], note: str
+    store: ArtifactStore, editor: Sketching, params: dict[str, Any], note: str
 ) -> None:
     result = searched(store, editor, n=5, **params)
     drafts = [one for one in result.candidates if one.trial.draft]
