@@ -155,6 +155,38 @@ def test_a_preview_that_is_dragged_out_is_finished_after_submit(
     assert not faults(complaints)
 
 
+def test_a_draft_is_rendered_whole_by_one_click(
+    server: LabelStudioServer,
+    backend: Backend,
+    project: int,
+    open_task: OpenTask,
+    complaints: Complaints,
+) -> None:
+    [bear] = bear_tasks(server, project, 1, seed=10)
+    chosen = {"eacps_strategy": "draft", "eacps_strategy_params": {"n": 4, "finish": 1}}
+    [task] = searched(server, backend, project, [{**bear, **chosen}])
+    drafts = [
+        card["candidate"]
+        for card in server.data(task)["candidates"]
+        if card["candidate"]["state"] == "pruned"
+    ]
+    assert {each["lineage"] for each in drafts} == {"global, drafted in 4 steps"}
+    page = open_task(project, task)
+    panel = panel_of(page, 4)
+    draft = panel.locator(".thumb", has_text="not finished").first
+    name = draft.get_attribute("data-id")
+    draft.click()
+    ask(panel, "finish", 1)
+    expect(panel.locator(f'.thumb[data-id="{name}"]')).to_contain_text("finished as")
+    whole = [
+        card["candidate"]
+        for card in server.data(task)["candidates"]
+        if card["candidate"]["parent"] == name
+    ]
+    assert [(each["state"], each["stopped_at"]) for each in whole] == [("finished", None)]
+    assert not faults(complaints)
+
+
 def test_one_click_shows_more_like_this_one(
     server: LabelStudioServer,
     backend: Backend,
