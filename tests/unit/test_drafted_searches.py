@@ -140,7 +140,11 @@ def test_drafts_are_results_where_nothing_is_rendered_in_full(
 
 
 def test_near_duplicates_of_better_drafts_are_not_rendered_in_full() -> None:
-    search = create(SearchPlan("draft", {"n": 4, "finish": 2}, seed=3, steps=STEPS))
+    search = create(
+        SearchPlan(
+            "draft", {"n": 4, "finish": 2, "duplicate_similarity": 0.96}, seed=3, steps=STEPS
+        )
+    )
     drafts = search.ask()
     alike = {"c2": 0.99, "c3": 0.5, "c4": 0.9}
     search.tell(

@@ -50,7 +50,7 @@ class DraftParams:
             "and highest",
         ),
     ] = 1.0
-    duplicate_similarity: DuplicateSimilarity = 0.96
+    duplicate_similarity: DuplicateSimilarity = 1.0
     pairwise_elites: PairwiseElites = 0
     lowest: Lowest = 4.0
     highest: Highest = 10.5
