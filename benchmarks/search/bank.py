@@ -64,6 +64,7 @@ class Bank:
         self.folder = folder
         self.failures: dict[str, str] = {}
         self._views: dict[Wanted, View] = {}
+        self._places: dict[str, tuple[Path, int]] = {}
         self._features: dict[Wanted, NDArray[numpy.float64]] = {}
         self._count = 0
 
@@ -73,7 +74,7 @@ class Bank:
             if "." in path.stem:
                 continue
             shard = _read_shard(path)
-            self._take(shard, [self._scores(path, shard, name, scored) for name in scorers])
+            self._take(path, shard, [self._scores(path, shard, name, scored) for name in scorers])
 
     def add(self, shard: Shard, scores: Mapping[str, Scores]) -> None:
         """Store a shard: its scores first, so that an existing shard is complete."""
@@ -86,7 +87,7 @@ class Bank:
             header=_text({"keys": shard.keys, "steps": shard.steps, "failures": shard.failures}),
             pictures=shard.pictures,
         )
-        self._take(shard, list(scores.values()))
+        self._take(path, shard, list(scores.values()))
 
     def view(self, wanted: Wanted) -> View | None:
         """The scores of a look, or None if it is missing."""
@@ -101,9 +102,16 @@ class Bank:
         """The recipes of all renders, in the order of rendering."""
         return list(dict.fromkeys(wanted.key for wanted in self._views))
 
-    def _take(self, shard: Shard, scores: Sequence[Scores]) -> None:
+    def picture(self, key: str) -> NDArray[numpy.uint8]:
+        """The result of a render."""
+        path, row = self._places[key]
+        shard = _read_shard(path)
+        return shard.pictures[row, shard.steps.index(END)]
+
+    def _take(self, path: Path, shard: Shard, scores: Sequence[Scores]) -> None:
         self._count += 1
         for row, key in enumerate(shard.keys):
+            self._places[key] = path, row
             if shard.failures[row]:
                 self.failures[key] = shard.failures[row]
             for column, step in enumerate(shard.steps):
@@ -149,15 +157,22 @@ class Banks:
         return [look for look in looks if missing(self.bank(look.drafted), [look.own])]
 
 
-def key_of(noise: Noise, suffix: str = "") -> str:
-    """A render's recipe as text."""
-    return json.dumps([to_json(noise), suffix], separators=(",", ":"), sort_keys=True)
+def key_of(noise: Noise, suffix: str = "", start: str = "") -> str:
+    """A render's recipe as text; `start` is that of the edit that it edits, if it does."""
+    recipe = [to_json(noise), suffix, *([start] if start else [])]
+    return json.dumps(recipe, separators=(",", ":"), sort_keys=True)
 
 
 def noise_of(key: str) -> tuple[Noise, str]:
-    """The recipe that `key_of` wrote."""
-    noise, suffix = json.loads(key)
+    """The noise and the suffix of a recipe."""
+    noise, suffix, *_ = json.loads(key)
     return from_json(Noise, noise), suffix
+
+
+def start_of(key: str) -> str:
+    """The recipe of the edit that a recipe edits, or nothing."""
+    found = json.loads(key)[2:]
+    return str(found[0]) if found else ""
 
 
 def missing(bank: Bank, looks: Iterable[Wanted]) -> list[Wanted]:

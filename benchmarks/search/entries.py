@@ -147,6 +147,7 @@ def _searches() -> list[Entry]:
         *_ade_cot(main, (*_without_truth(best), ORACLE)),
         _refine(2, 3, 2, best),
         _refine(4, 2, 2, best),
+        *_chains((best, ORACLE)),
     ]
 
 
@@ -154,6 +155,23 @@ def _refine(n: int, steps: int, each: int, judge: str) -> Entry:
     params = {"n": n, "max_steps": steps, "per_step": each}
     label = f"refine {n}+{steps}x{each}"
     return Entry(label, "refine", "refine", params, (judge,), local=True)
+
+
+def _chains(judges: tuple[str, ...]) -> list[Entry]:
+    """Searches that edit their best edit again, without words: the demo's editor reads few."""
+    return [
+        Entry(
+            f"edits of edits {n}+{steps}x{each}",
+            "edits of edits",
+            "refine",
+            {
+                **{"n": n, "max_steps": steps, "per_step": each, "edits": "best"},
+                **{"critic": "none", "tau_low": low, "tau_high": 0.95},
+            },
+            judges,
+        )
+        for n, steps, each, low in ((2, 2, 2, 0.5), (4, 2, 2, 0.5), (4, 3, 4, 0.5), (8, 2, 4, 0.5))
+    ]
 
 
 def _zero_order(judges: tuple[str, ...]) -> list[Entry]:

@@ -96,7 +96,7 @@ class Recording:
 
 def look_of(trial: Trial) -> Wanted:
     """The look at a trial at the end of its call."""
-    key = key_of(trial.noise, trial.instruction_suffix)
+    key = key_of(trial.noise, trial.instruction_suffix, trial.start)
     if trial.draft:
         return Wanted(key, END, trial.to_step or 0)
     return Wanted(key, END if trial.to_step is None else trial.to_step)

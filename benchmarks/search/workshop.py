@@ -12,7 +12,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, noise_of
+from benchmarks.search.bank import END, Bank, Scores, Shard, Wanted, noise_of, start_of
 from benchmarks.search.problems import Problem, settings_of
 from demo.manifest import PACK
 from demo.oracle import Oracle
@@ -174,21 +174,24 @@ class Workshop:
         bank.load(self.scorers, lambda shard, name: self._scored(problem, shard, name))
         return bank
 
-    def session(self, problem: Problem) -> Any:
-        """The task, encoded by the editor."""
+    def session(self, problem: Problem, source: Image.Image | None = None) -> Any:
+        """The task, or an edit of it, encoded by the editor."""
         task = problem.task(SearchPlan(steps=self.steps))
-        return self._models.editor.open(task, TaskImages(problem.bear.image))
+        return self._models.editor.open(task, TaskImages(source or problem.bear.image))
 
     def make(self, problem: Problem, bank: Bank, looks: Sequence[Wanted]) -> None:
         """Render the looks, judge and store them."""
         asked = {look.step for look in looks if look.step != END}
         steps = sorted({*self.preview_steps, *asked})
         keys = list(dict.fromkeys(look.key for look in looks))
-        session = self.session(problem)
-        for start in range(0, len(keys), BATCH):
-            shard = _rendered(session, keys[start : start + BATCH], steps)
-            scores = {name: self._scored(problem, shard, name) for name in self.scorers}
-            bank.add(shard, scores)
+        for edited in dict.fromkeys(map(start_of, keys)):
+            source = Image.fromarray(bank.picture(edited)) if edited else None
+            session = self.session(problem, source)
+            own = [key for key in keys if start_of(key) == edited]
+            for start in range(0, len(own), BATCH):
+                shard = _rendered(session, own[start : start + BATCH], steps)
+                scores = {name: self._scored(problem, shard, name) for name in self.scorers}
+                bank.add(shard, scores)
 
     def _scored(self, problem: Problem, shard: Shard, name: str) -> Scores:
         count, looks = shard.pictures.shape[:2]

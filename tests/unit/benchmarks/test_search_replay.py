@@ -27,6 +27,10 @@ LEVEL = "medium"
 SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("halving", {"n": 4, "rungs": [[0.3, 2], [0.6, 1]]}),
     ("ade_cot", {"n": 4, "difficulty": False, "lowest": 4.0, "highest": 10.5}),
+    (
+        "refine",
+        {"n": 2, "max_steps": 2, "per_step": 1, "edits": "best", "critic": "none", "tau_low": 0.0},
+    ),
     ("draft", {"n": 4, "share": 0.3, "finish": 1}),
     ("eacps", {"k": 2, "m": 1, "k_local": 1, "local_rungs": [[0.5, 1]]}),
 ]

@@ -87,10 +87,11 @@ class RefineParams:
         0.95
     )
     critic: Annotated[
-        Literal["fixed", "judge"],
+        Literal["fixed", "judge", "none"],
         Field(
             description="whose words the critique is: `fixed` sentences for what is wrong, or the "
-            f"`judge`'s reasons for its low answers, in at most {LENGTH} characters"
+            f"`judge`'s reasons for its low answers, in at most {LENGTH} characters; `none`: there "
+            "is no critique, for editors that cannot be told more than the instruction"
         ),
     ] = "fixed"
     edits: Annotated[
@@ -196,7 +197,7 @@ class Refine(RoundwiseStrategy[RefineParams]):
         params = self.params
         value = self._quality(leader)
         suffix = leader.trial.instruction_suffix
-        if value < params.tau_low:
+        if value < params.tau_low and params.critic != "none":
             suffix = self._critique(leader)
         how = f"with the critique: {suffix}" if suffix else "with the same instruction."
         self.note(f"{leader.trial.id}'s quality is {value:.2f}; edited again {how}")
