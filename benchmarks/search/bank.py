@@ -106,7 +106,8 @@ class Bank:
         """The result of a render."""
         path, row = self._places[key]
         shard = _read_shard(path)
-        return shard.pictures[row, shard.steps.index(END)]
+        whole: NDArray[numpy.uint8] = shard.pictures[row, shard.steps.index(END)]
+        return whole
 
     def _take(self, path: Path, shard: Shard, scores: Sequence[Scores]) -> None:
         self._count += 1
