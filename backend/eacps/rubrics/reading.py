@@ -175,6 +175,12 @@ class Rubric(_Part):
         return self
 
     @property
+    def compares(self) -> bool:
+        """Whether a model on this machine can be asked which of two edits is better: not one that
+        was trained to give scores only."""
+        return bool(self.compare) or not any(call.layout == "score_list" for call in self.calls)
+
+    @property
     def ranges(self) -> Mapping[str, MetricRange]:
         """The range of every metric."""
         return {one.name: MetricRange(one.worst, one.best) for one in self.metrics}

@@ -75,7 +75,8 @@ class LocalJudge:
             ) from None
         if options.lora:
             model = with_lora(model, options.lora)
-        return cls(model.eval().to(device), processor, rubric, options)
+        kind = ComparingLocalJudge if rubric.compares else cls
+        return kind(model.eval().to(device), processor, rubric, options)
 
     def judge(
         self,
@@ -98,21 +99,6 @@ class LocalJudge:
             ask = self._written if self._writes else self._chosen
             rows.append(ask(task.instruction, pictures, preview))
         return rows
-
-    def compare(
-        self, task: EditTask, images: TaskImages, first: Image.Image, second: Image.Image
-    ) -> Preference:
-        """Which of two edits is better, asked in both orders."""
-        source = self._small(images.source)
-        one, other = (
-            self._small(prompts.at_the_size_of(images.source, image)) for image in (first, second)
-        )
-        words = prompts.comparing_in_one_token(self._rubric, task.instruction)
-        shares = []
-        for pair in ((one, other), (other, one)):
-            parts = ["Source:", source, "Edit one:", pair[0], "Edit two:", pair[1], words]
-            shares.append(self._expected(parts, FIRST))
-        return Preference((shares[0] + 1 - shares[1]) / 2)
 
     def _written(
         self, instruction: str, pictures: Mapping[str, Image.Image], preview: str
@@ -238,6 +224,25 @@ class LocalJudge:
 
     def _small(self, image: Image.Image) -> Image.Image:
         return fit_within(image.convert("RGB"), self._options.image_side)
+
+
+class ComparingLocalJudge(LocalJudge):
+    """A judge that can also be asked which of two edits is better."""
+
+    def compare(
+        self, task: EditTask, images: TaskImages, first: Image.Image, second: Image.Image
+    ) -> Preference:
+        """Which of two edits is better, asked in both orders."""
+        source = self._small(images.source)
+        one, other = (
+            self._small(prompts.at_the_size_of(images.source, image)) for image in (first, second)
+        )
+        words = prompts.comparing_in_one_token(self._rubric, task.instruction)
+        shares = []
+        for pair in ((one, other), (other, one)):
+            parts = ["Source:", source, "Edit one:", pair[0], "Edit two:", pair[1], words]
+            shares.append(self._expected(parts, FIRST))
+        return Preference((shares[0] + 1 - shares[1]) / 2)
 
 
 def _in_digits(rubric: Rubric) -> bool:

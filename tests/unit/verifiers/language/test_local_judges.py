@@ -12,7 +12,7 @@ from eacps.judge_names import judge_name
 from eacps.plugins import Context
 from eacps.settings import Settings
 from eacps.testing import check_verifier
-from eacps.verifiers.language.local import LocalJudge
+from eacps.verifiers.language.local import ComparingLocalJudge, LocalJudge
 from eacps.verifiers.registry import find_verifier
 from tests.judge_server import picture_of
 from tests.tiny_judges import KINDS, random_judge
@@ -63,6 +63,7 @@ def test_the_score_is_the_expected_value_of_the_models_own_probabilities(
 
 def test_a_preference_does_not_depend_on_the_order(folder: Path, tmp_path: Path) -> None:
     judge = opened(folder, tmp_path)
+    assert isinstance(judge, ComparingLocalJudge)
     one, other = picture_of(8), picture_of(2)
     first = judge.compare(task_of(), IMAGES, one, other).first
     second = judge.compare(task_of(), IMAGES, other, one).first

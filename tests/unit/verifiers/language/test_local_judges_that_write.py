@@ -19,6 +19,7 @@ from eacps.rubrics.reading import read_rubric
 from eacps.settings import Settings
 from eacps.testing import check_verifier
 from eacps.verifiers.language import prompts
+from eacps.verifiers.protocol import Comparing
 from tests.judge_server import picture_of
 from tests.tiny_judges import Lesson, build, save, teach
 from tests.unit.verifiers.language.judges import IMAGES, SOURCE, settings_of, task_of
@@ -101,6 +102,16 @@ def lessons(folder: Path, says: str) -> Sequence[Lesson]:
 def answers(place: Path, model: str, tmp_path: Path, **options: Any) -> list[Any]:
     judge = opened(place / model, tmp_path, rubric=str(place / "rubric.toml"), **options)
     return list(judge.judge(task_of(), IMAGES, [picture_of(1), picture_of(9)], [1.0, 1.0]))
+
+
+def test_a_judge_that_was_trained_to_give_scores_is_not_asked_to_compare(
+    place: Path, tmp_path: Path
+) -> None:
+    rubric = place / "rubric.toml"
+    assert not isinstance(opened(place / "base", tmp_path, rubric=str(rubric)), Comparing)
+    compares = tmp_path / "compares.toml"
+    compares.write_text(f'compare = "Which is better? {{instruction}} {{answer}}"\n{RUBRIC}')
+    assert isinstance(opened(place / "base", tmp_path, rubric=str(compares)), Comparing)
 
 
 def test_larger_scores_are_written_and_read_as_from_servers(place: Path, tmp_path: Path) -> None:
