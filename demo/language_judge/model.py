@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Final
 
 from eacps.demo.bears import SIZE
 from eacps.demo.bears.language import phrases
-from eacps.demo.bears.scene import BACKGROUNDS, BODY_COLOURS, ITEM_COLOURS, KINDS, SLOTS
-from eacps.verifiers.language.prompts import TITLES
+from eacps.demo.bears.scene import BACKGROUNDS, BODY_COLOURS, ITEM_COLOURS, KINDS, PARTS, SLOTS
 
 PATCH: Final = 8
 MERGE: Final = 2
@@ -28,32 +26,29 @@ TEMPLATE: Final = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>{% endif %}"
 )
-DESCRIBE: Final = "What does the {} picture show?"
-RUBRIC_TEXT: Final = """# What the tiny judge of bears was trained to be asked.
+RUBRIC_TEXT: Final = """# What the tiny judge of bears was trained to be asked, and how it answers.
 format = "eacps-rubric-1"
 name = "bears"
 version = 1
-title = "Was the edit carried out, is the rest unchanged, is the picture undamaged?"
+title = "What both pictures show; then whether the edit is there and the rest as it was"
 license = "Apache-2.0"
 main = "verified"
-compare = "{instruction} Which is better? {answer}"
+instruction = "plain"
+label = "{number}:"
 
 [[calls]]
 name = "edit"
 pictures = ["source", "edited"]
-text = "{instruction} {answer}"
+layout = "score_list"
+text = "{instruction}"
 
 [[calls.questions]]
 name = "satisfied"
-text = "satisfied?"
+text = "satisfied"
 
 [[calls.questions]]
 name = "preserved"
-text = "preserved?"
-
-[[calls.questions]]
-name = "intact"
-text = "intact?"
+text = "preserved"
 
 [[metrics]]
 name = "satisfied"
@@ -64,29 +59,48 @@ name = "preserved"
 of = ["preserved"]
 
 [[metrics]]
-name = "intact"
-of = ["intact"]
+name = "verified"
+of = ["satisfied", "preserved"]
+combine = "product"
 """
+BEGINS: Final = '{"reasoning": "'
+MARKS: Final = ("same", "changed", "done", "missing")
+"""What became of a part: unasked and as it was or not; asked for and carried out or not."""
+
+
+def answer(reasons: str, satisfied: int, preserved: int) -> str:
+    """What the judge writes: part by part what both pictures show, then the scores."""
+    return f'{BEGINS}{reasons}", "score": [{satisfied}, {preserved}]}}'
 
 
 def build_tokenizer() -> Any:
     """One token for each word of the grammar, of the questions and of the answers."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*phrases(), *TITLES.values(), *BODY_COLOURS, *BACKGROUNDS, *ITEM_COLOURS, *SLOTS]
-    texts += [kind for kinds in KINDS.values() for kind in kinds]
-    texts += [RUBRIC_TEXT.split("[[calls]]")[1], *map(DESCRIBE.format, ("source", "edited"))]
-    texts += ["Source: Edit one: Edit two: Which is better? no \" . , ' - and"]
-    texts += ["Answer with one digit and nothing else: a digit from 0 to 9. 1 for edit one, 2 for"]
-    texts += [*"0123456789"]
-    words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words])}
+    words = {
+        *BODY_COLOURS,
+        *BACKGROUNDS,
+        *ITEM_COLOURS,
+        *SLOTS,
+        *PARTS,
+        *MARKS,
+        "rest",
+        "no",
+        "and",
+        "a",
+    }
+    words |= {word for kinds in KINDS.values() for kind in kinds for word in kind.split()}
+    words |= {word for phrase in phrases() for word in phrase.split()}
+    texts = [*(form for word in words for form in (word, f" {word}", f"a {word}"))]
+    texts += [answer("a", 0, 1), "1:2:", *"0123456789", *", . ; : - ' ! ?"]
+    split = pre_tokenizers.Split(Regex(r"\d| ?[a-z]+| ?[^\w\s]|\s"), "isolated")
+    found = {piece for text in texts for piece, _ in split.pre_tokenize_str(text.lower())}
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *sorted(found)])}
     plain = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     plain.normalizer = normalizers.Lowercase()
-    plain.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
-    )
+    plain.pre_tokenizer = split
+    plain.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=plain,
         unk_token=UNKNOWN,

@@ -1,14 +1,15 @@
-"""What the tiny judge learns from: renders with descriptions, and attempts of the pack's editors.
+"""What the tiny judge learns from: drawn outcomes of instructions, and attempts of the pack's
+editors, each with what it shall write.
 
-Attempts are labelled by the shipped verifier's reader of pictures and by the generator's truth, as
-for the shipped verifier; the oracle, which measures the judge, has no part in it.
+Of attempts the shipped verifier's reader of pictures says what they show, and the generator's truth
+what was asked for; the oracle, which measures the judge, has no part in it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,25 +19,35 @@ import torch
 from numpy.typing import NDArray
 
 from demo.attempts import Sampler
-from demo.language_judge.model import DESCRIBE, IMAGE, PATCH, PLACES
+from demo.language_judge.model import IMAGE, PATCH, PLACES, answer
 from demo.manifest import PACK
 from demo.tensors import to_array, to_tensor
 from demo.training.augmentation import softened
 from demo.training.autoencoder import Autoencoder
 from demo.training.evidence import taught
 from eacps.demo.bears import SIZE, attributes, random_edit, random_scene, render
-from eacps.demo.bears.scene import BACKGROUNDS, BODY_COLOURS, ITEM_COLOURS, KINDS, SLOTS
+from eacps.demo.bears.language import describe
+from eacps.demo.bears.scene import (
+    BACKGROUNDS,
+    BODY_COLOURS,
+    FIELDS,
+    ITEM_COLOURS,
+    KINDS,
+    PARTS,
+    SLOTS,
+    Scene,
+    attributes_of,
+    changed_parts,
+    edited_part,
+)
 from eacps.demo.tasks import EASY, HARD, MEDIUM, demo_tasks
 from eacps.demo.verifier.loading import loaded_verifier
 from eacps.demo.verifier.network import TraitReader
-from eacps.rubrics.reading import Rubric
-from eacps.verifiers.language import prompts
 
 Pictures = NDArray[numpy.uint8]
 SEED: Final = 8_100_000
 TASKS: Final = 24
 EACH: Final = 4
-QUESTIONS: Final = ("satisfied", "preserved", "intact")
 MEAN: Final = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 SPREAD: Final = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
@@ -49,6 +60,17 @@ class Shard:
     attempts: Pictures
     labels: NDArray[numpy.float32]
     instructions: list[str]
+    answers: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Pictures in -1..1 with what was asked for, and what the judge shall write."""
+
+    sources: torch.Tensor
+    edits: torch.Tensor
+    instructions: list[str]
+    answers: list[str]
 
 
 def patches(pictures: torch.Tensor) -> torch.Tensor:
@@ -60,40 +82,54 @@ def patches(pictures: torch.Tensor) -> torch.Tensor:
     return rows.repeat(1, 1, 2, 1, 1).flatten(1)
 
 
-def description(attributes: Sequence[int]) -> str:
-    """What a picture shows, in ten words."""
-    words = [BODY_COLOURS[attributes[0]], BACKGROUNDS[attributes[1]]]
+def value(scene: Scene, part: str) -> str:
+    """What a scene shows at a part, in one word, or for items in two."""
+    kind, colour = scene.state(part)
+    if part in SLOTS:
+        return (
+            f"{ITEM_COLOURS[colour - 1]} {KINDS[part][kind].split()[0]}" if kind else f"no {part}"
+        )
+    return BODY_COLOURS[kind] if part == "body" else BACKGROUNDS[kind]
+
+
+def reasons(
+    before: Scene, shown: Scene, required: Mapping[str, int], rest: bool
+) -> tuple[str, int, int]:
+    """What source and edit show, part by part, with what became of it, and both scores; `rest`
+    says whether everything else is as it was."""
+    found = dict(zip(FIELDS, attributes(shown), strict=True))
+    rows, marks = [], []
+    for part in PARTS:
+        wanted = {name: required[name] for name in attributes_of(part) if name in required}
+        if wanted:
+            mark = "done" if all(found[name] == one for name, one in wanted.items()) else "missing"
+        else:
+            mark = "same" if before.state(part) == shown.state(part) else "changed"
+        marks.append(mark)
+        rows.append(f"{part} {value(before, part)}, {value(shown, part)} {mark}")
+    marks.append("same" if rest else "changed")
+    rows.append(f"rest {marks[-1]}")
+    return "; ".join(rows), 9 * ("missing" not in marks), 9 * ("changed" not in marks)
+
+
+def with_attributes(scene: Scene, values: Sequence[int]) -> Scene:
+    """The scene with what a picture of it shows instead, as far as its words go."""
+    items = {}
     for place, slot in enumerate(SLOTS):
-        kind, colour = attributes[2 + 2 * place : 4 + 2 * place]
-        words += [ITEM_COLOURS[colour - 1], KINDS[slot][kind].split()[0]] if kind else ["no", slot]
-    return " ".join(words)
-
-
-def asked(titles: Sequence[str], words: str) -> str:
-    """A prompt as the processor would write it, with every picture's places."""
-    image = f"<|vision_start|>{IMAGE * PLACES}<|vision_end|>"
-    return "".join(f"{title}{image}" for title in titles) + f"{words}<|im_end|><|im_start|>"
-
-
-def asked_about(rubric: Rubric, question: str, instruction: str) -> str:
-    """The prompt of one of the rubric's questions."""
-    titles = [prompts.TITLES["source"], prompts.TITLES["edited"]]
-    words = prompts.asking_in_one_token(
-        rubric, rubric.calls[0], rubric.questions[question], instruction
+        kind, colour = values[2 + 2 * place : 4 + 2 * place]
+        items[slot] = replace(scene.items[slot], kind=kind, colour=max(1, colour) if kind else 0)
+    return replace(
+        scene,
+        body=replace(scene.body, kind=values[0]),
+        background=replace(scene.background, kind=values[1]),
+        items=items,
     )
-    return asked(titles, words)
 
 
-def asked_to_compare(rubric: Rubric, instruction: str) -> str:
-    """The prompt that compares two edits."""
-    words = prompts.comparing_in_one_token(rubric, instruction)
-    return asked(["Source:", "Edit one:", "Edit two:"], words)
-
-
-def asked_to_describe(which: str) -> str:
-    """The prompt for the description of one of two pictures."""
-    titles = [prompts.TITLES["source"], prompts.TITLES["edited"]]
-    return asked(titles, DESCRIBE.format(which))
+def asked(instruction: str, pictures: bool = True) -> str:
+    """The prompt as the processor would write it, with every picture's places."""
+    image = f"<|vision_start|>{IMAGE * PLACES}<|vision_end|>" if pictures else ""
+    return f"1:{image}2:{image}{instruction}<|im_end|><|im_start|>"
 
 
 class Bank:
@@ -117,9 +153,26 @@ class Bank:
                 )
         return self._shards[number]
 
-    def made(self) -> list[int]:
-        """The numbers of the shards that exist."""
-        return sorted(int(path.stem[6:]) for path in self._folder.glob("shard-*.npz"))
+    def explained(self, number: int) -> Shard:
+        """The shard with what the shipped verifier's reader of pictures sees, as answers."""
+        shard = self.shard(number)
+        if shard.answers:
+            return shard
+        level = (MEDIUM, HARD, MEDIUM, EASY)[number % 4]
+        tasks = demo_tasks(TASKS, SEED + number, SIZE, level.single_share)
+        self._reader = _shipped_reader()
+        for row, task in enumerate(tasks):
+            with torch.no_grad():
+                seen = [one.argmax(1) for one in self._reader(to_tensor(shard.attempts[row]))]
+            texts = []
+            for place in range(EACH):
+                values = [int(one[place]) for one in seen]
+                shown = with_attributes(task.before, values)
+                _, _, kept = reasons(task.before, shown, task.required, rest=True)
+                rest = not kept or bool(shard.labels[row, place, 1] > 0.5)
+                texts.append(answer(*reasons(task.before, shown, task.required, rest)))
+            shard.answers.append(texts)
+        return shard
 
     def _make(self, number: int, path: Path) -> None:
         level = (MEDIUM, HARD, MEDIUM, EASY)[number % 4]
@@ -156,21 +209,47 @@ def _shipped_reader() -> TraitReader:
 
 
 class Scenes:
-    """Renders with descriptions: two of one scene, before and after a random edit."""
+    """Drawn outcomes of instructions: carried out, not, or with something else changed."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._noisy = Autoencoder(PACK / "editor-early" / "vae").noisy
 
-    def pairs(self, count: int) -> tuple[torch.Tensor, torch.Tensor, list[tuple[str, str]]]:
-        """Sources and edits, softened as an editor would, and what they show."""
-        before = [random_scene(self._random, self._random.choice((0.3, 0.5))) for _ in range(count)]
-        after = [random_edit(scene, self._random) for scene in before]
-        told = [
-            (description(attributes(one)), description(attributes(other)))
-            for one, other in zip(before, after, strict=True)
-        ]
-        pictures = to_tensor(to_array([render(scene) for scene in (*before, *after)]))
+    def words(self, count: int) -> tuple[list[str], list[str]]:
+        """Instructions and whole answers, without pictures."""
+        drawn = [self._one() for _ in range(count)]
+        return [told for _, _, told, _ in drawn], [said for *_, said in drawn]
+
+    def outcomes(self, count: int) -> Outcomes:
+        """Drawn outcomes, softened as an editor would."""
+        drawn = [self._one() for _ in range(count)]
+        scenes = [one[0] for one in drawn] + [one[1] for one in drawn]
+        pictures = to_tensor(to_array([render(scene) for scene in scenes]))
         soft = softened(pictures, self._generator, self._noisy)
-        return soft[:count], soft[count:], told
+        told, said = [one[2] for one in drawn], [one[3] for one in drawn]
+        return Outcomes(soft[:count], soft[count:], told, said)
+
+    def _one(self) -> tuple[Scene, Scene, str, str]:
+        before = random_scene(self._random, self._random.choice((0.3, 0.5)))
+        wanted = random_edit(before, self._random)
+        told = describe(before, wanted, self._random)
+        shown = self._outcome(before, wanted)
+        rest = self._random.random() < 0.75
+        if not rest:
+            shown = replace(shown, pose=random_scene(self._random, 0.5).pose)
+        said = answer(*reasons(before, shown, told.required, rest))
+        return before, shown, told.text, said
+
+    def _outcome(self, before: Scene, after: Scene) -> Scene:
+        chance = self._random.random()
+        if chance < 0.3:
+            return after
+        if chance < 0.4:
+            return before
+        if chance < 0.7:
+            return random_edit(after, self._random, self._random.choice((1, 1, 2)))
+        if chance < 0.8:
+            return random_edit(before, self._random)
+        part = self._random.choice(changed_parts(before, after))
+        return edited_part(before, before, part, self._random)

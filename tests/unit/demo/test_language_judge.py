@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from random import Random
 
-import numpy
 import pytest
 import torch
 
 from demo.language_judge.__main__ import Learner
-from demo.language_judge.model import RUBRIC_TEXT, build_processor, save
-from demo.language_judge.samples import Shard, asked, asked_about, description, patches
+from demo.language_judge.model import BEGINS, answer, build_processor, save
+from demo.language_judge.samples import asked, patches, reasons, with_attributes
 from demo.tensors import to_array, to_tensor
 from eacps.demo.bears import SIZE, attributes
-from eacps.demo.tasks import demo_tasks
+from eacps.demo.tasks import DemoTask, demo_tasks
 from eacps.domain import EditTask
 from eacps.images import TaskImages
 from eacps.rubrics.reading import read_rubric
 from eacps.settings import Settings
+from eacps.verifiers.language import prompts
 from eacps.verifiers.language.local import LocalJudge
+from eacps.verifiers.protocol import Comparing
 from eacps.verifiers.registry import find_verifier
 
 TASKS = demo_tasks(2, 3, SIZE)
 
 
 @pytest.fixture(scope="module")
-def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
-    path = tmp_path_factory.mktemp("rubric") / "rubric.toml"
-    path.write_text(RUBRIC_TEXT)
-    return Learner(read_rubric(str(path)))
+def learner() -> Learner:
+    return Learner()
 
 
-def test_it_learns_from_the_pixels_and_words_that_the_processor_makes(learner: Learner) -> None:
-    pictures = [task.source for task in TASKS]
+def said(task: DemoTask, *, right: bool = True, rest: bool = True) -> str:
+    """What it shall write about an edit that carries a task out, or does nothing."""
+    return answer(*reasons(task.before, task.after if right else task.before, task.required, rest))
+
+
+def test_it_learns_from_the_pixels_and_words_that_the_judge_is_shown(
+    learner: Learner, tmp_path: Path
+) -> None:
+    save(learner.model.eval(), learner.tokenizer, tmp_path)
+    rubric = read_rubric(str(tmp_path / "rubric.toml"))
+    pictures = {"source": TASKS[0].source, "edited": TASKS[1].source}
+    words = TASKS[0].instruction
+    parts = prompts.parts_of(rubric, rubric.calls[0], words, pictures, preview="")
     content = [
-        {"type": "text", "text": "Source:"},
-        {"type": "image", "image": pictures[0]},
-        {"type": "text", "text": "Edit one:"},
-        {"type": "image", "image": pictures[1]},
-        {"type": "text", "text": '"add a red hat" satisfied?'},
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image", "image": part}
+        for part in parts
     ]
     given = build_processor(learner.tokenizer).apply_chat_template(
         [{"role": "user", "content": content}],
@@ -48,40 +57,55 @@ def test_it_learns_from_the_pixels_and_words_that_the_processor_makes(learner: L
         return_dict=True,
         return_tensors="pt",
     )
-    tensors = to_tensor(to_array(pictures))
+    tensors = to_tensor(to_array(list(pictures.values())))
     assert torch.allclose(given["pixel_values"], patches(tensors), atol=1e-5)
-    prompt = asked(["Source:", "Edit one:"], '"add a red hat" satisfied?')
-    assert learner.tokenizer(prompt)["input_ids"] == given["input_ids"][0].tolist()
+    assert learner.tokenizer(asked(words))["input_ids"] == given["input_ids"][0].tolist()
     with torch.no_grad():
-        theirs = learner.model.eval()(**given, logits_to_keep=1).logits[0, -1]
-        ours = learner.logits([prompt], learner.seen(tensors)[None], [""])[0, 0]
+        theirs = learner.model(**given, logits_to_keep=1).logits[0, -1]
+        ours = learner.logits([asked(words)], learner.seen(tensors)[None], ["{"])[0][0, 0]
     assert torch.allclose(theirs, ours, atol=1e-4)
 
 
-def test_its_words_cover_what_it_reads_and_says(learner: Learner) -> None:
+def test_reasons_say_what_became_of_each_part_and_scores_follow() -> None:
     for task in demo_tasks(40, 9, SIZE):
-        texts = [asked_about(learner.rubric, name, task.instruction) for name in ("satisfied",)]
-        texts.append(description(attributes(task.before)))
-        for text in texts:
+        right, wrong = json.loads(said(task)), json.loads(said(task, right=False))
+        assert right["score"] == [9, 9]
+        assert wrong["score"] == [0, 9]
+        assert "done" in right["reasoning"]
+        assert "missing" in wrong["reasoning"]
+        assert "changed" not in right["reasoning"] + wrong["reasoning"]
+        assert json.loads(said(task, rest=False))["score"] == [9, 0]
+        again = with_attributes(task.before, attributes(task.after))
+        assert reasons(task.before, again, task.required, rest=True)[1:] == (9, 9)
+
+
+def test_its_words_cover_what_it_reads_and_says_as_one_token_each(learner: Learner) -> None:
+    for task in demo_tasks(40, 9, SIZE):
+        for text in (asked(task.instruction), said(task), said(task, right=False, rest=False)):
             ids = learner.tokenizer(text)["input_ids"]
             assert learner.tokenizer.unk_token_id not in ids, text
+        ids = learner.tokenizer(said(task))["input_ids"]
+        assert learner.tokenizer.decode(ids) == said(task)
 
 
-def test_a_step_teaches_it_what_it_was_told(learner: Learner, tmp_path: Path) -> None:
-    sources = to_array([task.source for task in TASKS])
-    right = numpy.stack([to_array([task.source] * 4) for task in TASKS])
-    labels = numpy.ones((2, 4, 3), numpy.float32)
-    shard = Shard(sources, right, labels, [task.instruction for task in TASKS])
-    weights = list(learner.model.parameters())
+def test_it_writes_what_it_was_taught_and_the_judge_reads_it(
+    learner: Learner, tmp_path: Path
+) -> None:
+    task, told = TASKS[0], said(TASKS[0], right=False)
+    pictures = to_tensor(to_array([task.source, task.source]))
+    with torch.no_grad():
+        seen = learner.seen(pictures)[None]
+    weights = list(learner.model.model.language_model.parameters())
     optimiser = torch.optim.AdamW(weights, 3e-3)
-    losses = []
-    for _ in range(8):
-        loss = learner.judged(shard, [0, 1], Random(1))
-        losses.append(loss.item())
+    for _ in range(200):
+        losses = learner.loss([asked(task.instruction)], seen, [told])
+        total = torch.stack(losses).sum()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-    assert losses[-1] < losses[0]
+        if total.item() < 0.03:
+            break
     save(learner.model.eval(), learner.tokenizer, tmp_path / "judge")
     settings = Settings(
         _env_file=None,
@@ -91,7 +115,10 @@ def test_a_step_teaches_it_what_it_was_told(learner: Learner, tmp_path: Path) ->
     )
     judge = find_verifier(settings.verifier, settings).load(settings, "cpu")
     assert isinstance(judge, LocalJudge)
-    task = EditTask("a.png", TASKS[0].instruction)
-    [found] = judge.judge(task, TaskImages(TASKS[0].source), [TASKS[0].source], [1.0])
-    assert set(found.values) == {"satisfied", "preserved", "intact"}
-    assert all(0.5 < value <= 1 for value in found.values.values())
+    assert not isinstance(judge, Comparing)
+    images = TaskImages(task.source)
+    [found] = judge.judge(EditTask("a.png", task.instruction), images, [task.source], [1.0])
+    assert told.removeprefix(BEGINS).split('"')[0] in found.why
+    assert found.values["satisfied"] < 0.3
+    assert found.values["preserved"] > 0.7
+    assert found.values["verified"] < 0.3

@@ -211,7 +211,8 @@ def _edited_item(slot: str, item: Item, random: Random) -> Item:
     return replace(item, colour=colour, rgb=item_shade(colour, random))
 
 
-def _edited_part(scene: Scene, edited: Scene, part: str, random: Random) -> Scene:
+def edited_part(scene: Scene, edited: Scene, part: str, random: Random) -> Scene:
+    """`edited` with another state of a part than `scene` has."""
     if part == "body":
         kind = _other(len(BODY_COLOURS), scene.body.kind, random)
         return replace(edited, body=random_body(kind, random))
@@ -238,5 +239,5 @@ def random_edit(scene: Scene, random: Random, operations: int | None = None) -> 
         part = _random_part(random)
         if part not in done:
             done.add(part)
-            edited = _edited_part(scene, edited, part, random)
+            edited = edited_part(scene, edited, part, random)
     return edited
