@@ -147,7 +147,7 @@ def _searches() -> list[Entry]:
         *_ade_cot(main, (*_without_truth(best), ORACLE)),
         _refine(2, 3, 2, best),
         _refine(4, 2, 2, best),
-        *_chains((best, ORACLE)),
+        *_chains((best,)),
     ]
 
 
@@ -170,7 +170,7 @@ def _chains(judges: tuple[str, ...]) -> list[Entry]:
             },
             judges,
         )
-        for n, steps, each, low in ((2, 2, 2, 0.5), (4, 2, 2, 0.5), (4, 3, 4, 0.5), (8, 2, 4, 0.5))
+        for n, steps, each, low in ((4, 2, 2, 0.5), (8, 2, 4, 0.5))
     ]
 
 
